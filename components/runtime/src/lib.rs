@@ -1,1 +1,12 @@
-//! Placeholder.
+//! The service kit: what every process needs around its components.
+//!
+//! Owns logging, the export of the process's own traces, the metrics page and process metrics,
+//! HTTP and gRPC servers with graceful shutdown, the board of service states behind `/ready`, and
+//! signals. Must never know a component.
+
+pub mod health;
+pub mod logging;
+pub mod metrics;
+pub mod own_traces;
+pub mod server;
+pub mod signals;
