@@ -1,1 +1,7 @@
-//! Placeholder.
+//! For tests and benchmarks only: realistic traces, a tiny HTTP client, and `tempo` as a process.
+//!
+//! Owns what several crates' tests need. Must never be a dependency of anything that ships.
+
+pub mod http_client;
+pub mod process;
+pub mod traces;

@@ -1,0 +1,363 @@
+//! `tempo-bench`: what a running `tempo` costs per span, from OTLP/HTTP to flushed block.
+//!
+//! Starts the binary it is given on a data folder of its own, measures start and idle, sends
+//! realistic traces at a rate (or flat out), measures acknowledgements and the time until a trace
+//! can be searched, flushes, and reports what the process used. Its own CPU time is not counted.
+
+#![allow(clippy::print_stdout)]
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use tempo_testkit::{
+    http_client::{self, Client, encode},
+    process::{Options, Tempo},
+    traces::{TraceMaker, encode_request},
+};
+
+const HELP: &str = "\
+tempo-bench: measure a tempo binary from OTLP/HTTP to flushed block
+
+  --binary PATH        the tempo binary (required)
+  --seconds N          how long to send (30)
+  --rate N             spans per second; 0 sends as fast as answers come (0)
+  --connections N      parallel senders (4)
+  --spans-per-request N  (222)
+  --idle-seconds N     how long to idle before the idle figures (3)
+  --data PATH          data folder, kept afterwards (a temporary one)
+  --json               print one JSON object instead of a table
+";
+
+struct Arguments {
+    binary: PathBuf,
+    seconds: u64,
+    rate: u64,
+    connections: u64,
+    spans_per_request: usize,
+    idle_seconds: u64,
+    data: Option<PathBuf>,
+    json: bool,
+}
+
+fn arguments() -> Result<Arguments, String> {
+    let mut parsed = Arguments {
+        binary: PathBuf::new(),
+        seconds: 30,
+        rate: 0,
+        connections: 4,
+        spans_per_request: 222,
+        idle_seconds: 3,
+        data: None,
+        json: false,
+    };
+    let mut words = std::env::args().skip(1);
+    while let Some(word) = words.next() {
+        if word == "--json" {
+            parsed.json = true;
+            continue;
+        }
+        if word == "--help" || word == "-h" {
+            return Err(HELP.to_owned());
+        }
+        let value = words
+            .next()
+            .ok_or_else(|| format!("{word} needs a value\n\n{HELP}"))?;
+        let number = || {
+            value
+                .parse::<u64>()
+                .map_err(|_| format!("{word} {value}: not a number"))
+        };
+        match word.as_str() {
+            "--binary" => parsed.binary = PathBuf::from(&value),
+            "--data" => parsed.data = Some(PathBuf::from(&value)),
+            "--seconds" => parsed.seconds = number()?,
+            "--rate" => parsed.rate = number()?,
+            "--connections" => parsed.connections = number()?.max(1),
+            "--spans-per-request" => parsed.spans_per_request = number()?.max(1) as usize,
+            "--idle-seconds" => parsed.idle_seconds = number()?,
+            _ => return Err(format!("unknown option {word}\n\n{HELP}")),
+        }
+    }
+    if parsed.binary.as_os_str().is_empty() {
+        return Err(format!("--binary is required\n\n{HELP}"));
+    }
+    Ok(parsed)
+}
+
+fn main() -> ExitCode {
+    match arguments().and_then(|arguments| run(&arguments).map_err(|error| error.to_string())) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("{message}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// One request, made beforehand; before each sending its trace ids get a new prefix.
+struct Template {
+    body: Vec<u8>,
+    id_offsets: Vec<usize>,
+    spans: u64,
+}
+
+fn templates(spans_per_request: usize) -> Vec<Template> {
+    const TEMPLATES: u64 = 256;
+    let now = unix_nanos();
+    let mut maker = TraceMaker::new(1);
+    (0..TEMPLATES)
+        .map(|_| {
+            let mut traces = Vec::new();
+            let mut spans = 0;
+            while spans < spans_per_request {
+                let trace = maker.next_trace(now);
+                spans += trace.spans;
+                traces.push(trace);
+            }
+            let body = encode_request(&traces);
+            // A span begins with its trace id: tag 0x0a, length 16.
+            let mut id_offsets = Vec::new();
+            for trace in &traces {
+                let mut needle = vec![0x0a, 16];
+                needle.extend_from_slice(&trace.id);
+                let mut from = 0;
+                while let Some(at) = find(&body[from..], &needle) {
+                    id_offsets.push(from + at + 2);
+                    from += at + needle.len();
+                }
+            }
+            Template {
+                body,
+                id_offsets,
+                spans: spans as u64,
+            }
+        })
+        .collect()
+}
+
+fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
+    haystack
+        .windows(needle.len())
+        .position(|window| window == needle)
+}
+
+fn unix_nanos() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_nanos() as u64
+}
+
+#[derive(Default)]
+struct Sent {
+    spans: u64,
+    bytes: u64,
+    refused: u64,
+    ack_micros: Vec<u32>,
+}
+
+fn send(
+    address: &str,
+    templates: &[Template],
+    sender: u64,
+    arguments: &Arguments,
+    until: Instant,
+    serial: &AtomicU64,
+) -> io::Result<Sent> {
+    let mut client = Client::connect(address)?;
+    let mut sent = Sent::default();
+    let begun = Instant::now();
+    let mut round = sender as usize * 31;
+    let mut body = Vec::new();
+    while Instant::now() < until {
+        let template = &templates[round % templates.len()];
+        round += 1;
+        body.clear();
+        body.extend_from_slice(&template.body);
+        let prefix = serial.fetch_add(1, Ordering::Relaxed).to_le_bytes();
+        for &offset in &template.id_offsets {
+            // The low bytes keep the traces of one request apart.
+            body[offset..offset + 6].copy_from_slice(&prefix[..6]);
+        }
+        let asked = Instant::now();
+        let headers = [("content-type", "application/x-protobuf")];
+        let answer = client.request("POST", "/v1/traces", &headers, &body)?;
+        if answer.status == 200 {
+            sent.spans += template.spans;
+            sent.bytes += body.len() as u64;
+            sent.ack_micros.push(asked.elapsed().as_micros() as u32);
+        } else {
+            sent.refused += template.spans;
+            if answer.header("connection") == Some("close") {
+                client = Client::connect(address)?;
+            }
+            thread::sleep(Duration::from_millis(50));
+        }
+        if arguments.rate > 0 {
+            let share = arguments.rate as f64 / arguments.connections as f64;
+            let due = begun + Duration::from_secs_f64(sent.spans as f64 / share);
+            thread::sleep(due.saturating_duration_since(Instant::now()));
+        }
+    }
+    Ok(sent)
+}
+
+/// Milliseconds from an acknowledgement until a search finds the trace.
+fn time_to_searchable(tempo: &Tempo) -> io::Result<f64> {
+    let now = unix_nanos();
+    let trace = TraceMaker::new(now).next_trace(now - 5_000_000_000);
+    let body = encode_request(std::slice::from_ref(&trace));
+    let headers = [("content-type", "application/x-protobuf")];
+    Client::connect(&tempo.otlp_http)?.request("POST", "/v1/traces", &headers, &body)?;
+    let acknowledged = Instant::now();
+    let id: String = trace.id.iter().map(|byte| format!("{byte:02x}")).collect();
+    let query = encode(&format!("{{ trace:id = \"{id}\" }}"));
+    let seconds = now / 1_000_000_000;
+    let path = format!(
+        "/api/search?q={query}&start={}&end={}",
+        seconds - 600,
+        seconds + 60
+    );
+    let mut client = Client::connect(&tempo.http)?;
+    while acknowledged.elapsed() < Duration::from_secs(60) {
+        let answer = client.get(&path)?;
+        if answer.json()["traces"]
+            .as_array()
+            .is_some_and(|traces| !traces.is_empty())
+        {
+            return Ok(acknowledged.elapsed().as_secs_f64() * 1000.0);
+        }
+        thread::sleep(Duration::from_millis(2));
+    }
+    Err(io::Error::other("a trace was not searchable within 60 s"))
+}
+
+fn bytes_below(folder: &Path) -> u64 {
+    let Ok(entries) = fs::read_dir(folder) else {
+        return 0;
+    };
+    entries
+        .flatten()
+        .map(|entry| match entry.metadata() {
+            Ok(meta) if meta.is_dir() => bytes_below(&entry.path()),
+            Ok(meta) => meta.len(),
+            Err(_) => 0,
+        })
+        .sum()
+}
+
+fn percentile(sorted: &[u32], share: f64) -> f64 {
+    let index = (sorted.len() as f64 * share) as usize;
+    sorted
+        .get(index.min(sorted.len().saturating_sub(1)))
+        .map_or(0.0, |&micros| f64::from(micros) / 1000.0)
+}
+
+fn run(arguments: &Arguments) -> io::Result<()> {
+    let options = Options {
+        data: arguments.data.clone(),
+        // The benchmark measures the path, not the limits.
+        extra_yaml: "overrides:\n  defaults:\n    ingestion:\n      rate_limit_bytes: 1000000000\n      burst_size_bytes: 1000000000\n      max_traces_per_user: 0\n".to_owned(),
+        ..Options::default()
+    };
+    let mut tempo = Tempo::configure(&arguments.binary, &options)?;
+    let cold_start = tempo.start()?;
+    thread::sleep(Duration::from_secs(arguments.idle_seconds));
+    let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+    let idle = mib(tempo.memory_bytes("VmRSS").unwrap_or(0));
+    let idle_cpu = tempo.cpu_seconds().unwrap_or(0.0);
+
+    let templates = Arc::new(templates(arguments.spans_per_request));
+    let serial = AtomicU64::new(1);
+    let begun = Instant::now();
+    let until = begun + Duration::from_secs(arguments.seconds);
+    let mut total = Sent::default();
+    let mut searchable = 0.0;
+    thread::scope(|scope| -> io::Result<()> {
+        let senders: Vec<_> = (0..arguments.connections)
+            .map(|sender| {
+                let (templates, serial, address) = (&templates, &serial, &tempo.otlp_http);
+                scope.spawn(move || send(address, templates, sender, arguments, until, serial))
+            })
+            .collect();
+        thread::sleep(Duration::from_secs(arguments.seconds / 2));
+        searchable = time_to_searchable(&tempo)?;
+        for sender in senders {
+            let sent = sender
+                .join()
+                .map_err(|_| io::Error::other("a sender panicked"))??;
+            total.spans += sent.spans;
+            total.bytes += sent.bytes;
+            total.refused += sent.refused;
+            total.ack_micros.extend(sent.ack_micros);
+        }
+        Ok(())
+    })?;
+    let sending = begun.elapsed();
+    let cpu_sending = tempo.cpu_seconds().unwrap_or(0.0) - idle_cpu;
+    let flush_begun = Instant::now();
+    let flush = Client::connect(&tempo.http)?.request("POST", "/flush", &[], &[])?;
+    if flush.status >= 300 {
+        return Err(io::Error::other(format!(
+            "flush: {} {}",
+            flush.status,
+            flush.text()
+        )));
+    }
+    let flushing = flush_begun.elapsed();
+    let cpu = tempo.cpu_seconds().unwrap_or(0.0) - idle_cpu;
+    let peak = mib(tempo.memory_bytes("VmHWM").unwrap_or(0));
+    let stored = bytes_below(&tempo.data().join("blocks"));
+    total.ack_micros.sort_unstable();
+    let spans = total.spans as f64;
+    let binary = fs::metadata(&arguments.binary)?.len();
+    let search_idle = time_to_searchable(&tempo)?;
+
+    let figures = [
+        ("spans_acknowledged", spans),
+        ("spans_refused", total.refused as f64),
+        ("spans_per_second", spans / sending.as_secs_f64()),
+        ("wire_bytes_per_span", total.bytes as f64 / spans),
+        ("cpu_seconds", cpu),
+        ("cpu_seconds_while_sending", cpu_sending),
+        ("spans_per_cpu_second", spans / cpu),
+        ("cpu_microseconds_per_span", cpu * 1e6 / spans),
+        ("stored_bytes_per_span", stored as f64 / spans),
+        ("peak_resident_mib", peak),
+        ("ack_p50_ms", percentile(&total.ack_micros, 0.50)),
+        ("ack_p99_ms", percentile(&total.ack_micros, 0.99)),
+        ("searchable_under_load_ms", searchable),
+        ("searchable_idle_ms", search_idle),
+        ("flush_seconds", flushing.as_secs_f64()),
+        ("cold_start_ms", cold_start.as_secs_f64() * 1000.0),
+        ("idle_resident_mib", idle),
+        ("binary_mib", mib(binary)),
+    ];
+    if arguments.json {
+        let object: serde_json::Map<String, serde_json::Value> = figures
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).into()))
+            .collect();
+        println!("{}", serde_json::Value::Object(object));
+    } else {
+        for (name, value) in figures {
+            println!("{name:<28} {value:>14.2}");
+        }
+    }
+    let left = http_client::get(&tempo.http, "/ready")?;
+    if left.status != 200 {
+        return Err(io::Error::other("tempo is not ready after the benchmark"));
+    }
+    tempo.signal("TERM")?;
+    tempo.wait()?;
+    Ok(())
+}
