@@ -1,0 +1,66 @@
+# The verbs of this repository. `make help` lists them.
+
+CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/tempostack
+export CARGO_TARGET_DIR ?= $(CACHE)/target
+export TEMPO_TOOLS_DIR ?= $(CACHE)/tools
+export PATH := $(HOME)/.cargo/bin:$(PATH)
+
+TEST_ENV = TEMPO_TEST_PYTHON=$(TEMPO_TOOLS_DIR)/python/bin/python TEMPO_TEST_NODE_DIR=$(TEMPO_TOOLS_DIR)/node
+DATA ?= data
+BENCH_ARGS ?= --seconds 30
+
+.PHONY: help
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: setup
+setup: ## Install what building needs (Debian, Ubuntu)
+	@scripts/setup.sh
+
+.PHONY: build
+build: setup ## Build the tempo binary
+	cargo build --release --locked -p tempo
+
+.PHONY: dist
+dist: setup ## Build the smallest and fastest tempo binary
+	cargo build --profile dist --locked -p tempo
+
+.PHONY: run
+run: build ## Start one tempo with local storage below ./data
+	@scripts/run.sh $(CARGO_TARGET_DIR)/release/tempo $(DATA)
+
+.PHONY: test
+test: lint ## Run all tests, those with the real OpenTelemetry SDKs included
+	scripts/setup.sh test
+	$(TEST_ENV) cargo test --workspace --locked --quiet
+
+.PHONY: test-long
+test-long: ## The same with many more rounds of crashes and random inputs
+	scripts/setup.sh test
+	TEMPO_LONG_TESTS=1 $(TEST_ENV) cargo test --workspace --locked
+
+.PHONY: test-stores
+test-stores: ## Test the object store back ends against emulators of S3, GCS and Azure
+	eval "$$(scripts/emulators.sh)" && cargo test --locked -p tempo-backend -- --include-ignored emulator
+
+.PHONY: lint
+lint: setup ## Check formatting and run clippy
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked --quiet -- -D warnings
+
+.PHONY: fmt
+fmt: ## Format the sources
+	cargo fmt --all
+
+.PHONY: generate
+generate: ## Rewrite generated code and reference pages
+	TEMPO_GENERATE=1 cargo test --quiet -p tempo-proto -p tempo-config
+
+.PHONY: bench
+bench: dist ## Measure the binary from OTLP to flushed block
+	cargo build --release --locked -p tempo-testkit --bin tempo-bench
+	$(CARGO_TARGET_DIR)/release/tempo-bench --binary $(CARGO_TARGET_DIR)/dist/tempo $(BENCH_ARGS)
+
+.PHONY: fuzz
+fuzz: ## Run every fuzz target for 60 seconds (needs a nightly toolchain or RUSTC_BOOTSTRAP)
+	scripts/fuzz.sh 60
