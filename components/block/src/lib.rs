@@ -1,1 +1,11 @@
-//! Placeholder.
+//! Blocks: the vParquet4 and vParquet5 files of Tempo, written and read.
+//!
+//! Owns the schema of `data.parquet` ([`schema`]), building a block from OTLP bytes ([`write`]),
+//! and the bloom shards ([`bloom`]) and row-group index ([`index`]) beside it. The only crate that
+//! names the parquet library. Must never decide which blocks exist, or when.
+
+pub mod bloom;
+pub mod index;
+pub mod schema;
+#[cfg(test)]
+mod testing;
