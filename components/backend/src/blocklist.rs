@@ -1,0 +1,370 @@
+//! Which blocks there are, as last seen: an indexed snapshot per tenant, in memory.
+//!
+//! Owns the snapshots, their lookup by time and by id, and the changes that this process made
+//! since the last poll. Must never read the store: the poller does.
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    ops::RangeInclusive,
+    sync::Arc,
+};
+
+use parking_lot::RwLock;
+use uuid::Uuid;
+
+use crate::{BlockMeta, CompactedBlockMeta, Timestamp};
+
+/// The blocks of every tenant. Clones show the same lists.
+#[derive(Debug, Clone, Default)]
+pub struct Blocklist {
+    state: Arc<RwLock<State>>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    tenants: BTreeMap<Arc<str>, Arc<TenantBlocks>>,
+    /// What this process did since the last poll but one.
+    changes: HashMap<Arc<str>, Vec<LocalChange>>,
+}
+
+/// A change that this process made to the store. It stays visible through one poll, whose listing
+/// may have begun before it.
+#[derive(Debug, Clone, Default)]
+pub struct BlockChange {
+    /// Blocks that became live.
+    pub added: Vec<Arc<BlockMeta>>,
+    /// Live blocks that are gone or were marked compacted.
+    pub removed: Vec<Uuid>,
+    /// Blocks that were marked compacted.
+    pub compacted: Vec<Arc<CompactedBlockMeta>>,
+    /// Compacted blocks that were cleared.
+    pub cleared: Vec<Uuid>,
+}
+
+#[derive(Debug)]
+struct LocalChange {
+    change: BlockChange,
+    /// Whether a poll was applied over it already.
+    polled: bool,
+}
+
+impl Blocklist {
+    /// A list without tenants.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Tenants that have any block, sorted.
+    pub fn tenants(&self) -> Vec<Arc<str>> {
+        self.state.read().tenants.keys().cloned().collect()
+    }
+
+    /// The blocks of a tenant, as a snapshot that later polls do not change; empty for an unknown
+    /// tenant.
+    pub fn tenant(&self, tenant: &str) -> Arc<TenantBlocks> {
+        self.state
+            .read()
+            .tenants
+            .get(tenant)
+            .cloned()
+            .unwrap_or_default()
+    }
+
+    /// Live blocks that may hold spans in `start..=end`.
+    pub fn blocks_in_range(
+        &self,
+        tenant: &str,
+        start: Timestamp,
+        end: Timestamp,
+    ) -> Vec<Arc<BlockMeta>> {
+        self.tenant(tenant).in_range(start, end)
+    }
+
+    /// Blocks in which to look for a trace; see [`TenantBlocks::for_trace`].
+    pub fn blocks_for_trace(&self, tenant: &str, lookup: &TraceLookup) -> Vec<Arc<BlockMeta>> {
+        self.tenant(tenant).for_trace(lookup)
+    }
+
+    /// Makes visible, at once, what this process did to the store.
+    pub fn apply_change(&self, tenant: &str, change: BlockChange) {
+        let mut state = self.state.write();
+        let current = state.tenants.get(tenant).cloned().unwrap_or_default();
+        let tenant: Arc<str> = Arc::from(tenant);
+        let changed = current.with_changes(std::slice::from_ref(&change));
+        state.set(&tenant, changed);
+        state.changes.entry(tenant).or_default().push(LocalChange {
+            change,
+            polled: false,
+        });
+    }
+
+    /// Replaces the lists of the polled tenants by what a poll found, keeps those of
+    /// `kept` (tenants that could not be polled), and forgets all others.
+    pub(crate) fn apply_poll(
+        &self,
+        polled: Vec<(Arc<str>, TenantBlocks)>,
+        kept: &HashSet<Arc<str>>,
+    ) {
+        let mut state = self.state.write();
+        let state = &mut *state;
+        let mut tenants: BTreeMap<Arc<str>, Arc<TenantBlocks>> = std::mem::take(&mut state.tenants)
+            .into_iter()
+            .filter(|(tenant, _)| kept.contains(tenant))
+            .collect();
+        let mut found: HashMap<Arc<str>, TenantBlocks> = polled.into_iter().collect();
+        // A tenant whose first block this process has just written may not be in the listing.
+        for tenant in state.changes.keys() {
+            if !kept.contains(tenant) {
+                found.entry(Arc::clone(tenant)).or_default();
+            }
+        }
+        for (tenant, blocks) in found {
+            let blocks = match state.changes.get_mut(&tenant) {
+                None => blocks,
+                Some(changes) => {
+                    changes.retain(|change| !change.polled);
+                    let pending: Vec<BlockChange> = changes
+                        .iter_mut()
+                        .map(|change| {
+                            change.polled = true;
+                            change.change.clone()
+                        })
+                        .collect();
+                    blocks.with_changes(&pending)
+                }
+            };
+            if !blocks.is_empty() {
+                tenants.insert(tenant, Arc::new(blocks));
+            }
+        }
+        state.changes.retain(|_, changes| !changes.is_empty());
+        state.tenants = tenants;
+    }
+}
+
+impl State {
+    fn set(&mut self, tenant: &Arc<str>, blocks: TenantBlocks) {
+        if blocks.is_empty() {
+            self.tenants.remove(tenant);
+        } else {
+            self.tenants.insert(Arc::clone(tenant), Arc::new(blocks));
+        }
+    }
+}
+
+/// Where to look for one trace.
+#[derive(Debug, Clone)]
+pub struct TraceLookup {
+    /// Block ids to consider: shards of a lookup divide the space of block ids.
+    pub block_ids: RangeInclusive<Uuid>,
+    /// The trace's time range, when known; a block counts if it starts before the end and ends
+    /// after the start.
+    pub time: Option<(Timestamp, Timestamp)>,
+    /// Compacted blocks count if they were compacted at this time or later: they are still there,
+    /// and what replaced them may not be listed yet. Tempo takes now − 2 · `blocklist_poll`.
+    pub compacted_since: Timestamp,
+}
+
+impl TraceLookup {
+    /// Looks into every live block, and into those compacted at `compacted_since` or later.
+    pub fn everywhere(compacted_since: Timestamp) -> Self {
+        Self {
+            block_ids: Uuid::nil()..=Uuid::max(),
+            time: None,
+            compacted_since,
+        }
+    }
+}
+
+/// The blocks of one tenant at one time, indexed.
+#[derive(Debug, Clone, Default)]
+pub struct TenantBlocks {
+    /// Sorted by start time.
+    by_start: Vec<Arc<BlockMeta>>,
+    /// Of the same order: the latest end in the subtree of each entry, where the middle of a
+    /// slice is the root of its halves.
+    latest_end: Vec<Timestamp>,
+    /// Indexes into `by_start`, sorted by block id.
+    by_id: Vec<u32>,
+    /// Sorted by block id.
+    compacted: Vec<Arc<CompactedBlockMeta>>,
+}
+
+impl TenantBlocks {
+    /// Indexes these blocks. Of several with one id the last counts.
+    pub fn new(live: Vec<Arc<BlockMeta>>, compacted: Vec<Arc<CompactedBlockMeta>>) -> Self {
+        let live: HashMap<Uuid, Arc<BlockMeta>> =
+            live.into_iter().map(|meta| (meta.block_id, meta)).collect();
+        let compacted: BTreeMap<Uuid, Arc<CompactedBlockMeta>> = compacted
+            .into_iter()
+            .map(|block| (block.meta.block_id, block))
+            .collect();
+        let mut by_start: Vec<Arc<BlockMeta>> = live.into_values().collect();
+        by_start.sort_unstable_by_key(|meta| (meta.start_time, meta.block_id));
+        let mut by_id: Vec<u32> = (0..).take(by_start.len()).collect();
+        by_id.sort_unstable_by_key(|&index| by_start[index as usize].block_id);
+        let mut latest_end = vec![Timestamp::ZERO; by_start.len()];
+        fill_latest_end(&by_start, &mut latest_end);
+        Self {
+            by_start,
+            latest_end,
+            by_id,
+            compacted: compacted.into_values().collect(),
+        }
+    }
+
+    /// Whether there is no block, live or compacted.
+    pub fn is_empty(&self) -> bool {
+        self.by_start.is_empty() && self.compacted.is_empty()
+    }
+
+    /// Live blocks, sorted by start time.
+    pub fn live(&self) -> &[Arc<BlockMeta>] {
+        &self.by_start
+    }
+
+    /// Compacted blocks, sorted by id.
+    pub fn compacted(&self) -> &[Arc<CompactedBlockMeta>] {
+        &self.compacted
+    }
+
+    /// A live block by its id.
+    pub fn live_block(&self, block: Uuid) -> Option<&Arc<BlockMeta>> {
+        let found = self
+            .by_id
+            .binary_search_by_key(&block, |&index| self.by_start[index as usize].block_id)
+            .ok()?;
+        self.by_start.get(*self.by_id.get(found)? as usize)
+    }
+
+    /// A compacted block by its id.
+    pub fn compacted_block(&self, block: Uuid) -> Option<&Arc<CompactedBlockMeta>> {
+        let found = self
+            .compacted
+            .binary_search_by_key(&block, |compacted| compacted.meta.block_id)
+            .ok()?;
+        self.compacted.get(found)
+    }
+
+    /// Live blocks that start at `end` or before and end at `start` or after, by start time.
+    pub fn in_range(&self, start: Timestamp, end: Timestamp) -> Vec<Arc<BlockMeta>> {
+        let mut found = Vec::new();
+        collect_overlapping(&self.by_start, &self.latest_end, start, end, &mut found);
+        found
+    }
+
+    /// Live blocks, and blocks compacted lately, in which a trace may lie, sorted by id. A block
+    /// that is both counts once.
+    pub fn for_trace(&self, lookup: &TraceLookup) -> Vec<Arc<BlockMeta>> {
+        let (low, high) = (*lookup.block_ids.start(), *lookup.block_ids.end());
+        let in_time = |meta: &BlockMeta| match lookup.time {
+            Some((start, end)) => meta.start_time < end && meta.end_time > start,
+            None => true,
+        };
+        let id_of = |index: u32| self.by_start[index as usize].block_id;
+        let first = self.by_id.partition_point(|&index| id_of(index) < low);
+        let live = self.by_id[first..]
+            .iter()
+            .take_while(|&&index| id_of(index) <= high)
+            .map(|&index| &self.by_start[index as usize]);
+        let first = self
+            .compacted
+            .partition_point(|block| block.meta.block_id < low);
+        let compacted = self.compacted[first..]
+            .iter()
+            .take_while(|block| block.meta.block_id <= high)
+            .filter(|block| block.compacted_time >= lookup.compacted_since)
+            .filter(|block| self.live_block(block.meta.block_id).is_none())
+            .map(|block| &block.meta);
+        let mut found: Vec<Arc<BlockMeta>> = live
+            .chain(compacted)
+            .filter(|meta| in_time(meta))
+            .cloned()
+            .collect();
+        found.sort_unstable_by_key(|meta| meta.block_id);
+        found
+    }
+
+    /// These blocks after `changes`.
+    fn with_changes(&self, changes: &[BlockChange]) -> Self {
+        if changes.is_empty() {
+            return self.clone();
+        }
+        let mut live: HashMap<Uuid, Arc<BlockMeta>> = self
+            .by_start
+            .iter()
+            .map(|meta| (meta.block_id, Arc::clone(meta)))
+            .collect();
+        let mut compacted: HashMap<Uuid, Arc<CompactedBlockMeta>> = self
+            .compacted
+            .iter()
+            .map(|block| (block.meta.block_id, Arc::clone(block)))
+            .collect();
+        for change in changes {
+            for meta in &change.added {
+                live.insert(meta.block_id, Arc::clone(meta));
+            }
+            for block in &change.compacted {
+                live.remove(&block.meta.block_id);
+                compacted
+                    .entry(block.meta.block_id)
+                    .or_insert_with(|| Arc::clone(block));
+            }
+            for id in &change.removed {
+                live.remove(id);
+            }
+            for id in &change.cleared {
+                compacted.remove(id);
+            }
+        }
+        Self::new(
+            live.into_values().collect(),
+            compacted.into_values().collect(),
+        )
+    }
+}
+
+/// Fills the tree over `blocks` and returns the latest end in it.
+fn fill_latest_end(blocks: &[Arc<BlockMeta>], latest_end: &mut [Timestamp]) -> Timestamp {
+    let middle = blocks.len() / 2;
+    let Some(root) = blocks.get(middle) else {
+        return Timestamp::ZERO;
+    };
+    let left = fill_latest_end(&blocks[..middle], &mut latest_end[..middle]);
+    let right = fill_latest_end(&blocks[middle + 1..], &mut latest_end[middle + 1..]);
+    let latest = root.end_time.max(left).max(right);
+    latest_end[middle] = latest;
+    latest
+}
+
+/// Appends the blocks of the tree that overlap `start..=end`, in order. Depth is the logarithm of
+/// the number of blocks.
+fn collect_overlapping(
+    blocks: &[Arc<BlockMeta>],
+    latest_end: &[Timestamp],
+    start: Timestamp,
+    end: Timestamp,
+    found: &mut Vec<Arc<BlockMeta>>,
+) {
+    let middle = blocks.len() / 2;
+    let (Some(root), Some(&latest)) = (blocks.get(middle), latest_end.get(middle)) else {
+        return;
+    };
+    if latest < start {
+        return;
+    }
+    collect_overlapping(&blocks[..middle], &latest_end[..middle], start, end, found);
+    if root.start_time > end {
+        return;
+    }
+    if root.end_time >= start {
+        found.push(Arc::clone(root));
+    }
+    collect_overlapping(
+        &blocks[middle + 1..],
+        &latest_end[middle + 1..],
+        start,
+        end,
+        found,
+    );
+}

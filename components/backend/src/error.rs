@@ -1,0 +1,110 @@
+//! What can go wrong with the object store.
+
+use std::sync::Arc;
+
+/// Why an operation on the backend failed. Variants tell callers apart that act differently.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum Error {
+    /// The object does not exist. Many flows depend on telling this apart.
+    #[error("object '{key}' does not exist")]
+    NotFound {
+        /// Its key, without the configured prefix.
+        key: String,
+    },
+    /// The object was read, and its content is not what it should be. Retrying does not help.
+    #[error("object '{key}' is damaged: {problem}")]
+    Corrupt {
+        /// Its key, without the configured prefix.
+        key: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// A setting is missing, contradicts another or cannot be used.
+    #[error("setting '{setting}': {problem}")]
+    Config {
+        /// The setting's full path in the configuration file.
+        setting: String,
+        /// What is wrong with it, and the remedy.
+        problem: String,
+    },
+    /// The store answered that these credentials may not do this.
+    #[error("{operation} '{key}' was denied: {source}")]
+    Denied {
+        /// What was tried.
+        operation: &'static str,
+        /// The key.
+        key: String,
+        /// The store's answer.
+        source: Arc<object_store::Error>,
+    },
+    /// The store could not be reached or failed, after all retries.
+    #[error("{operation} '{key}' failed: {source}")]
+    Storage {
+        /// What was tried.
+        operation: &'static str,
+        /// The key.
+        key: String,
+        /// The last failure.
+        source: Arc<object_store::Error>,
+    },
+    /// The key cannot name an object: a segment is empty, `.`, `..` or has a control character.
+    #[error("'{key}' cannot be an object key: {problem}")]
+    InvalidKey {
+        /// The key.
+        key: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+}
+
+impl Error {
+    /// Whether the object does not exist.
+    pub fn is_not_found(&self) -> bool {
+        matches!(self, Self::NotFound { .. })
+    }
+
+    /// Whether a later attempt may succeed without anyone changing anything.
+    pub fn is_transient(&self) -> bool {
+        matches!(self, Self::Storage { .. })
+    }
+
+    pub(crate) fn from_store(
+        operation: &'static str,
+        key: &str,
+        source: object_store::Error,
+    ) -> Self {
+        let key = key.to_owned();
+        match source {
+            object_store::Error::NotFound { .. } => Self::NotFound { key },
+            object_store::Error::PermissionDenied { .. }
+            | object_store::Error::Unauthenticated { .. } => Self::Denied {
+                operation,
+                key,
+                source: Arc::new(source),
+            },
+            object_store::Error::InvalidPath { source } => Self::InvalidKey {
+                key,
+                problem: source.to_string(),
+            },
+            source => Self::Storage {
+                operation,
+                key,
+                source: Arc::new(source),
+            },
+        }
+    }
+
+    pub(crate) fn corrupt(key: &str, problem: impl std::fmt::Display) -> Self {
+        Self::Corrupt {
+            key: key.to_owned(),
+            problem: problem.to_string(),
+        }
+    }
+
+    pub(crate) fn config(setting: impl Into<String>, problem: impl Into<String>) -> Self {
+        Self::Config {
+            setting: setting.into(),
+            problem: problem.into(),
+        }
+    }
+}

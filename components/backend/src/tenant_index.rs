@@ -1,0 +1,216 @@
+//! The tenant index: one object that lists every block of a tenant, so that readers need not list
+//! the store.
+//!
+//! Two forms lie side by side: `index.pb.zst` (zstd of protobuf, written and read first) and
+//! `index.json.gz` (gzip of JSON, whose gzip header names the file `index.json`).
+
+use std::{
+    io::{self, Read, Write},
+    sync::Arc,
+};
+
+use bytes::Bytes;
+use flate2::{Compression, GzBuilder, read::GzDecoder};
+use prost::Message;
+use serde::{Deserialize, Serialize};
+use tempo_proto::tempopb::backend::v1 as proto;
+
+use crate::{
+    Backend, BlockMeta, CompactedBlockMeta, Error, ObjectKey, ReadStats, Timestamp,
+    keys::{TENANT_INDEX_JSON, TENANT_INDEX_PROTO, check_tenant},
+};
+
+/// An index that unpacks to more is not read.
+const MAX_UNPACKED_BYTES: u64 = 1 << 30;
+
+/// All blocks of a tenant at one time.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TenantIndex {
+    /// When it was built.
+    #[serde(default)]
+    pub created_at: Timestamp,
+    /// Live blocks.
+    #[serde(rename = "meta", default, deserialize_with = "null_is_empty")]
+    pub live: Vec<Arc<BlockMeta>>,
+    /// Blocks marked compacted and not yet removed.
+    #[serde(default, deserialize_with = "null_is_empty")]
+    pub compacted: Vec<Arc<CompactedBlockMeta>>,
+}
+
+fn null_is_empty<'de, D, T>(deserializer: D) -> Result<Vec<T>, D::Error>
+where
+    D: serde::Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    Ok(Option::<Vec<T>>::deserialize(deserializer)?.unwrap_or_default())
+}
+
+impl TenantIndex {
+    /// Whether it lists no block at all.
+    pub fn is_empty(&self) -> bool {
+        self.live.is_empty() && self.compacted.is_empty()
+    }
+
+    /// The bytes of `index.pb.zst`.
+    pub fn encode_proto(&self) -> io::Result<Vec<u8>> {
+        let message = proto::TenantIndex {
+            created_at: Some(self.created_at.to_proto()),
+            meta: self.live.iter().map(|meta| meta.to_proto()).collect(),
+            compacted_meta: self
+                .compacted
+                .iter()
+                .map(|block| proto::CompactedBlockMeta {
+                    block_meta: Some(block.meta.to_proto()),
+                    compacted_time: Some(block.compacted_time.to_proto()),
+                })
+                .collect(),
+        };
+        zstd::bulk::compress(&message.encode_to_vec(), zstd::DEFAULT_COMPRESSION_LEVEL)
+    }
+
+    /// Reads `index.pb.zst`. The error says what is wrong with it.
+    pub fn decode_proto(bytes: &[u8]) -> Result<Self, String> {
+        let reader = zstd::Decoder::new(bytes).map_err(|error| error.to_string())?;
+        let unpacked = read_limited(reader)?;
+        let message = proto::TenantIndex::decode(unpacked.as_slice())
+            .map_err(|error| format!("no tenant index: {error}"))?;
+        let mut index = Self {
+            created_at: Timestamp::from_proto(message.created_at.as_ref()),
+            live: Vec::with_capacity(message.meta.len()),
+            compacted: Vec::with_capacity(message.compacted_meta.len()),
+        };
+        for meta in &message.meta {
+            index.live.push(Arc::new(BlockMeta::from_proto(meta)?));
+        }
+        for block in &message.compacted_meta {
+            let meta = block
+                .block_meta
+                .as_ref()
+                .ok_or("a compacted block has no meta")?;
+            index.compacted.push(Arc::new(CompactedBlockMeta {
+                meta: Arc::new(BlockMeta::from_proto(meta)?),
+                compacted_time: Timestamp::from_proto(block.compacted_time.as_ref()),
+            }));
+        }
+        index.share_repetitions();
+        Ok(index)
+    }
+
+    /// The bytes of `index.json.gz`.
+    pub fn encode_json(&self) -> io::Result<Vec<u8>> {
+        let mut writer = GzBuilder::new()
+            .filename("index.json")
+            .write(Vec::new(), Compression::default());
+        serde_json::to_writer(&mut writer, self)?;
+        writer.flush()?;
+        writer.finish()
+    }
+
+    /// Reads `index.json.gz`. The error says what is wrong with it.
+    pub fn decode_json(bytes: &[u8]) -> Result<Self, String> {
+        let unpacked = read_limited(GzDecoder::new(bytes))?;
+        let mut index: Self = serde_json::from_slice(&unpacked)
+            .map_err(|error| format!("no tenant index: {error}"))?;
+        index.share_repetitions();
+        Ok(index)
+    }
+
+    /// Tenant and dedicated columns are the same in nearly all metas: keep one copy of each.
+    fn share_repetitions(&mut self) {
+        let Some(first) = self
+            .live
+            .first()
+            .cloned()
+            .or_else(|| self.compacted.first().map(|block| Arc::clone(&block.meta)))
+        else {
+            return;
+        };
+        let mut tenant = Arc::clone(&first.tenant_id);
+        let mut columns = first.dedicated_columns.clone();
+        let mut share = |meta: &mut Arc<BlockMeta>| {
+            let Some(meta) = Arc::get_mut(meta) else {
+                return;
+            };
+            if meta.tenant_id == tenant {
+                meta.tenant_id = Arc::clone(&tenant);
+            } else {
+                tenant = Arc::clone(&meta.tenant_id);
+            }
+            if meta.dedicated_columns.same(&columns) {
+                meta.dedicated_columns = columns.clone();
+            } else {
+                columns = meta.dedicated_columns.clone();
+            }
+        };
+        self.live.iter_mut().for_each(&mut share);
+        for block in &mut self.compacted {
+            if let Some(block) = Arc::get_mut(block) {
+                share(&mut block.meta);
+            }
+        }
+    }
+}
+
+fn read_limited(reader: impl Read) -> Result<Vec<u8>, String> {
+    let mut unpacked = Vec::new();
+    reader
+        .take(MAX_UNPACKED_BYTES + 1)
+        .read_to_end(&mut unpacked)
+        .map_err(|error| format!("it cannot be unpacked: {error}"))?;
+    if unpacked.len() as u64 > MAX_UNPACKED_BYTES {
+        return Err(format!(
+            "it unpacks to more than {MAX_UNPACKED_BYTES} bytes"
+        ));
+    }
+    Ok(unpacked)
+}
+
+impl Backend {
+    /// Reads the tenant index: the protobuf form, or the JSON form where that does not exist.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] when there is neither.
+    pub async fn read_tenant_index(&self, tenant: &str) -> Result<TenantIndex, Error> {
+        check_tenant(tenant)?;
+        let stats = ReadStats::new();
+        let key = ObjectKey::tenant(tenant, TENANT_INDEX_PROTO);
+        match self.read(&key, &stats).await {
+            Ok(bytes) => {
+                return TenantIndex::decode_proto(&bytes)
+                    .map_err(|problem| Error::corrupt(key.as_str(), problem));
+            }
+            Err(error) if error.is_not_found() => {}
+            Err(error) => return Err(error),
+        }
+        let key = ObjectKey::tenant(tenant, TENANT_INDEX_JSON);
+        let bytes = self.read(&key, &stats).await?;
+        TenantIndex::decode_json(&bytes).map_err(|problem| Error::corrupt(key.as_str(), problem))
+    }
+
+    /// Writes both forms of the tenant index, protobuf first; removes both when it lists nothing.
+    pub async fn write_tenant_index(&self, tenant: &str, index: &TenantIndex) -> Result<(), Error> {
+        if index.is_empty() {
+            return self.delete_tenant_index(tenant).await;
+        }
+        check_tenant(tenant)?;
+        let key = ObjectKey::tenant(tenant, TENANT_INDEX_PROTO);
+        let bytes = index
+            .encode_proto()
+            .map_err(|error| Error::corrupt(key.as_str(), error))?;
+        self.write(&key, Bytes::from(bytes)).await?;
+        let key = ObjectKey::tenant(tenant, TENANT_INDEX_JSON);
+        let bytes = index
+            .encode_json()
+            .map_err(|error| Error::corrupt(key.as_str(), error))?;
+        self.write(&key, Bytes::from(bytes)).await
+    }
+
+    /// Removes both forms of the tenant index; that they do not exist is no error.
+    pub async fn delete_tenant_index(&self, tenant: &str) -> Result<(), Error> {
+        check_tenant(tenant)?;
+        self.delete(&ObjectKey::tenant(tenant, TENANT_INDEX_PROTO))
+            .await?;
+        self.delete(&ObjectKey::tenant(tenant, TENANT_INDEX_JSON))
+            .await
+    }
+}
