@@ -12,7 +12,10 @@ mod fields;
 mod value;
 mod views;
 
-pub use fields::{Fields, RawField, WireError, WireType, write_len_prefixed, write_varint};
+pub use fields::{
+    Fields, RawField, WireError, WireType, len_prefixed_len, varint_len, write_len_prefixed,
+    write_message, write_varint,
+};
 pub use value::{AnyValueRef, ArrayRef, KeyValueRef, MAX_VALUE_NESTING_DEPTH};
 pub use views::{
     EventRef, LinkRef, ResourceSpansRef, ScopeRef, ScopeSpansRef, SpanRef, resource_spans,

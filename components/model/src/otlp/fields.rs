@@ -128,16 +128,23 @@ impl<'a> Fields<'a> {
         Self { message, offset: 0 }
     }
 
-    #[inline]
+    // Nearly all tags, lengths and small numbers take one byte, so that case is inlined into every
+    // loop over fields and all else stays out of line.
+    #[inline(always)]
     fn varint(&mut self) -> Result<u64, WireError> {
-        let start = self.offset;
-        let rest = &self.message[start..];
-        if let Some(&byte) = rest.first()
-            && byte < 0x80
-        {
-            self.offset += 1;
-            return Ok(u64::from(byte));
+        match self.message.get(self.offset) {
+            Some(&byte) if byte < 0x80 => {
+                self.offset += 1;
+                Ok(u64::from(byte))
+            }
+            _ => self.long_varint(),
         }
+    }
+
+    #[inline(never)]
+    fn long_varint(&mut self) -> Result<u64, WireError> {
+        let start = self.offset;
+        let rest = self.message.get(start..).unwrap_or_default();
         let mut value = 0_u64;
         for (index, &byte) in rest.iter().take(10).enumerate() {
             if index == 9 && byte > 1 {
@@ -156,21 +163,24 @@ impl<'a> Fields<'a> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn take(&mut self, len: u64, field_start: usize) -> Result<&'a [u8], WireError> {
-        let rest = &self.message[self.offset..];
-        match usize::try_from(len) {
-            Ok(len) if len <= rest.len() => {
-                self.offset += len;
-                Ok(&rest[..len])
+        let taken = usize::try_from(len)
+            .ok()
+            .and_then(|len| self.offset.checked_add(len))
+            .and_then(|end| self.message.get(self.offset..end));
+        match taken {
+            Some(taken) => {
+                self.offset += taken.len();
+                Ok(taken)
             }
-            _ => Err(WireError::Truncated {
+            None => Err(WireError::Truncated {
                 offset: field_start,
             }),
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn read(&mut self) -> Result<RawField<'a>, WireError> {
         let start = self.offset;
         let tag = self.varint()?;
@@ -216,7 +226,7 @@ impl<'a> Fields<'a> {
 impl<'a> Iterator for Fields<'a> {
     type Item = Result<RawField<'a>, WireError>;
 
-    #[inline]
+    #[inline(always)]
     fn next(&mut self) -> Option<Self::Item> {
         if self.offset >= self.message.len() {
             return None;
@@ -245,6 +255,46 @@ pub fn write_len_prefixed(out: &mut Vec<u8>, number: u32, payload: &[u8]) {
     out.extend_from_slice(payload);
 }
 
+/// Appends a length-delimited field whose payload `write` appends in place. The length is filled
+/// in afterwards, so nobody needs to know it beforehand.
+pub fn write_message<E>(
+    out: &mut Vec<u8>,
+    number: u32,
+    write: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
+) -> Result<(), E> {
+    write_varint(out, u64::from(number) << 3 | 2);
+    let length_at = out.len();
+    out.push(0);
+    write(out)?;
+    let len = out.len() - length_at - 1;
+    let length_bytes = varint_len(len as u64);
+    // One byte was reserved; a payload of 128 bytes or more moves up to make room for the rest.
+    let payload_end = out.len();
+    out.resize(payload_end + length_bytes - 1, 0);
+    if length_bytes > 1 {
+        out.copy_within(length_at + 1..payload_end, length_at + length_bytes);
+    }
+    let mut rest = len as u64;
+    for byte in &mut out[length_at..length_at + length_bytes - 1] {
+        *byte = rest as u8 | 0x80;
+        rest >>= 7;
+    }
+    out[length_at + length_bytes - 1] = rest as u8;
+    Ok(())
+}
+
+/// How many bytes a varint takes: 1 to 10.
+#[inline]
+pub const fn varint_len(value: u64) -> usize {
+    ((64 - (value | 1).leading_zeros() as usize) + 6) / 7
+}
+
+/// How many bytes a length-delimited field takes, tag and length included.
+#[inline]
+pub const fn len_prefixed_len(number: u32, payload_len: usize) -> usize {
+    varint_len((number as u64) << 3) + varint_len(payload_len as u64) + payload_len
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -268,6 +318,28 @@ mod tests {
             .flat_map(|field| field.raw.iter().copied())
             .collect();
         assert_eq!(raw, message);
+    }
+
+    #[test]
+    fn lengths_filled_in_afterwards_equal_lengths_known_before() {
+        for len in [0, 1, 127, 128, 16_383, 16_384, 3_000_000] {
+            let payload = vec![7_u8; len];
+            let mut known = vec![1];
+            write_len_prefixed(&mut known, 20, &payload);
+            let mut filled_in = vec![1];
+            write_message(&mut filled_in, 20, |out| {
+                out.extend_from_slice(&payload);
+                Ok::<_, WireError>(())
+            })
+            .unwrap();
+            assert!(known == filled_in, "{len}");
+            assert_eq!(known.len() - 1, len_prefixed_len(20, len));
+        }
+        for value in [0, 127, 128, u64::from(u32::MAX), u64::MAX] {
+            let mut out = Vec::new();
+            write_varint(&mut out, value);
+            assert_eq!(out.len(), varint_len(value), "{value}");
+        }
     }
 
     #[test]
