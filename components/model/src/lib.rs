@@ -5,6 +5,8 @@
 //! union of partial traces ([`combine`]). Must never do I/O, read a clock, or spawn a task.
 
 mod batch;
+pub mod combine;
+pub mod combine;
 pub mod hash;
 pub mod otlp;
 pub mod tenant;

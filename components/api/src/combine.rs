@@ -1,0 +1,12 @@
+//! Merging the answers of many jobs into one.
+
+mod distinct;
+mod progress;
+mod search;
+mod tags;
+mod trace;
+
+pub use progress::{Progress, Shard};
+pub use search::{SearchCombiner, SearchPlan};
+pub use tags::{CollectLimits, TagNamesCombiner, TagValuesCombiner, intrinsic_names};
+pub use trace::{CombinedTrace, TraceCombiner};
