@@ -6,11 +6,12 @@
 
 mod batch;
 pub mod combine;
-pub mod combine;
 pub mod hash;
 pub mod otlp;
 pub mod tenant;
 mod trace_id;
+mod trace_union;
 
 pub use batch::{TraceBatch, TraceChunk};
 pub use trace_id::{ParseTraceIdError, TraceId};
+pub use trace_union::TraceUnion;

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use bytes::Bytes;
 use prost::Message as _;
 use tempo_model::{
-    combine::TraceUnion,
+    TraceUnion,
     otlp::{SpanRef, WireError, resource_spans, write_len_prefixed},
 };
 use tempo_proto::{
