@@ -60,6 +60,101 @@ impl Column {
             && self.ids.is_none()
             && self.opaque.is_none()
     }
+
+    /// Whether `row` holds no value.
+    pub fn is_nil(&self, row: usize) -> bool {
+        let code = |lane: &StringLane| lane.codes[row] != ABSENT;
+        !(self.strings.as_ref().is_some_and(code)
+            || self
+                .ints
+                .as_ref()
+                .is_some_and(|lane| lane.get(row).is_some())
+            || self
+                .floats
+                .as_ref()
+                .is_some_and(|lane| lane.get(row).is_some())
+            || self
+                .bools
+                .as_ref()
+                .is_some_and(|lane| lane.get(row).is_some())
+            || self
+                .arrays
+                .as_ref()
+                .is_some_and(|lane| lane.get(row).is_some())
+            || self.ids.is_some()
+            || self.opaque.as_ref().is_some_and(|rows| rows.contains(row)))
+    }
+
+    /// The values of `rows` (ascending) only: row `i` of the answer is row `rows[i]` of `self`.
+    pub fn gather(&self, rows: &[u32]) -> Self {
+        let strings = self.strings.as_ref().map(|lane| StringLane {
+            dict: Arc::clone(&lane.dict),
+            codes: rows.iter().map(|&row| lane.codes[row as usize]).collect(),
+        });
+        let ids = self.ids.as_ref().map(|lane| IdLane {
+            width: lane.width,
+            bytes: rows
+                .iter()
+                .flat_map(|&row| lane.get(row as usize))
+                .copied()
+                .collect(),
+        });
+        let arrays = self.arrays.as_ref().map(|lane| {
+            let (rows, values): (Vec<u32>, Vec<ArrayValue>) = (0..)
+                .zip(rows)
+                .filter_map(|(at, &row)| Some((at, lane.get(row as usize)?.clone())))
+                .unzip();
+            ArrayLane {
+                rows: rows.into(),
+                values: values.into(),
+            }
+        });
+        let opaque = self.opaque.as_ref().map(|opaque| {
+            Arc::new(Bitmap::from_fn(rows.len(), |at| {
+                opaque.contains(rows[at] as usize)
+            }))
+        });
+        Self {
+            level: self.level,
+            len: rows.len(),
+            strings,
+            ints: self.ints.as_ref().map(|lane| lane.gather(rows)),
+            floats: self.floats.as_ref().map(|lane| lane.gather(rows)),
+            bools: self.bools.as_ref().map(|lane| lane.gather(rows)),
+            arrays,
+            ids,
+            opaque,
+        }
+    }
+
+    /// Heap bytes that the lanes hold, dictionaries included.
+    pub fn heap_bytes(&self) -> usize {
+        fn numbers<T>(lane: &Option<NumberLane<T>>) -> usize {
+            lane.as_ref().map_or(0, |lane| {
+                std::mem::size_of_val(&*lane.values)
+                    + lane.present.as_ref().map_or(0, |rows| rows.len() / 8)
+            })
+        }
+        let strings = self
+            .strings
+            .as_ref()
+            .map_or(0, |lane| lane.codes.len() * 4 + lane.dict.heap_bytes());
+        let arrays = self.arrays.as_ref().map_or(0, |lane| {
+            lane.rows.len() * 4
+                + lane
+                    .values
+                    .iter()
+                    .map(ArrayValue::heap_bytes)
+                    .sum::<usize>()
+        });
+        strings
+            + numbers(&self.ints)
+            + numbers(&self.floats)
+            + numbers(&self.bools)
+            + arrays
+            + self.ids.as_ref().map_or(0, |lane| lane.bytes.len())
+            + self.opaque.as_ref().map_or(0, |rows| rows.len() / 8)
+    }
 }
 
 /// Distinct texts, numbered from 0. No text occurs twice.
@@ -115,6 +210,12 @@ impl StringDict {
         (0..self.len() as u32).map(|code| self.bytes(code))
     }
 
+    /// Gives back what the dictionary has reserved for further entries.
+    pub fn shrink_to_fit(&mut self) {
+        self.bytes.shrink_to_fit();
+        self.ends.shrink_to_fit();
+    }
+
     /// Heap bytes held.
     pub fn heap_bytes(&self) -> usize {
         self.bytes.capacity() + self.ends.capacity() * 4
@@ -146,6 +247,18 @@ impl<T: Copy> NumberLane<T> {
         match &self.present {
             Some(present) if !present.contains(row) => None,
             _ => Some(self.values[row]),
+        }
+    }
+
+    /// The values of `rows` only.
+    fn gather(&self, rows: &[u32]) -> Self {
+        Self {
+            values: rows.iter().map(|&row| self.values[row as usize]).collect(),
+            present: self.present.as_ref().map(|present| {
+                Arc::new(Bitmap::from_fn(rows.len(), |at| {
+                    present.contains(rows[at] as usize)
+                }))
+            }),
         }
     }
 }
@@ -180,6 +293,20 @@ pub enum ArrayValue {
     Floats(Vec<f64>),
     /// Booleans.
     Bools(Vec<bool>),
+}
+
+impl ArrayValue {
+    /// Heap and inline bytes held.
+    pub fn heap_bytes(&self) -> usize {
+        std::mem::size_of::<Self>()
+            + match self {
+                Self::Empty => 0,
+                Self::Strings(items) => items.iter().map(|item| item.len() + 32).sum(),
+                Self::Ints(items) => items.capacity() * 8,
+                Self::Floats(items) => items.capacity() * 8,
+                Self::Bools(items) => items.capacity(),
+            }
+    }
 }
 
 /// The rows that hold arrays; few, hence sparse.

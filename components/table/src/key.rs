@@ -47,7 +47,8 @@ impl AttributeScope {
     }
 }
 
-/// The columns that every table has, with the lane that holds them.
+/// The columns that every table has, with the lane that holds them. No row of an intrinsic is
+/// absent: a text that was not sent is empty, an id that was not sent is zeros.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Intrinsic {
     /// 16 bytes per trace; id lane.
@@ -62,7 +63,7 @@ pub enum Intrinsic {
     RootSpanName,
     /// 8 bytes per span; id lane.
     SpanId,
-    /// 8 bytes per span, absent (zeros) for a root; id lane.
+    /// 8 bytes per span, zeros for a root; id lane.
     ParentSpanId,
     /// String lane.
     SpanName,

@@ -9,6 +9,8 @@
 mod bitmap;
 mod column;
 mod key;
+mod memory;
+pub mod shape;
 mod table;
 
 pub use bitmap::Bitmap;
@@ -16,4 +18,5 @@ pub use column::{
     ABSENT, ArrayLane, ArrayValue, Column, IdLane, NumberLane, StringDict, StringLane,
 };
 pub use key::{AttributeScope, ColumnKey, Intrinsic, Level};
+pub use memory::{MemoryTable, MemoryTableBuilder, PushError};
 pub use table::{SpanTable, Structure, TableError};

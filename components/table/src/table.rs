@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::{AttributeScope, Bitmap, Column, ColumnKey, StringDict};
+use crate::{AttributeScope, Bitmap, Column, ColumnKey, Level, StringDict};
 
 /// Why a column cannot be had.
 #[derive(Debug, thiserror::Error)]
@@ -92,6 +92,30 @@ pub trait SpanTable: Send + Sync {
     /// With `rows` (at the column's own level) only those rows are needed: the table may leave
     /// the others absent and skip what holds only them.
     fn column(&self, key: &ColumnKey, rows: Option<&Bitmap>) -> Result<Column, TableError>;
+
+    /// The values of `rows` only (ascending, at the column's own level), as a column of
+    /// `rows.len()` rows: row `i` of the answer is row `rows[i]` of the table. Results are made of
+    /// these, so tables that can should answer at the cost of the rows, not of the table.
+    fn gather(&self, key: &ColumnKey, rows: &[u32]) -> Result<Column, TableError> {
+        let mut wanted = Bitmap::new(self.rows(key.level())?);
+        for &row in rows {
+            wanted.insert(row as usize);
+        }
+        Ok(self.column(key, Some(&wanted))?.gather(rows))
+    }
+
+    /// How many rows a level has.
+    fn rows(&self, level: Level) -> Result<usize, TableError> {
+        let last = |offsets: Arc<[u32]>| offsets.last().map_or(0, |&end| end as usize);
+        Ok(match level {
+            Level::Trace => self.structure()?.traces(),
+            Level::Resource => self.structure()?.resources(),
+            Level::Scope => self.structure()?.scopes(),
+            Level::Span => self.structure()?.spans(),
+            Level::Event => last(self.event_offsets()?),
+            Level::Link => last(self.link_offsets()?),
+        })
+    }
 
     /// A superset of the texts that `key` takes, if it is cheaper to have than the column:
     /// when a predicate holds for none of them, no row needs to be read. `None` when unknown.

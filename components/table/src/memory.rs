@@ -1,0 +1,12 @@
+//! Live data as a span table.
+
+mod attributes;
+mod builder;
+mod intern;
+mod packed;
+mod table;
+#[cfg(test)]
+mod tests;
+
+pub use builder::{MemoryTableBuilder, PushError};
+pub use table::MemoryTable;

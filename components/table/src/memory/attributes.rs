@@ -1,0 +1,627 @@
+//! Attribute columns of one level: built row by row, kept compactly, expanded when asked for.
+
+use std::{hash::BuildHasher, sync::Arc};
+
+use foldhash::fast::RandomState;
+use hashbrown::HashTable;
+use tempo_model::otlp::{AnyValueRef, ArrayRef, KeyValueRef, WireError};
+
+use super::{
+    intern::Interner,
+    packed::{PackedCodes, PackedInts, Rows},
+};
+use crate::{
+    ABSENT, ArrayLane, ArrayValue, Bitmap, Column, Level, NumberLane, StringDict, StringLane,
+};
+
+const NO_COLUMN: u32 = u32::MAX;
+
+/// The attributes of a level while rows are appended.
+#[derive(Debug)]
+pub(super) struct AttributesBuilder {
+    columns: Vec<ColumnBuilder>,
+    by_name: HashTable<u32>,
+    hasher: RandomState,
+    /// The column of the attribute before; rows tend to name their attributes in the same order.
+    previous: u32,
+    first: u32,
+}
+
+#[derive(Debug)]
+struct ColumnBuilder {
+    name: Box<[u8]>,
+    /// The column that came after this one last time.
+    next: u32,
+    /// 1 + the last row that has a value; of equal keys in one row the first counts.
+    filled_to: u32,
+    strings: Option<Box<StringsBuilder>>,
+    ints: Option<Box<Pairs<i64>>>,
+    floats: Option<Box<Pairs<f64>>>,
+    bools: Option<Box<Pairs<bool>>>,
+    arrays: Option<Box<Pairs<ArrayValue>>>,
+    opaque: Vec<u32>,
+}
+
+#[derive(Debug, Default)]
+struct StringsBuilder {
+    interner: Interner,
+    pairs: Pairs<u32>,
+}
+
+/// Rows and their values, ascending.
+#[derive(Debug)]
+struct Pairs<T> {
+    rows: Vec<u32>,
+    values: Vec<T>,
+}
+
+impl<T> Default for Pairs<T> {
+    fn default() -> Self {
+        Self {
+            rows: Vec::new(),
+            values: Vec::new(),
+        }
+    }
+}
+
+impl<T> Pairs<T> {
+    #[inline]
+    fn push(&mut self, row: u32, value: T) {
+        self.rows.push(row);
+        self.values.push(value);
+    }
+
+    fn truncate(&mut self, rows: u32) {
+        let keep = self.rows.partition_point(|&row| row < rows);
+        self.rows.truncate(keep);
+        self.values.truncate(keep);
+    }
+}
+
+impl Default for AttributesBuilder {
+    fn default() -> Self {
+        Self {
+            columns: Vec::new(),
+            by_name: HashTable::new(),
+            hasher: RandomState::default(),
+            previous: NO_COLUMN,
+            first: NO_COLUMN,
+        }
+    }
+}
+
+impl AttributesBuilder {
+    /// Tells that a new row begins.
+    #[inline]
+    pub(super) fn begin_row(&mut self) {
+        self.previous = NO_COLUMN;
+    }
+
+    /// Sets an attribute of `row`, which must not be below the row of the call before.
+    #[inline]
+    pub(super) fn push(&mut self, row: u32, attribute: &KeyValueRef<'_>) -> Result<(), WireError> {
+        let column = self.column_of(attribute.key);
+        self.columns[column].push(row, &attribute.value)
+    }
+
+    #[inline]
+    fn column_of(&mut self, name: &[u8]) -> usize {
+        let guess = match self.columns.get(self.previous as usize) {
+            Some(column) => column.next,
+            None => self.first,
+        };
+        if let Some(column) = self.columns.get(guess as usize)
+            && *column.name == *name
+        {
+            self.previous = guess;
+            return guess as usize;
+        }
+        let found = self.look_up(name);
+        match self.columns.get_mut(self.previous as usize) {
+            Some(column) => column.next = found,
+            None => self.first = found,
+        }
+        self.previous = found;
+        found as usize
+    }
+
+    fn look_up(&mut self, name: &[u8]) -> u32 {
+        let Self {
+            columns,
+            by_name,
+            hasher,
+            ..
+        } = self;
+        let hash = hasher.hash_one(name);
+        let same = |&column: &u32| *columns[column as usize].name == *name;
+        if let Some(&found) = by_name.find(hash, same) {
+            return found;
+        }
+        let column = columns.len() as u32;
+        by_name.insert_unique(hash, column, |&column| {
+            hasher.hash_one(&*columns[column as usize].name)
+        });
+        columns.push(ColumnBuilder {
+            name: name.into(),
+            next: NO_COLUMN,
+            filled_to: 0,
+            strings: None,
+            ints: None,
+            floats: None,
+            bools: None,
+            arrays: None,
+            opaque: Vec::new(),
+        });
+        column
+    }
+
+    /// Forgets everything from row `rows` on.
+    pub(super) fn truncate(&mut self, rows: u32) {
+        for column in &mut self.columns {
+            column.truncate(rows);
+        }
+    }
+
+    /// The columns of a level of `rows` rows, sorted by name.
+    pub(super) fn finish(self, rows: usize) -> Attributes {
+        let mut columns: Vec<AttributeColumn> = self
+            .columns
+            .into_iter()
+            .filter_map(|column| column.finish(rows))
+            .collect();
+        columns.sort_by(|a, b| a.name.cmp(&b.name));
+        // Two different invalid texts may read alike; the first wins.
+        columns.dedup_by(|a, b| a.name == b.name);
+        Attributes {
+            columns: columns.into(),
+        }
+    }
+}
+
+impl ColumnBuilder {
+    #[inline]
+    fn push(&mut self, row: u32, value: &AnyValueRef<'_>) -> Result<(), WireError> {
+        if self.filled_to > row {
+            return Ok(());
+        }
+        self.filled_to = row + 1;
+        match *value {
+            AnyValueRef::String(text) => {
+                let strings = self.strings.get_or_insert_default();
+                let code = strings.interner.intern(text);
+                strings.pairs.push(row, code);
+            }
+            AnyValueRef::Int(value) => self.ints.get_or_insert_default().push(row, value),
+            AnyValueRef::Double(value) => self.floats.get_or_insert_default().push(row, value),
+            AnyValueRef::Bool(value) => self.bools.get_or_insert_default().push(row, value),
+            AnyValueRef::Array(array) => match array_value(array)? {
+                Some(value) => self.arrays.get_or_insert_default().push(row, value),
+                None => self.opaque.push(row),
+            },
+            AnyValueRef::KvList(_) | AnyValueRef::Bytes(_) | AnyValueRef::Empty => {
+                self.opaque.push(row);
+            }
+        }
+        Ok(())
+    }
+
+    fn truncate(&mut self, rows: u32) {
+        self.filled_to = self.filled_to.min(rows);
+        if let Some(strings) = &mut self.strings {
+            strings.pairs.truncate(rows);
+        }
+        if let Some(ints) = &mut self.ints {
+            ints.truncate(rows);
+        }
+        if let Some(floats) = &mut self.floats {
+            floats.truncate(rows);
+        }
+        if let Some(bools) = &mut self.bools {
+            bools.truncate(rows);
+        }
+        if let Some(arrays) = &mut self.arrays {
+            arrays.truncate(rows);
+        }
+        let keep = self.opaque.partition_point(|&row| row < rows);
+        self.opaque.truncate(keep);
+    }
+
+    fn finish(self, len: usize) -> Option<AttributeColumn> {
+        let column = AttributeColumn {
+            strings: self
+                .strings
+                .filter(|strings| !strings.pairs.rows.is_empty())
+                .map(|strings| Box::new(Strings::new(*strings, len))),
+            ints: self
+                .ints
+                .filter(|ints| !ints.rows.is_empty())
+                .map(|ints| Box::new(Ints::new(&ints, len))),
+            floats: self
+                .floats
+                .filter(|floats| !floats.rows.is_empty())
+                .map(|floats| Box::new(Numbers::new(&floats, len))),
+            bools: self
+                .bools
+                .filter(|bools| !bools.rows.is_empty())
+                .map(|bools| Box::new(Numbers::new(&bools, len))),
+            arrays: self
+                .arrays
+                .filter(|arrays| !arrays.rows.is_empty())
+                .map(|arrays| ArrayLane {
+                    rows: arrays.rows.into(),
+                    values: arrays.values.into(),
+                }),
+            opaque: (!self.opaque.is_empty()).then(|| Rows::new(&self.opaque, len, 0)),
+            name: String::from_utf8_lossy(&self.name).into(),
+        };
+        (!column.is_empty()).then_some(column)
+    }
+}
+
+/// The value of an array of one scalar type; `None` if it is of mixed or other types.
+fn array_value(array: ArrayRef<'_>) -> Result<Option<ArrayValue>, WireError> {
+    let mut value = ArrayValue::Empty;
+    for element in array.iter() {
+        match (&mut value, element?) {
+            (ArrayValue::Strings(items), AnyValueRef::String(text)) => {
+                items.push(String::from_utf8_lossy(text).into());
+            }
+            (ArrayValue::Ints(items), AnyValueRef::Int(item)) => items.push(item),
+            (ArrayValue::Floats(items), AnyValueRef::Double(item)) => items.push(item),
+            (ArrayValue::Bools(items), AnyValueRef::Bool(item)) => items.push(item),
+            (ArrayValue::Empty, AnyValueRef::String(text)) => {
+                value = ArrayValue::Strings(vec![String::from_utf8_lossy(text).into()]);
+            }
+            (ArrayValue::Empty, AnyValueRef::Int(item)) => value = ArrayValue::Ints(vec![item]),
+            (ArrayValue::Empty, AnyValueRef::Double(item)) => {
+                value = ArrayValue::Floats(vec![item]);
+            }
+            (ArrayValue::Empty, AnyValueRef::Bool(item)) => value = ArrayValue::Bools(vec![item]),
+            _ => return Ok(None),
+        }
+    }
+    Ok(Some(value))
+}
+
+/// The attributes of a level, sorted by name.
+#[derive(Debug)]
+pub(super) struct Attributes {
+    columns: Box<[AttributeColumn]>,
+}
+
+impl Attributes {
+    pub(super) fn get(&self, name: &str) -> Option<&AttributeColumn> {
+        self.columns
+            .binary_search_by(|column| (*column.name).cmp(name))
+            .ok()
+            .map(|at| &self.columns[at])
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &AttributeColumn> {
+        self.columns.iter()
+    }
+
+    pub(super) fn heap_bytes(&self) -> usize {
+        self.columns.iter().map(AttributeColumn::heap_bytes).sum()
+    }
+}
+
+/// One attribute of a level.
+#[derive(Debug)]
+pub(super) struct AttributeColumn {
+    pub(super) name: Arc<str>,
+    strings: Option<Box<Strings>>,
+    ints: Option<Box<Ints>>,
+    floats: Option<Box<Numbers<f64>>>,
+    bools: Option<Box<Numbers<bool>>>,
+    arrays: Option<ArrayLane>,
+    opaque: Option<Rows>,
+}
+
+#[derive(Debug)]
+struct Strings {
+    dict: Arc<StringDict>,
+    /// Ascending rows of the codes; every row has one (perhaps [`ABSENT`]) when `None`.
+    rows: Option<Box<[u32]>>,
+    codes: PackedCodes,
+}
+
+impl Strings {
+    fn new(strings: StringsBuilder, len: usize) -> Self {
+        let Pairs { rows, values } = strings.pairs;
+        let width = PackedCodes::width(strings.interner.len());
+        let (rows, codes) = if rows.len() == len {
+            (None, values)
+        } else if rows.len() * (4 + width) < len * width {
+            (Some(rows.into()), values)
+        } else {
+            let mut codes = vec![ABSENT; len];
+            for (&row, &code) in rows.iter().zip(&values) {
+                codes[row as usize] = code;
+            }
+            (None, codes)
+        };
+        let dict = strings.interner.finish();
+        Self {
+            codes: PackedCodes::new(&codes, dict.len()),
+            dict: Arc::new(dict),
+            rows,
+        }
+    }
+
+    fn get(&self, row: u32) -> u32 {
+        match &self.rows {
+            None => self.codes.get(row as usize),
+            Some(rows) => rows
+                .binary_search(&row)
+                .map_or(ABSENT, |at| self.codes.get(at)),
+        }
+    }
+
+    fn expand(&self, len: usize) -> StringLane {
+        let codes = match &self.rows {
+            None => self.codes.expand(),
+            Some(rows) => scatter(rows, len, ABSENT, |at| self.codes.get(at)),
+        };
+        StringLane {
+            dict: Arc::clone(&self.dict),
+            codes,
+        }
+    }
+
+    fn any(&self, wanted: Option<&Bitmap>) -> bool {
+        match (&self.rows, wanted) {
+            (_, None) => true,
+            (None, Some(wanted)) => wanted.iter().any(|row| self.codes.get(row) != ABSENT),
+            (Some(rows), Some(wanted)) => rows.iter().any(|&row| wanted.contains(row as usize)),
+        }
+    }
+
+    fn heap_bytes(&self) -> usize {
+        self.dict.heap_bytes()
+            + self.codes.heap_bytes()
+            + self.rows.as_ref().map_or(0, |rows| rows.len() * 4)
+    }
+}
+
+/// `fill` in every row but those of `rows`, written where it stays.
+fn scatter<T: Copy>(rows: &[u32], len: usize, fill: T, value: impl Fn(usize) -> T) -> Arc<[T]> {
+    let mut values: Arc<[T]> = std::iter::repeat_n(fill, len).collect();
+    if let Some(values) = Arc::get_mut(&mut values) {
+        for (at, &row) in rows.iter().enumerate() {
+            values[row as usize] = value(at);
+        }
+    }
+    values
+}
+
+fn bitmap_of(rows: &[u32], len: usize) -> Arc<Bitmap> {
+    let mut bitmap = Bitmap::new(len);
+    for &row in rows {
+        bitmap.insert(row as usize);
+    }
+    Arc::new(bitmap)
+}
+
+#[derive(Debug)]
+struct Ints {
+    rows: Rows,
+    values: PackedInts,
+}
+
+impl Ints {
+    fn new(pairs: &Pairs<i64>, len: usize) -> Self {
+        let packed = PackedInts::new(&pairs.values);
+        let rows = Rows::new(&pairs.rows, len, packed.width());
+        let values = match rows {
+            Rows::Some(_) => {
+                PackedInts::new(&rows.place(&pairs.rows, &pairs.values, len, packed.bounds().0))
+            }
+            Rows::All | Rows::Few(_) => packed,
+        };
+        Self { rows, values }
+    }
+
+    fn expand(&self, len: usize) -> NumberLane<i64> {
+        match &self.rows {
+            Rows::All => NumberLane {
+                values: self.values.expand(),
+                present: None,
+            },
+            Rows::Some(present) => NumberLane {
+                values: self.values.expand(),
+                present: Some(Arc::clone(present)),
+            },
+            Rows::Few(rows) => NumberLane {
+                values: scatter(rows, len, 0, |at| self.values.get(at)),
+                present: Some(bitmap_of(rows, len)),
+            },
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Numbers<T> {
+    rows: Rows,
+    values: Arc<[T]>,
+}
+
+impl<T: Copy + Default> Numbers<T> {
+    fn new(pairs: &Pairs<T>, len: usize) -> Self {
+        let rows = Rows::new(&pairs.rows, len, size_of::<T>());
+        let values = rows.place(&pairs.rows, &pairs.values, len, T::default());
+        Self {
+            rows,
+            values: values.into(),
+        }
+    }
+
+    fn expand(&self, len: usize) -> NumberLane<T> {
+        match &self.rows {
+            Rows::All => NumberLane {
+                values: Arc::clone(&self.values),
+                present: None,
+            },
+            Rows::Some(present) => NumberLane {
+                values: Arc::clone(&self.values),
+                present: Some(Arc::clone(present)),
+            },
+            Rows::Few(rows) => NumberLane {
+                values: scatter(rows, len, T::default(), |at| self.values[at]),
+                present: Some(bitmap_of(rows, len)),
+            },
+        }
+    }
+}
+
+/// The values of some rows, absent where `get` has none.
+fn gather_numbers<T: Copy + Default>(
+    rows: &[u32],
+    get: impl Fn(usize) -> Option<T>,
+) -> NumberLane<T> {
+    let mut present = Bitmap::new(rows.len());
+    let values = rows
+        .iter()
+        .enumerate()
+        .map(|(at, &row)| match get(row as usize) {
+            Some(value) => {
+                present.insert(at);
+                value
+            }
+            None => T::default(),
+        })
+        .collect();
+    NumberLane {
+        values,
+        present: Some(Arc::new(present)),
+    }
+}
+
+impl AttributeColumn {
+    fn is_empty(&self) -> bool {
+        self.strings.is_none()
+            && self.ints.is_none()
+            && self.floats.is_none()
+            && self.bools.is_none()
+            && self.arrays.is_none()
+            && self.opaque.is_none()
+    }
+
+    /// The column of a level of `len` rows.
+    pub(super) fn expand(&self, level: Level, len: usize) -> Column {
+        Column {
+            strings: self.strings.as_ref().map(|lane| lane.expand(len)),
+            ints: self.ints.as_ref().map(|lane| lane.expand(len)),
+            floats: self.floats.as_ref().map(|lane| lane.expand(len)),
+            bools: self.bools.as_ref().map(|lane| lane.expand(len)),
+            arrays: self.arrays.clone(),
+            opaque: self.opaque.as_ref().map(|rows| match rows {
+                Rows::All => Arc::new(Bitmap::full(len)),
+                Rows::Some(rows) => Arc::clone(rows),
+                Rows::Few(rows) => bitmap_of(rows, len),
+            }),
+            ..Column::absent(level, len)
+        }
+    }
+
+    /// The values of `rows` only.
+    pub(super) fn gather(&self, level: Level, rows: &[u32]) -> Column {
+        let arrays = self.arrays.as_ref().map(|lane| {
+            let (at, values): (Vec<u32>, Vec<ArrayValue>) = (0..)
+                .zip(rows)
+                .filter_map(|(at, &row)| Some((at, lane.get(row as usize)?.clone())))
+                .unzip();
+            ArrayLane {
+                rows: at.into(),
+                values: values.into(),
+            }
+        });
+        Column {
+            strings: self.strings.as_ref().map(|lane| StringLane {
+                dict: Arc::clone(&lane.dict),
+                codes: rows.iter().map(|&row| lane.get(row)).collect(),
+            }),
+            ints: self.ints.as_ref().map(|lane| {
+                gather_numbers(rows, |row| {
+                    lane.rows.position(row).map(|at| lane.values.get(at))
+                })
+            }),
+            floats: self.floats.as_ref().map(|lane| {
+                gather_numbers(rows, |row| {
+                    lane.rows.position(row).map(|at| lane.values[at])
+                })
+            }),
+            bools: self.bools.as_ref().map(|lane| {
+                gather_numbers(rows, |row| {
+                    lane.rows.position(row).map(|at| lane.values[at])
+                })
+            }),
+            arrays,
+            opaque: self.opaque.as_ref().map(|opaque| {
+                Arc::new(Bitmap::from_fn(rows.len(), |at| {
+                    opaque.position(rows[at] as usize).is_some()
+                }))
+            }),
+            ..Column::absent(level, rows.len())
+        }
+    }
+
+    /// Whether any of `wanted` has a value of whatever type.
+    pub(super) fn any(&self, wanted: Option<&Bitmap>) -> bool {
+        let arrays = self.arrays.as_ref().is_some_and(|lane| match wanted {
+            None => true,
+            Some(wanted) => lane.rows.iter().any(|&row| wanted.contains(row as usize)),
+        });
+        arrays
+            || self.strings.as_ref().is_some_and(|lane| lane.any(wanted))
+            || self.ints.as_ref().is_some_and(|lane| lane.rows.any(wanted))
+            || self
+                .floats
+                .as_ref()
+                .is_some_and(|lane| lane.rows.any(wanted))
+            || self
+                .bools
+                .as_ref()
+                .is_some_and(|lane| lane.rows.any(wanted))
+            || self.opaque.as_ref().is_some_and(|rows| rows.any(wanted))
+    }
+
+    pub(super) fn dict(&self) -> Option<Arc<StringDict>> {
+        self.strings.as_ref().map(|lane| Arc::clone(&lane.dict))
+    }
+
+    pub(super) fn int_bounds(&self) -> Option<(i64, i64)> {
+        self.ints.as_ref().map(|lane| lane.values.bounds())
+    }
+
+    fn heap_bytes(&self) -> usize {
+        fn numbers<T>(lane: &Option<Box<Numbers<T>>>) -> usize {
+            lane.as_ref().map_or(0, |lane| {
+                size_of_val(&**lane) + lane.rows.heap_bytes() + size_of_val(&*lane.values)
+            })
+        }
+        let strings = self
+            .strings
+            .as_ref()
+            .map_or(0, |lane| size_of_val(&**lane) + lane.heap_bytes());
+        let ints = self.ints.as_ref().map_or(0, |lane| {
+            size_of_val(&**lane) + lane.rows.heap_bytes() + lane.values.heap_bytes()
+        });
+        let arrays = self.arrays.as_ref().map_or(0, |lane| {
+            lane.rows.len() * 4
+                + lane
+                    .values
+                    .iter()
+                    .map(ArrayValue::heap_bytes)
+                    .sum::<usize>()
+        });
+        size_of::<Self>()
+            + self.name.len()
+            + strings
+            + ints
+            + numbers(&self.floats)
+            + numbers(&self.bools)
+            + arrays
+            + self.opaque.as_ref().map_or(0, Rows::heap_bytes)
+    }
+}
