@@ -2,10 +2,9 @@
 //!
 //! Owns the zero-copy walk over OTLP protobuf bytes ([`otlp`]), the identity of traces
 //! ([`TraceId`]) and tenants ([`tenant`]), the hashes that Tempo's formats fix ([`hash`]) and the
-//! union of partial traces ([`combine`]). Must never do I/O, read a clock, or spawn a task.
+//! union of partial traces ([`TraceUnion`]). Must never do I/O, read a clock, or spawn a task.
 
 mod batch;
-pub mod combine;
 pub mod hash;
 pub mod otlp;
 pub mod tenant;
