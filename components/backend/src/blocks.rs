@@ -132,10 +132,7 @@ impl Backend {
     pub async fn read_meta(&self, tenant: &str, block: Uuid) -> Result<BlockMeta, Error> {
         let key = ObjectKey::meta(tenant, block);
         let bytes = self.read(&key, &ReadStats::new()).await?;
-        let meta: BlockMeta =
-            serde_json::from_slice(&bytes).map_err(|error| Error::corrupt(key.as_str(), error))?;
-        check_owner(&key, &meta, tenant, block)?;
-        Ok(meta)
+        parse_meta(&key, &bytes, tenant, block)
     }
 
     /// The meta of a block that is marked compacted; its time is the object's modification time.
@@ -153,9 +150,7 @@ impl Backend {
         let answer = self.inner.store.get(&path).await.map_err(failed)?;
         let compacted_time = Timestamp::from(answer.meta.last_modified);
         let bytes = answer.bytes().await.map_err(failed)?;
-        let meta: BlockMeta =
-            serde_json::from_slice(&bytes).map_err(|error| Error::corrupt(key.as_str(), error))?;
-        check_owner(&key, &meta, tenant, block)?;
+        let meta = parse_meta(&key, &bytes, tenant, block)?;
         Ok(CompactedBlockMeta {
             meta: Arc::new(meta),
             compacted_time,
@@ -232,6 +227,29 @@ impl Backend {
         Ok(())
     }
 
+    /// Every object of a tenant, in whatever directory, with its modification time.
+    pub(crate) async fn list_tenant_objects(
+        &self,
+        tenant: &str,
+    ) -> Result<Vec<(ObjectKey, Timestamp)>, Error> {
+        check_tenant(tenant)?;
+        let root = self.inner.prefix.path(tenant)?;
+        let objects: Vec<object_store::ObjectMeta> = self
+            .inner
+            .store
+            .list(Some(&root))
+            .try_collect()
+            .await
+            .map_err(|error| Error::from_store("listing", tenant, error))?;
+        Ok(objects
+            .iter()
+            .filter_map(|object| {
+                let key = self.inner.prefix.strip(object.location.as_ref())?;
+                Some((ObjectKey::root(key), Timestamp::from(object.last_modified)))
+            })
+            .collect())
+    }
+
     /// Removes an object; that it does not exist is no error.
     pub async fn delete(&self, key: &ObjectKey) -> Result<(), Error> {
         let path = self.inner.prefix.path(key.as_str())?;
@@ -264,21 +282,26 @@ impl Backend {
     }
 }
 
-/// A meta must lie where it says it does. Metas without id or tenant are taken as they are found.
-fn check_owner(key: &ObjectKey, meta: &BlockMeta, tenant: &str, block: Uuid) -> Result<(), Error> {
-    if !meta.block_id.is_nil() && meta.block_id != block {
+/// Reads a meta, which must lie where it says it does; a missing id or tenant is filled in.
+fn parse_meta(key: &ObjectKey, json: &[u8], tenant: &str, block: Uuid) -> Result<BlockMeta, Error> {
+    let mut meta: BlockMeta =
+        serde_json::from_slice(json).map_err(|error| Error::corrupt(key.as_str(), error))?;
+    if meta.block_id.is_nil() {
+        meta.block_id = block;
+    }
+    if meta.tenant_id.is_empty() {
+        meta.tenant_id = Arc::from(tenant);
+    }
+    if meta.block_id != block || &*meta.tenant_id != tenant {
         return Err(Error::corrupt(
             key.as_str(),
-            format_args!("it is the meta of block {}", meta.block_id),
+            format_args!(
+                "it is the meta of block {} of tenant '{}'",
+                meta.block_id, meta.tenant_id
+            ),
         ));
     }
-    if !meta.tenant_id.is_empty() && &*meta.tenant_id != tenant {
-        return Err(Error::corrupt(
-            key.as_str(),
-            format_args!("it is the meta of tenant '{}'", meta.tenant_id),
-        ));
-    }
-    Ok(())
+    Ok(meta)
 }
 
 /// Part of the space of block ids: from `from` on, before `until`.

@@ -157,9 +157,9 @@ impl Default for HedgeConfig {
 /// How failed requests are tried again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RetryConfig {
-    /// Attempts after the first.
-    pub max_retries: usize,
-    /// Pause before the first of them; doubles each time.
+    /// Attempts in all, the first included.
+    pub max_attempts: usize,
+    /// Pause before the second; grows with each.
     pub initial_backoff: Duration,
     /// Longest pause.
     pub max_backoff: Duration,
@@ -168,7 +168,7 @@ pub struct RetryConfig {
 impl Default for RetryConfig {
     fn default() -> Self {
         Self {
-            max_retries: 10,
+            max_attempts: 10,
             initial_backoff: Duration::from_millis(200),
             max_backoff: Duration::from_secs(1),
         }
@@ -376,7 +376,7 @@ pub struct GcsConfig {
     pub object_metadata: BTreeMap<String, String>,
     /// `list_blocks_concurrency`.
     pub list_blocks_concurrency: usize,
-    /// `max_retries`.
+    /// `max_retries`: attempts after the first.
     pub max_retries: usize,
 }
 

@@ -1,6 +1,6 @@
 //! What can go wrong with the object store.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 /// Why an operation on the backend failed. Variants tell callers apart that act differently.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -46,6 +46,26 @@ pub enum Error {
         key: String,
         /// The last failure.
         source: Arc<object_store::Error>,
+    },
+    /// The tenant index is older than the configuration allows.
+    #[error("index of tenant '{tenant}' is {age:?} old, more than {limit:?}")]
+    StaleTenantIndex {
+        /// The tenant.
+        tenant: String,
+        /// Its age.
+        age: Duration,
+        /// `blocklist_poll_stale_tenant_index`.
+        limit: Duration,
+    },
+    /// More tenants failed than a poll tolerates; all lists stay as they were.
+    #[error("{failed_tenants} tenants failed, {tolerated} are tolerated; the last error: {last}")]
+    PollAborted {
+        /// How many failed before the poll was given up.
+        failed_tenants: usize,
+        /// `blocklist_poll_tolerate_tenant_failures`.
+        tolerated: usize,
+        /// The last failure.
+        last: Box<Error>,
     },
     /// The key cannot name an object: a segment is empty, `.`, `..` or has a control character.
     #[error("'{key}' cannot be an object key: {problem}")]

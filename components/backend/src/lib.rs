@@ -8,16 +8,22 @@
 mod backend;
 mod blocklist;
 mod blocks;
+pub mod cache;
 mod config;
 mod dedicated;
 mod error;
+mod http;
 mod keys;
 mod meta;
+mod metrics;
+mod poller;
 mod read;
 mod retention;
 mod stats;
 mod stores;
 mod tenant_index;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 mod timestamp;
 mod write;
 
@@ -39,7 +45,11 @@ pub use keys::{
     TENANT_INDEX_PROTO, WORK,
 };
 pub use meta::{BlockFormat, BlockMeta, CompactedBlockMeta, LEGACY_BLOOM_SHARDS};
-pub use retention::{RetentionPlan, RetentionPolicy, plan_retention};
+pub use poller::{PollOutcome, Poller, PollerConfig, TenantIndexRole};
+pub use retention::{
+    DEFAULT_RETENTION_CONCURRENCY, Retention, RetentionOutcome, RetentionPlan, RetentionPolicy,
+    plan_retention,
+};
 pub use stats::ReadStats;
 pub use tenant_index::TenantIndex;
 pub use timestamp::{ParseTimestampError, Timestamp};

@@ -1,75 +1,216 @@
 //! Opening the store that the configuration names.
+//!
+//! Owns the way from [`BackendConfig`] to an object store: one file per kind, the credentials of
+//! S3, and the check at start. Must never read or write an object of Tempo's.
 
-use std::{path::Path, sync::Arc};
+mod azure;
+mod credentials;
+mod gcs;
+mod local;
+mod s3;
 
-use object_store::local::LocalFileSystem;
+use std::{error::Error as StdError, sync::Arc, time::Duration};
 
-use crate::{
-    Backend, BackendConfig, Error, StoreConfig,
-    backend::{Inner, StoreKind, WriteSettings},
-    config::LocalConfig,
-    keys::Prefix,
+use object_store::{
+    BackoffConfig, ClientOptions, ObjectStore,
+    client::{HttpError, HttpErrorKind},
+    list::{PaginatedListOptions, PaginatedListStore},
 };
 
-/// Bytes of one part of an upload where nothing is configured.
-const DEFAULT_PART_BYTES: usize = 8 * 1024 * 1024;
+use crate::{
+    Backend, BackendConfig, Error, HedgeConfig, RetryConfig, StoreConfig,
+    backend::{Inner, StoreKind, WriteSettings},
+    http::MeasuredConnector,
+    keys::Prefix,
+    metrics::RequestMetrics,
+};
+
+/// Environment variables, or what stands for them in a test.
+type Environment<'a> = &'a (dyn Fn(&str) -> Option<String> + Sync);
+
+/// Time to reach the store.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Time without a byte after which a request is given up and tried again. An upload of one part
+/// must fit into it.
+const STALL_TIMEOUT: Duration = Duration::from_secs(60);
+/// Time after which no further attempt is made. Credentials are renewed between requests, not
+/// between attempts, so it must stay below the shortest life of a token.
+const RETRY_TIMEOUT: Duration = Duration::from_secs(180);
+/// Parts that S3 and Google accept in one upload.
+const MAX_PARTS: usize = 10_000;
+/// Parts of one upload in flight, where nothing is configured.
+const PARTS_IN_FLIGHT: usize = 2;
+/// Bytes of one part of an upload, where nothing is configured.
+const DEFAULT_PART_BYTES: u64 = 8 * 1024 * 1024;
 
 pub(crate) async fn open(
     config: &BackendConfig,
-    _registry: &prometheus::Registry,
+    registry: &prometheus::Registry,
 ) -> Result<Backend, Error> {
+    let metrics = RequestMetrics::register(registry)?;
+    let environment: Environment<'_> = &|name| std::env::var(name).ok();
     match &config.store {
-        StoreConfig::Local(local) => open_local(config, local),
-        _ => Err(Error::config(
-            format!("{}.backend", config.section),
-            "only local is built so far",
-        )),
+        StoreConfig::Local(local) => local::open(config, local).await,
+        StoreConfig::S3(s3) => s3::open(config, s3, metrics, environment).await,
+        StoreConfig::Gcs(gcs) => gcs::open(config, gcs, metrics).await,
+        StoreConfig::Azure(azure) => azure::open(config, azure, metrics, environment).await,
     }
 }
 
-fn open_local(config: &BackendConfig, local: &LocalConfig) -> Result<Backend, Error> {
-    let unusable = |error: &dyn std::fmt::Display| {
-        Error::config(
-            format!("{}.local.path", config.section),
-            format!(
-                "directory '{}' cannot be used: {error}; it must be writable by this process",
-                local.path.display()
-            ),
-        )
-    };
-    create_private_directory(&local.path).map_err(|error| unusable(&error))?;
-    let root = local
-        .path
-        .canonicalize()
-        .map_err(|error| unusable(&error))?;
-    let store = LocalFileSystem::new_with_prefix(&root)
-        .map_err(|error| unusable(&error))?
-        .with_automatic_cleanup(true)
-        .with_fsync(true);
-    Ok(Backend {
-        inner: Arc::new(Inner {
-            store: Arc::new(store),
-            prefix: Prefix::default(),
-            kind: StoreKind::Local,
-            reads: config.reads.clone(),
-            writes: WriteSettings {
-                part_bytes: DEFAULT_PART_BYTES,
-                parts_in_flight: 1,
-                max_parts: usize::MAX,
-                ..WriteSettings::default()
-            },
-            list_blocks_concurrency: 1,
-            local_root: Some(root),
-            runtime: tokio::runtime::Handle::current(),
-        }),
-    })
+/// What the kinds of remote store have in common once they are built.
+struct Remote<S> {
+    store: S,
+    kind: StoreKind,
+    prefix: String,
+    writes: WriteSettings,
+    list_blocks_concurrency: usize,
 }
 
-/// Creates a directory, and those above it, for this user alone.
-fn create_private_directory(path: &Path) -> std::io::Result<()> {
-    use std::os::unix::fs::DirBuilderExt;
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(path)
+impl<S: ObjectStore + PaginatedListStore> Remote<S> {
+    /// Lists one key to see that the store answers, then hands it out. `hints` say which setting
+    /// to look at for which failure.
+    async fn check(self, config: &BackendConfig, hints: Hints) -> Result<Backend, Error> {
+        let prefix = Prefix::new(&self.prefix);
+        let listed = prefix.path("")?;
+        let options = PaginatedListOptions {
+            max_keys: Some(1),
+            ..PaginatedListOptions::default()
+        };
+        self.store
+            .list_paginated(Some(listed.as_ref()), options)
+            .await
+            .map_err(|error| hints.explain(&config.section, &error))?;
+        Ok(Backend {
+            inner: Arc::new(Inner {
+                store: Arc::new(self.store),
+                prefix,
+                kind: self.kind,
+                reads: config.reads.clone(),
+                writes: self.writes,
+                list_blocks_concurrency: self.list_blocks_concurrency,
+                local_root: None,
+                runtime: tokio::runtime::Handle::current(),
+            }),
+        })
+    }
+}
+
+/// The settings, relative to the section, that a failure at start points to.
+struct Hints {
+    /// The store could not be reached.
+    endpoint: &'static str,
+    /// The bucket does not exist.
+    bucket: &'static str,
+    /// The store does not accept the credentials, or there are none.
+    credentials: &'static str,
+    /// TLS failed.
+    tls: &'static str,
+}
+
+impl Hints {
+    fn explain(&self, section: &str, error: &object_store::Error) -> Error {
+        let chain = describe(error);
+        let (setting, remedy) = match error {
+            object_store::Error::NotFound { .. } => (self.bucket, "it must exist already"),
+            object_store::Error::PermissionDenied { .. }
+            | object_store::Error::Unauthenticated { .. } => (
+                self.credentials,
+                "they must allow to list, read, write and delete objects",
+            ),
+            _ if is_tls_failure(&chain) => (
+                self.tls,
+                "the certificate must be trusted, and both sides must speak TLS or neither",
+            ),
+            _ if chain.contains("credential") || chain.contains("169.254.169.254") => (
+                self.credentials,
+                "no credentials were found in the settings, the environment or the machine's identity",
+            ),
+            _ if is_connection_failure(error) => (self.endpoint, "the store cannot be reached"),
+            _ => (self.endpoint, "the store did not answer as it should"),
+        };
+        Error::config(
+            format!("{section}.{setting}"),
+            format!("{remedy}; listing one key failed: {chain}"),
+        )
+    }
+}
+
+/// The error and its causes, each told once.
+fn describe(error: &(dyn StdError + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let message = error.to_string();
+        if !text.contains(&message) {
+            text.push_str(": ");
+            text.push_str(&message);
+        }
+        cause = error.source();
+    }
+    text
+}
+
+fn is_tls_failure(chain: &str) -> bool {
+    let lower = chain.to_ascii_lowercase();
+    ["certificate", "unknownissuer", "tls", "corrupt message"]
+        .iter()
+        .any(|word| lower.contains(word))
+}
+
+fn is_connection_failure(error: &(dyn StdError + 'static)) -> bool {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if let Some(http) = error.downcast_ref::<HttpError>() {
+            return matches!(http.kind(), HttpErrorKind::Connect | HttpErrorKind::Timeout);
+        }
+        cause = error.source();
+    }
+    false
+}
+
+fn client_options() -> ClientOptions {
+    ClientOptions::new()
+        .with_connect_timeout(CONNECT_TIMEOUT)
+        .with_read_timeout(STALL_TIMEOUT)
+        .with_timeout_disabled()
+}
+
+fn retry_config(retry: &RetryConfig) -> object_store::RetryConfig {
+    object_store::RetryConfig {
+        backoff: BackoffConfig {
+            init_backoff: retry.initial_backoff,
+            max_backoff: retry.max_backoff,
+            base: 2.0,
+        },
+        max_retries: retry.max_attempts.saturating_sub(1),
+        retry_timeout: RETRY_TIMEOUT,
+    }
+}
+
+fn connector(metrics: RequestMetrics, hedge: HedgeConfig) -> MeasuredConnector {
+    MeasuredConnector { metrics, hedge }
+}
+
+/// Bytes of a part, from a setting where 0 is the default.
+fn part_bytes(configured: u64) -> usize {
+    let bytes = if configured == 0 {
+        DEFAULT_PART_BYTES
+    } else {
+        configured
+    };
+    usize::try_from(bytes).unwrap_or(usize::MAX)
+}
+
+fn required<'a>(section: &str, setting: &str, value: &'a str) -> Result<&'a str, Error> {
+    if value.is_empty() {
+        return Err(Error::config(
+            format!("{section}.{setting}"),
+            "it is not set and the store cannot be named without it",
+        ));
+    }
+    Ok(value)
+}
+
+fn not_built(section: &str, kind: &str, error: &object_store::Error) -> Error {
+    Error::config(format!("{section}.{kind}"), describe(error))
 }
