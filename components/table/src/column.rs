@@ -191,13 +191,25 @@ impl StringDict {
     /// The bytes of an entry; normally UTF-8, but senders are not trusted.
     #[inline]
     pub fn bytes(&self, code: u32) -> &[u8] {
+        &self.bytes[self.range(code)]
+    }
+
+    /// Where an entry is within [`Self::all_bytes`].
+    #[inline]
+    pub fn range(&self, code: u32) -> std::ops::Range<usize> {
         let code = code as usize;
         let start = if code == 0 {
             0
         } else {
             self.ends[code - 1] as usize
         };
-        &self.bytes[start..self.ends[code] as usize]
+        start..self.ends[code] as usize
+    }
+
+    /// The bytes of all entries, one after another in code order.
+    #[inline]
+    pub fn all_bytes(&self) -> &[u8] {
+        &self.bytes
     }
 
     /// The text of an entry, with replacement characters where it is not UTF-8.
@@ -210,10 +222,10 @@ impl StringDict {
         (0..self.len() as u32).map(|code| self.bytes(code))
     }
 
-    /// Gives back what the dictionary has reserved for further entries.
-    pub fn shrink_to_fit(&mut self) {
-        self.bytes.shrink_to_fit();
-        self.ends.shrink_to_fit();
+    /// Removes all entries but keeps the memory.
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+        self.ends.clear();
     }
 
     /// Heap bytes held.

@@ -3,7 +3,9 @@
 mod attributes;
 mod builder;
 mod intern;
+mod messages;
 mod packed;
+mod rows;
 mod table;
 #[cfg(test)]
 mod tests;

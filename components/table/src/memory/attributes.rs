@@ -7,7 +7,7 @@ use hashbrown::HashTable;
 use tempo_model::otlp::{AnyValueRef, ArrayRef, KeyValueRef, WireError};
 
 use super::{
-    intern::Interner,
+    intern::{Interner, same},
     packed::{PackedCodes, PackedInts, Rows},
 };
 use crate::{
@@ -76,6 +76,17 @@ impl<T> Pairs<T> {
         self.rows.truncate(keep);
         self.values.truncate(keep);
     }
+
+    /// What `make` makes of the pairs, if there are any; none are left then.
+    fn drain<L>(&mut self, make: impl FnOnce(&Self) -> L) -> Option<Box<L>> {
+        if self.rows.is_empty() {
+            return None;
+        }
+        let lane = make(self);
+        self.rows.clear();
+        self.values.clear();
+        Some(Box::new(lane))
+    }
 }
 
 impl Default for AttributesBuilder {
@@ -97,6 +108,20 @@ impl AttributesBuilder {
         self.previous = NO_COLUMN;
     }
 
+    /// Sets an attribute of `row` from a `KeyValue` message. `row` must not be below the row of
+    /// the call before.
+    #[inline]
+    pub(super) fn push_message(&mut self, row: u32, message: &[u8]) -> Result<(), WireError> {
+        let attribute = match short_text_attribute(message) {
+            Some((key, text)) => KeyValueRef {
+                key,
+                value: AnyValueRef::String(text),
+            },
+            None => KeyValueRef::parse(message)?,
+        };
+        self.push(row, &attribute)
+    }
+
     /// Sets an attribute of `row`, which must not be below the row of the call before.
     #[inline]
     pub(super) fn push(&mut self, row: u32, attribute: &KeyValueRef<'_>) -> Result<(), WireError> {
@@ -111,7 +136,7 @@ impl AttributesBuilder {
             None => self.first,
         };
         if let Some(column) = self.columns.get(guess as usize)
-            && *column.name == *name
+            && same(&column.name, name)
         {
             self.previous = guess;
             return guess as usize;
@@ -162,13 +187,20 @@ impl AttributesBuilder {
         }
     }
 
-    /// The columns of a level of `rows` rows, sorted by name.
-    pub(super) fn finish(self, rows: usize) -> Attributes {
-        let mut columns: Vec<AttributeColumn> = self
-            .columns
-            .into_iter()
-            .filter_map(|column| column.finish(rows))
-            .collect();
+    /// The columns of a level of `rows` rows, sorted by name. The builder is empty then, but
+    /// remembers the names that were in use and keeps its memory.
+    pub(super) fn finish(&mut self, rows: usize) -> Attributes {
+        let mut columns: Vec<AttributeColumn> = Vec::with_capacity(self.columns.len());
+        let before = self.columns.len();
+        self.columns.retain_mut(|column| {
+            let finished = column.finish(rows);
+            let in_use = finished.is_some();
+            columns.extend(finished);
+            in_use
+        });
+        if self.columns.len() < before {
+            self.renumber();
+        }
         columns.sort_by(|a, b| a.name.cmp(&b.name));
         // Two different invalid texts may read alike; the first wins.
         columns.dedup_by(|a, b| a.name == b.name);
@@ -176,6 +208,45 @@ impl AttributesBuilder {
             columns: columns.into(),
         }
     }
+
+    fn renumber(&mut self) {
+        let Self {
+            columns,
+            by_name,
+            hasher,
+            ..
+        } = self;
+        by_name.clear();
+        for number in 0..columns.len() as u32 {
+            columns[number as usize].next = NO_COLUMN;
+            let hash = |&number: &u32| hasher.hash_one(&*columns[number as usize].name);
+            by_name.insert_unique(hash(&number), number, hash);
+        }
+        self.first = NO_COLUMN;
+        self.previous = NO_COLUMN;
+    }
+}
+
+/// Key and text of a `KeyValue` as encoders write nearly all of them: the key, then a text, all
+/// lengths below 128. `None` for every other message, valid or not.
+#[inline]
+fn short_text_attribute(message: &[u8]) -> Option<(&[u8], &[u8])> {
+    let [0x0a, key_len @ 0..0x80, rest @ ..] = message else {
+        return None;
+    };
+    let (key, rest) = rest.split_at_checked(usize::from(*key_len))?;
+    let [
+        0x12,
+        value_len @ 0..0x80,
+        0x0a,
+        text_len @ 0..0x80,
+        text @ ..,
+    ] = rest
+    else {
+        return None;
+    };
+    let exact = usize::from(*text_len) == text.len() && usize::from(*value_len) == text.len() + 2;
+    exact.then_some((key, text))
 }
 
 impl ColumnBuilder {
@@ -226,36 +297,37 @@ impl ColumnBuilder {
         self.opaque.truncate(keep);
     }
 
-    fn finish(self, len: usize) -> Option<AttributeColumn> {
+    /// The column of `len` rows, if any of them has a value; the builder has none then.
+    fn finish(&mut self, len: usize) -> Option<AttributeColumn> {
+        self.filled_to = 0;
+        let arrays = self.arrays.as_mut().filter(|lane| !lane.rows.is_empty());
+        let arrays = arrays.map(|lane| ArrayLane {
+            rows: std::mem::take(&mut lane.rows).into(),
+            values: std::mem::take(&mut lane.values).into(),
+        });
+        let opaque = (!self.opaque.is_empty()).then(|| Rows::new(&self.opaque, len, 0));
+        self.opaque.clear();
         let column = AttributeColumn {
-            strings: self
-                .strings
-                .filter(|strings| !strings.pairs.rows.is_empty())
-                .map(|strings| Box::new(Strings::new(*strings, len))),
-            ints: self
-                .ints
-                .filter(|ints| !ints.rows.is_empty())
-                .map(|ints| Box::new(Ints::new(&ints, len))),
-            floats: self
-                .floats
-                .filter(|floats| !floats.rows.is_empty())
-                .map(|floats| Box::new(Numbers::new(&floats, len))),
-            bools: self
-                .bools
-                .filter(|bools| !bools.rows.is_empty())
-                .map(|bools| Box::new(Numbers::new(&bools, len))),
-            arrays: self
-                .arrays
-                .filter(|arrays| !arrays.rows.is_empty())
-                .map(|arrays| ArrayLane {
-                    rows: arrays.rows.into(),
-                    values: arrays.values.into(),
-                }),
-            opaque: (!self.opaque.is_empty()).then(|| Rows::new(&self.opaque, len, 0)),
+            strings: self.strings.as_mut().and_then(|strings| {
+                let StringsBuilder { interner, pairs } = &mut **strings;
+                pairs.drain(|pairs| Strings::new(pairs, interner.finish(), len))
+            }),
+            ints: drain(&mut self.ints, |pairs| Ints::new(pairs, len)),
+            floats: drain(&mut self.floats, |pairs| Numbers::new(pairs, len)),
+            bools: drain(&mut self.bools, |pairs| Numbers::new(pairs, len)),
+            arrays,
+            opaque,
             name: String::from_utf8_lossy(&self.name).into(),
         };
         (!column.is_empty()).then_some(column)
     }
+}
+
+fn drain<T, L>(
+    lane: &mut Option<Box<Pairs<T>>>,
+    make: impl FnOnce(&Pairs<T>) -> L,
+) -> Option<Box<L>> {
+    lane.as_mut()?.drain(make)
 }
 
 /// The value of an array of one scalar type; `None` if it is of mixed or other types.
@@ -327,25 +399,22 @@ struct Strings {
 }
 
 impl Strings {
-    fn new(strings: StringsBuilder, len: usize) -> Self {
-        let Pairs { rows, values } = strings.pairs;
-        let width = PackedCodes::width(strings.interner.len());
-        let (rows, codes) = if rows.len() == len {
-            (None, values)
-        } else if rows.len() * (4 + width) < len * width {
-            (Some(rows.into()), values)
+    fn new(pairs: &Pairs<u32>, dict: StringDict, len: usize) -> Self {
+        let width = PackedCodes::width(dict.len());
+        let sparse = pairs.rows.len() * (4 + width) < len * width;
+        let codes = if sparse || pairs.rows.len() == len {
+            PackedCodes::new(&pairs.values, dict.len())
         } else {
             let mut codes = vec![ABSENT; len];
-            for (&row, &code) in rows.iter().zip(&values) {
+            for (&row, &code) in pairs.rows.iter().zip(&pairs.values) {
                 codes[row as usize] = code;
             }
-            (None, codes)
+            PackedCodes::new(&codes, dict.len())
         };
-        let dict = strings.interner.finish();
         Self {
-            codes: PackedCodes::new(&codes, dict.len()),
+            codes,
             dict: Arc::new(dict),
-            rows,
+            rows: sparse.then(|| pairs.rows[..].into()),
         }
     }
 

@@ -202,7 +202,7 @@ impl Texts {
 
 impl Traces {
     pub(super) fn new(
-        ids: Vec<[u8; 16]>,
+        ids: &[[u8; 16]],
         starts_nano: &[i64],
         durations_nano: &[i64],
         root_services: Texts,

@@ -611,11 +611,50 @@ fn text_that_is_not_utf8_is_kept_as_sent() {
 
 #[test]
 fn an_empty_table_answers() {
-    let table = MemoryTableBuilder::new().finish();
+    let mut builder = MemoryTableBuilder::new();
+    let table = builder.finish();
     assert_eq!(table.structure().unwrap().traces(), 0);
     assert_eq!(table.time_range_nano(), None);
     assert_eq!(column(&table, Intrinsic::SpanName).len, 0);
     let key = ColumnKey::attribute(AttributeScope::Resource, "x");
     assert!(column(&table, key).is_absent());
     assert_eq!(*table.event_offsets().unwrap(), [0]);
+}
+
+#[test]
+fn a_builder_begins_anew_after_a_table() {
+    let first = chunk(vec![service(
+        "a",
+        vec![Span {
+            attributes: vec![text("k", "v"), text("once", "x")],
+            events: vec![Event::default()],
+            ..span(1, None, "one", 1, 2)
+        }],
+    )]);
+    let second = chunk(vec![service(
+        "b",
+        vec![Span {
+            attributes: vec![text("other", "w"), text("k", "w")],
+            links: vec![Link::default()],
+            ..span(1, None, "two", 3, 4)
+        }],
+    )]);
+    let mut builder = MemoryTableBuilder::new();
+    builder.push_trace(id(1), &[&first]).unwrap();
+    let tables = [builder.finish(), {
+        builder.push_trace(id(2), &[&second]).unwrap();
+        assert_eq!((builder.traces(), builder.spans()), (1, 1));
+        builder.finish()
+    }];
+    assert_eq!(builder.taken_bytes(), 0);
+    assert_eq!(names(&tables[0]), ["one"]);
+    assert_eq!(names(&tables[1]), ["two"]);
+    let fresh = table(&[(id(2), vec![second])]);
+    let key = ColumnKey::attribute(AttributeScope::Span, "k");
+    assert_eq!(texts(&column(&tables[1], key)), [Some("w".into())]);
+    let names = |table: &MemoryTable| table.attribute_names(AttributeScope::Span, None).unwrap();
+    assert_eq!(names(&tables[1]), names(&fresh));
+    assert_eq!(tables[1].heap_bytes(), fresh.heap_bytes());
+    assert_eq!(*tables[1].event_offsets().unwrap(), [0, 0]);
+    assert_eq!(*tables[1].link_offsets().unwrap(), [0, 1]);
 }
