@@ -1,11 +1,17 @@
 //! Blocks: the vParquet4 and vParquet5 files of Tempo, written and read.
 //!
 //! Owns the schema of `data.parquet` ([`schema`]), building a block from OTLP bytes ([`write`]),
-//! and the bloom shards ([`bloom`]) and row-group index ([`index`]) beside it. The only crate that
-//! names the parquet library. Must never decide which blocks exist, or when.
+//! reading one as span tables and traces ([`read`]), and the bloom shards ([`bloom`]) and row-group
+//! index ([`index`]) beside it. The only crate that names the parquet library. Must never decide
+//! which blocks exist, or when.
 
 pub mod bloom;
+pub mod dedicated;
+mod error;
 pub mod index;
+pub mod read;
 pub mod schema;
 #[cfg(test)]
 mod testing;
+
+pub use error::Error;

@@ -1,0 +1,406 @@
+//! The bytes of one row group: fetched once, together, and cut into pages.
+//!
+//! Owns what was read of the row group so far and how pages and dictionaries are found in it. Must
+//! never interpret a value.
+
+use std::{
+    ops::Range,
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+};
+
+use bytes::Bytes;
+use tempo_backend::ReadStats;
+use tempo_table::{StringDict, TableError};
+
+use super::{
+    Malformed,
+    bits::Bits,
+    file::BlockFile,
+    footer::{Chunk, FileLeaf, RowGroup},
+    page::Page,
+    pages::{PageMap, Selection},
+    source::Source,
+    values,
+};
+
+/// A leaf column, by its position in the file.
+pub(super) type LeafIndex = usize;
+
+/// Part of a page: entries (levels) and the values among them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Part {
+    pub(super) rows: Range<u32>,
+    pub(super) entries: Range<usize>,
+    pub(super) values: Range<usize>,
+}
+
+/// One row group of a block.
+pub(super) struct GroupBytes {
+    file: Arc<BlockFile>,
+    source: Source,
+    group: usize,
+    loaded: Mutex<Loaded>,
+    leaves: Vec<LeafCells>,
+}
+
+#[derive(Default)]
+struct LeafCells {
+    pages: OnceLock<Arc<PageMap>>,
+    strings: OnceLock<Arc<StringDict>>,
+    ints: OnceLock<Arc<[i64]>>,
+}
+
+impl GroupBytes {
+    /// Row group `group`, which must exist.
+    pub(super) fn new(file: Arc<BlockFile>, source: Source, group: usize) -> Self {
+        let leaves = file.footer().leaves.len();
+        Self {
+            file,
+            source,
+            group,
+            loaded: Mutex::default(),
+            leaves: (0..leaves).map(|_| LeafCells::default()).collect(),
+        }
+    }
+
+    pub(super) fn file(&self) -> &Arc<BlockFile> {
+        &self.file
+    }
+
+    fn row_group(&self) -> &RowGroup {
+        &self.file.footer().row_groups[self.group]
+    }
+
+    pub(super) fn rows(&self) -> u32 {
+        self.row_group().rows
+    }
+
+    pub(super) fn chunk(&self, leaf: LeafIndex) -> &Chunk {
+        &self.row_group().chunks[leaf]
+    }
+
+    pub(super) fn leaf(&self, leaf: LeafIndex) -> &FileLeaf {
+        &self.file.footer().leaves[leaf]
+    }
+
+    pub(super) fn stats(&self) -> &ReadStats {
+        self.source.stats()
+    }
+
+    /// The error for damage in a leaf.
+    pub(super) fn corrupt(&self, leaf: LeafIndex, Malformed(reason): Malformed) -> TableError {
+        TableError::Corrupt {
+            what: self.name_of(leaf),
+            reason: reason.to_owned(),
+        }
+    }
+
+    fn name_of(&self, leaf: LeafIndex) -> String {
+        format!(
+            "{} row group {} column {}",
+            self.source.name(),
+            self.group,
+            self.leaf(leaf).path
+        )
+    }
+
+    fn loaded(&self) -> MutexGuard<'_, Loaded> {
+        self.loaded.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Reads those of `ranges` that were not read yet, in one go.
+    fn fetch(&self, ranges: &[Range<u64>]) -> Result<(), TableError> {
+        let mut loaded = self.loaded();
+        let missing: Vec<Range<u64>> = ranges
+            .iter()
+            .filter(|range| !range.is_empty() && loaded.get(range).is_none())
+            .cloned()
+            .collect();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        // Held while reading: others that want the same bytes wait instead of reading them again.
+        let bytes = self.source.read_ranges(&missing)?;
+        for (range, bytes) in missing.into_iter().zip(bytes) {
+            loaded.insert(range, bytes);
+        }
+        Ok(())
+    }
+
+    fn bytes(&self, range: &Range<u64>) -> Result<Bytes, TableError> {
+        if let Some(bytes) = self.loaded().get(range) {
+            return Ok(bytes);
+        }
+        self.fetch(std::slice::from_ref(range))?;
+        self.loaded().get(range).ok_or_else(|| TableError::Corrupt {
+            what: self.source.name().to_owned(),
+            reason: format!(
+                "storage gave less than bytes {}..{}",
+                range.start, range.end
+            ),
+        })
+    }
+
+    /// Where the pages of a leaf lie.
+    pub(super) fn page_map(&self, leaf: LeafIndex) -> Result<&Arc<PageMap>, TableError> {
+        let cell = &self.leaves[leaf].pages;
+        if let Some(map) = cell.get() {
+            return Ok(map);
+        }
+        let chunk = self.chunk(leaf);
+        let map = match chunk
+            .offset_index
+            .as_ref()
+            .and_then(|range| self.file.offset_index(range))
+        {
+            Some(index) => PageMap::from_offset_index(&index, chunk, self.rows()),
+            None => {
+                let bytes = self.bytes(&chunk.bytes)?;
+                PageMap::from_headers(&bytes, chunk, self.rows())
+            }
+        }
+        .map_err(|malformed| self.corrupt(leaf, malformed))?;
+        Ok(cell.get_or_init(|| Arc::new(map)))
+    }
+
+    fn ranges(
+        &self,
+        leaf: LeafIndex,
+        selection: &Selection,
+        ranges: &mut Vec<Range<u64>>,
+    ) -> Result<(), TableError> {
+        if selection.is_all() {
+            ranges.push(self.chunk(leaf).bytes.clone());
+            return Ok(());
+        }
+        let map = self.page_map(leaf)?;
+        ranges.extend(map.dictionary.clone());
+        ranges.extend(map.selected(selection).map(|page| page.bytes.clone()));
+        Ok(())
+    }
+
+    /// Reads what the selected rows of these leaves need, in one go.
+    pub(super) fn load(
+        &self,
+        leaves: &[LeafIndex],
+        selection: &Selection,
+    ) -> Result<(), TableError> {
+        let mut ranges = Vec::new();
+        for &leaf in leaves {
+            self.ranges(leaf, selection, &mut ranges)?;
+        }
+        self.fetch(&ranges)
+    }
+
+    /// Reads the dictionary pages of these leaves, in one go.
+    pub(super) fn load_dictionaries(&self, leaves: &[LeafIndex]) -> Result<(), TableError> {
+        let mut ranges = Vec::new();
+        for &leaf in leaves {
+            if self.leaves[leaf].strings.get().is_none() {
+                ranges.extend(self.page_map(leaf)?.dictionary.clone());
+            }
+        }
+        self.fetch(&ranges)
+    }
+
+    /// Forgets the bytes of a leaf: what was needed of it is decoded.
+    pub(super) fn release(&self, leaf: LeafIndex) {
+        self.loaded().release(&self.chunk(leaf).bytes);
+    }
+
+    /// The dictionary page of a leaf, if it has one.
+    pub(super) fn dictionary_page(&self, leaf: LeafIndex) -> Result<Option<Page>, TableError> {
+        let Some(range) = self.page_map(leaf)?.dictionary.clone() else {
+            return Ok(None);
+        };
+        let bytes = self.bytes(&range)?;
+        Page::parse_dictionary(&bytes, self.leaf(leaf), self.chunk(leaf))
+            .map(Some)
+            .map_err(|malformed| self.corrupt(leaf, malformed))
+    }
+
+    /// The dictionary of a leaf of byte strings; empty when it has none.
+    pub(super) fn string_dictionary(&self, leaf: LeafIndex) -> Result<Arc<StringDict>, TableError> {
+        let cell = &self.leaves[leaf].strings;
+        if let Some(dict) = cell.get() {
+            return Ok(Arc::clone(dict));
+        }
+        let dict = match self.dictionary_page(leaf)? {
+            None => StringDict::new(),
+            Some(page) => page
+                .body(&mut Vec::new())
+                .and_then(|body| values::string_dictionary(body, page.entries))
+                .map_err(|malformed| self.corrupt(leaf, malformed))?,
+        };
+        Ok(Arc::clone(cell.get_or_init(|| Arc::new(dict))))
+    }
+
+    /// The dictionary of a leaf of integers or doubles; empty when it has none, as usual.
+    pub(super) fn int_dictionary(&self, leaf: LeafIndex) -> Result<Arc<[i64]>, TableError> {
+        let cell = &self.leaves[leaf].ints;
+        if let Some(dict) = cell.get() {
+            return Ok(Arc::clone(dict));
+        }
+        let dict = match self.dictionary_page(leaf)? {
+            None => Vec::new(),
+            Some(page) => page
+                .body(&mut Vec::new())
+                .and_then(|body| {
+                    values::int_dictionary(self.leaf(leaf).physical, body, page.entries)
+                })
+                .map_err(|malformed| self.corrupt(leaf, malformed))?,
+        };
+        Ok(Arc::clone(cell.get_or_init(|| dict.into())))
+    }
+
+    /// Visits the pages that hold selected rows, with the parts of each that are selected.
+    pub(super) fn for_pages(
+        &self,
+        leaf: LeafIndex,
+        selection: &Selection,
+        mut visit: impl FnMut(&Page, &[Part]) -> Result<(), Malformed>,
+    ) -> Result<(), TableError> {
+        self.load(&[leaf], selection)?;
+        let map = self.page_map(leaf)?;
+        let mut levels = PageLevels::default();
+        let mut parts = Vec::new();
+        for spot in map.selected(selection) {
+            let bytes = self.bytes(&spot.bytes)?;
+            Page::parse(&bytes, self.leaf(leaf), self.chunk(leaf))
+                .and_then(|page| {
+                    parts.clear();
+                    levels.parts(&page, &spot.rows, selection, &mut parts)?;
+                    visit(&page, &parts)
+                })
+                .map_err(|malformed| self.corrupt(leaf, malformed))?;
+        }
+        Ok(())
+    }
+}
+
+/// Finds the entries and values of rows within a page.
+#[derive(Default)]
+struct PageLevels {
+    /// Entries that do not begin a row.
+    continued: Bits,
+    present: Bits,
+}
+
+impl PageLevels {
+    fn parts(
+        &mut self,
+        page: &Page,
+        rows: &Range<u32>,
+        selection: &Selection,
+        parts: &mut Vec<Part>,
+    ) -> Result<(), Malformed> {
+        let wanted = selection.within(rows.clone());
+        let mut wanted = wanted.peekable();
+        if wanted.peek() == Some(rows) {
+            parts.push(Part {
+                rows: rows.clone(),
+                entries: 0..page.entries,
+                values: 0..page.value_count(&mut self.present)?,
+            });
+            return Ok(());
+        }
+        self.continued.clear();
+        page.rep().at_least(1, &mut self.continued)?;
+        if !page.is_dense() {
+            self.present.clear();
+            page.def().at_least(page.def().max, &mut self.present)?;
+        }
+        let count = page.entries - self.continued.count();
+        if count != (rows.end - rows.start) as usize || self.continued.get(0) {
+            return Err(Malformed(
+                "page holds other rows than the offset index says",
+            ));
+        }
+        let starts = |row: u32| self.continued.select_zero((row - rows.start) as usize);
+        for part in wanted {
+            let entries = starts(part.start)..starts(part.end);
+            let values = if page.is_dense() {
+                entries.clone()
+            } else {
+                self.present.count_in(0, entries.start)..self.present.count_in(0, entries.end)
+            };
+            parts.push(Part {
+                rows: part,
+                entries,
+                values,
+            });
+        }
+        Ok(())
+    }
+}
+
+/// What was read, as ranges of the file that do not overlap.
+#[derive(Default)]
+struct Loaded {
+    /// Ascending by start.
+    segments: Vec<(u64, Bytes)>,
+}
+
+impl Loaded {
+    fn get(&self, range: &Range<u64>) -> Option<Bytes> {
+        let next = self
+            .segments
+            .partition_point(|(start, _)| *start <= range.start);
+        let (start, bytes) = self.segments.get(next.checked_sub(1)?)?;
+        let from = usize::try_from(range.start - start).ok()?;
+        let to = usize::try_from(range.end - start).ok()?;
+        (to <= bytes.len()).then(|| bytes.slice(from..to))
+    }
+
+    fn insert(&mut self, range: Range<u64>, bytes: Bytes) {
+        // What lies within the new segment is replaced by it.
+        self.release(&range);
+        let at = self
+            .segments
+            .partition_point(|(start, _)| *start < range.start);
+        self.segments.insert(at, (range.start, bytes));
+    }
+
+    fn release(&mut self, range: &Range<u64>) {
+        let mut kept = Vec::with_capacity(self.segments.len() + 1);
+        for (start, bytes) in self.segments.drain(..) {
+            let end = start + bytes.len() as u64;
+            if end <= range.start || start >= range.end {
+                kept.push((start, bytes));
+                continue;
+            }
+            if start < range.start {
+                kept.push((start, bytes.slice(..(range.start - start) as usize)));
+            }
+            if end > range.end {
+                kept.push((range.end, bytes.slice((range.end - start) as usize..)));
+            }
+        }
+        self.segments = kept;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn segments_are_found_replaced_and_released() {
+        let mut loaded = Loaded::default();
+        let file = Bytes::from((0..=255).collect::<Vec<u8>>());
+        let at = |range: Range<usize>| file.slice(range);
+        loaded.insert(10..20, at(10..20));
+        loaded.insert(40..60, at(40..60));
+        assert_eq!(loaded.get(&(12..20)), Some(at(12..20)));
+        assert_eq!(loaded.get(&(12..21)), None);
+        assert_eq!(loaded.get(&(5..6)), None);
+        loaded.insert(0..50, at(0..50));
+        assert_eq!(loaded.get(&(0..50)), Some(at(0..50)));
+        assert_eq!(loaded.get(&(50..60)), Some(at(50..60)));
+        loaded.release(&(30..55));
+        assert_eq!(loaded.get(&(20..30)), Some(at(20..30)));
+        assert_eq!(loaded.get(&(29..31)), None);
+        assert_eq!(loaded.get(&(55..60)), Some(at(55..60)));
+        assert_eq!(loaded.get(&(54..60)), None);
+    }
+}

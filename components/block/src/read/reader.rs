@@ -1,0 +1,105 @@
+//! An open block.
+
+use std::sync::Arc;
+
+use tempo_backend::{
+    Backend, BlockFormat, BlockMeta, ReadStats,
+    cache::{Cache, CacheKey, CacheRole},
+};
+
+use super::{file::BlockFile, source::Source, table::RowGroupTable};
+use crate::{Error, schema::Version};
+
+/// An open block: its footer is read. Row groups become tables one by one.
+///
+/// All reads block, so use it on threads that may.
+#[derive(Debug)]
+pub struct BlockReader {
+    meta: Arc<BlockMeta>,
+    source: Source,
+    file: Arc<BlockFile>,
+}
+
+/// The version of a block, if it can be read.
+pub(super) fn version_of(meta: &BlockMeta) -> Result<Version, Error> {
+    match meta.format {
+        BlockFormat::VParquet4 => Ok(Version::VParquet4),
+        BlockFormat::VParquet5 => Ok(Version::VParquet5),
+        BlockFormat::Other(_) => Err(Error::Unsupported {
+            block: meta.block_id,
+            format: meta.format.as_str().to_owned(),
+        }),
+    }
+}
+
+impl BlockReader {
+    /// Opens a block. Its footer comes from `cache`, or from the backend in one request and is
+    /// cached for the next time. Reads are counted in `stats`.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] for formats other than vParquet4 and vParquet5.
+    pub fn open(
+        backend: &Backend,
+        cache: &Cache,
+        meta: Arc<BlockMeta>,
+        stats: ReadStats,
+    ) -> Result<Arc<Self>, Error> {
+        let version = version_of(&meta)?;
+        let source = Source::new(backend, &meta, stats);
+        let key = CacheKey {
+            role: CacheRole::ParquetFooter,
+            tenant: Arc::clone(&meta.tenant_id),
+            block: meta.block_id,
+            part: (0, 0),
+        };
+        let file = match cache.get::<BlockFile>(&key) {
+            Some(file) => file,
+            None => {
+                let file = Arc::new(BlockFile::read(&source, version, &meta)?);
+                cache.insert(key, Arc::clone(&file), file.heap_bytes());
+                file
+            }
+        };
+        Ok(Arc::new(Self { meta, source, file }))
+    }
+
+    /// Opens a file in memory.
+    #[cfg(test)]
+    pub(super) fn in_memory(meta: BlockMeta, file: bytes::Bytes) -> Result<Arc<Self>, Error> {
+        let version = version_of(&meta)?;
+        let source = Source::memory(&meta.block_id.to_string(), file);
+        let file = Arc::new(BlockFile::read(&source, version, &meta)?);
+        Ok(Arc::new(Self {
+            meta: Arc::new(meta),
+            source,
+            file,
+        }))
+    }
+
+    /// What the block says about itself.
+    pub fn meta(&self) -> &Arc<BlockMeta> {
+        &self.meta
+    }
+
+    /// How many row groups the file has; may differ from what the meta says.
+    pub fn row_groups(&self) -> usize {
+        self.file.footer().row_groups.len()
+    }
+
+    /// How many traces a row group has.
+    pub fn traces(&self, row_group: usize) -> u32 {
+        let groups = &self.file.footer().row_groups;
+        groups.get(row_group).map_or(0, |group| group.rows)
+    }
+
+    /// A row group as a table. Its reads are counted in `stats`. `None` beyond the last.
+    pub fn table(&self, row_group: usize, stats: ReadStats) -> Option<RowGroupTable> {
+        (row_group < self.row_groups()).then(|| {
+            RowGroupTable::new(
+                Arc::clone(&self.file),
+                self.source.counted_in(stats),
+                row_group,
+            )
+        })
+    }
+}

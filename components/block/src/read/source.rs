@@ -1,0 +1,118 @@
+//! Where the bytes of a block come from.
+
+use std::ops::Range;
+
+use bytes::Bytes;
+use tempo_backend::{Backend, BlockMeta, ObjectKey, ReadStats};
+use tempo_table::TableError;
+
+/// The `data.parquet` of one block, for threads that may block. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(super) struct Source {
+    origin: Origin,
+    name: std::sync::Arc<str>,
+    len: u64,
+    stats: ReadStats,
+}
+
+#[derive(Debug, Clone)]
+enum Origin {
+    Backend {
+        backend: Backend,
+        key: ObjectKey,
+    },
+    #[cfg(test)]
+    Memory(Bytes),
+}
+
+impl Source {
+    /// The block's file in a backend. Reads are counted in `stats`.
+    pub(super) fn new(backend: &Backend, meta: &BlockMeta, stats: ReadStats) -> Self {
+        let key = ObjectKey::data(&meta.tenant_id, meta.block_id);
+        Self {
+            name: key.as_str().into(),
+            origin: Origin::Backend {
+                backend: backend.clone(),
+                key,
+            },
+            len: meta.size,
+            stats,
+        }
+    }
+
+    /// A file in memory.
+    #[cfg(test)]
+    pub(super) fn memory(name: &str, file: Bytes) -> Self {
+        Self {
+            name: name.into(),
+            len: file.len() as u64,
+            origin: Origin::Memory(file),
+            stats: ReadStats::new(),
+        }
+    }
+
+    /// The same file, counted in `stats`.
+    pub(super) fn counted_in(&self, stats: ReadStats) -> Self {
+        Self {
+            stats,
+            ..self.clone()
+        }
+    }
+
+    /// The object's key, for messages.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Length of the file in bytes, as the block's meta tells.
+    pub(super) fn len(&self) -> u64 {
+        self.len
+    }
+
+    pub(super) fn stats(&self) -> &ReadStats {
+        &self.stats
+    }
+
+    /// Reads several ranges, answered in their order.
+    pub(super) fn read_ranges(&self, ranges: &[Range<u64>]) -> Result<Vec<Bytes>, TableError> {
+        match &self.origin {
+            Origin::Backend { backend, key } => backend
+                .read_ranges_blocking(key, ranges, &self.stats)
+                .map_err(|error| read_error(&self.name, error)),
+            #[cfg(test)]
+            Origin::Memory(file) => ranges
+                .iter()
+                .map(|range| {
+                    if range.end > file.len() as u64 {
+                        return Err(TableError::Corrupt {
+                            what: self.name.to_string(),
+                            reason: "file is too short".to_owned(),
+                        });
+                    }
+                    self.stats.record(range.end - range.start);
+                    Ok(file.slice(range.start as usize..range.end as usize))
+                })
+                .collect(),
+        }
+    }
+
+    /// Reads one range.
+    pub(super) fn read_range(&self, range: Range<u64>) -> Result<Bytes, TableError> {
+        let mut answer = self.read_ranges(std::slice::from_ref(&range))?;
+        Ok(answer.pop().unwrap_or_default())
+    }
+}
+
+/// The error of a failed read.
+pub(super) fn read_error(what: &str, error: tempo_backend::Error) -> TableError {
+    match error {
+        tempo_backend::Error::Corrupt { problem, .. } => TableError::Corrupt {
+            what: what.to_owned(),
+            reason: problem,
+        },
+        source => TableError::Read {
+            what: what.to_owned(),
+            source: Box::new(source),
+        },
+    }
+}
