@@ -16,4 +16,3 @@ pub mod params;
 
 pub use accept::Encoding;
 pub use error::BadRequest;
-pub use go::{format_duration, parse_duration};

@@ -1,1 +1,29 @@
-//! Placeholder.
+//! The query-frontend: cuts queries into jobs, queues them for queriers, merges the answers.
+//!
+//! Owns the HTTP and streaming gRPC query API, the rules of who may ask what ([`LimitsSource`]),
+//! the division of time between live data and blocks ([`shard`]), and the queue that queriers pull
+//! from ([`QueueHandle`]). Must never read a block or live data itself, nor know who runs its jobs.
+
+mod accounting;
+mod config;
+mod error;
+mod frontend;
+mod http;
+mod limits;
+mod metrics;
+mod queue;
+mod run;
+mod search;
+mod shard;
+mod stream;
+mod tags;
+mod tenants;
+mod trace_filter;
+mod traces;
+
+pub use config::{Config, SearchConfig, Slo, TraceByIdConfig};
+pub use error::Error;
+pub use frontend::{Deps, Handle, NowNanos, Service, build};
+pub use limits::{LimitsSource, ReadLimits};
+pub use queue::{ConnectedQuerier, QueueHandle, QueuedJob, Responder};
+pub use stream::StreamingService;

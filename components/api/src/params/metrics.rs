@@ -1,17 +1,20 @@
 //! The parameters of `/api/metrics/query_range` and `/api/metrics/query`.
 
-use std::time::Duration;
-
 use tempo_proto::tempopb::{QueryInstantRequest, QueryRangeRequest};
+use tempo_traceql::duration;
 
-use super::{QueryParams, search::comma_separated, time::named_timestamp};
+use super::{
+    QueryParams,
+    search::comma_separated,
+    time::{named_timestamp, since_nanos},
+};
 use crate::{
     BadRequest,
-    go::{parse_duration, parse_prometheus_duration, parse_uint, quote},
+    go::{parse_uint, quote},
 };
 
 const NANOS_PER_SECOND: i64 = 1_000_000_000;
-const DEFAULT_SINCE: Duration = Duration::from_secs(3_600);
+const DEFAULT_SINCE_NANOS: i64 = 3_600 * NANOS_PER_SECOND;
 
 /// Tempo answers these errors in the words of its RPC layer.
 fn refused(text: String) -> BadRequest {
@@ -71,9 +74,8 @@ fn query(params: &QueryParams) -> String {
 /// Start and end in nanoseconds: the end is now, the start `since` (one hour) before the end.
 fn bounds(params: &QueryParams, now_nanos: i64) -> Result<(u64, u64), String> {
     let since = match params.get("since") {
-        Some(text) => parse_prometheus_duration(text)
-            .map_err(|error| format!("could not parse 'since' parameter: {error}"))?,
-        None => DEFAULT_SINCE,
+        Some(text) => since_nanos(text)?,
+        None => DEFAULT_SINCE_NANOS,
     };
     let end = match params.get("end") {
         Some(text) => named_timestamp("end", text)?,
@@ -81,9 +83,7 @@ fn bounds(params: &QueryParams, now_nanos: i64) -> Result<(u64, u64), String> {
     };
     let start = match params.get("start") {
         Some(text) => named_timestamp("start", text)?,
-        None => end
-            .min(now_nanos)
-            .saturating_sub(i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)),
+        None => end.min(now_nanos).saturating_sub(since),
     };
     let since_epoch = |nanos: i64| u64::try_from(nanos).unwrap_or(0);
     Ok((since_epoch(start), since_epoch(end)))
@@ -102,7 +102,7 @@ fn step(text: &str) -> Result<u64, String> {
             }
             nanos as i64
         }
-        Err(_) => parse_duration(text)
+        Err(_) => duration::parse_go(text)
             .map_err(|_| format!("cannot parse {} to a valid duration", quote(text)))?,
     };
     u64::try_from(nanos).map_err(|_| format!("cannot parse {}: step must be positive", quote(text)))

@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 
 use tempo_proto::tempopb::SearchRequest;
+use tempo_traceql::duration;
 
 use super::{QueryParams, parse_tags};
 use crate::{
     BadRequest,
-    go::{parse_duration, parse_uint, quote},
+    go::{parse_uint, quote},
 };
 
 /// Reads a search. A limit that is not given is 0; start and end are as written (0 when absent)
@@ -73,7 +74,7 @@ pub fn parse_search(
 
 /// A Go duration in whole milliseconds, in the width of the message field.
 fn duration_ms(name: &str, text: &str) -> Result<u32, BadRequest> {
-    let nanos = parse_duration(text)
+    let nanos = duration::parse_go(text)
         .map_err(|error| BadRequest::new(format!("invalid {name}: {error}")))?;
     u32::try_from(nanos / 1_000_000).map_err(|_| {
         BadRequest::new(format!(
@@ -102,17 +103,6 @@ pub fn resolve_limit(limit: u32, default: u32, max: u32) -> Result<u32, BadReque
         ))),
         _ => Ok(limit),
     }
-}
-
-/// Refuses a query text that is longer than `max_bytes` (which is off when 0).
-pub fn check_query_size(query: &str, max_bytes: usize) -> Result<(), BadRequest> {
-    if max_bytes > 0 && query.len() > max_bytes {
-        return Err(BadRequest::new(format!(
-            "TraceQL expression exceeds the configured maximum size of {max_bytes} bytes, reduce \
-             the query expression size or contact your system administrator"
-        )));
-    }
-    Ok(())
 }
 
 /// How an old search matches a tag.
@@ -341,8 +331,6 @@ mod tests {
             resolve_limit(101, 20, 100),
             Err(BadRequest("limit 101 exceeds max limit 100".to_owned()))
         );
-        assert!(check_query_size("{}", 2).is_ok());
-        assert!(check_query_size("{ }", 2).is_err());
     }
 
     #[test]

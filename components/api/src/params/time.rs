@@ -2,11 +2,10 @@
 
 use std::time::Duration;
 
+use tempo_traceql::duration;
+
 use super::QueryParams;
-use crate::{
-    BadRequest,
-    go::{parse_int, parse_prometheus_duration},
-};
+use crate::{BadRequest, go::parse_int};
 
 const NANOS_PER_SECOND: i64 = 1_000_000_000;
 
@@ -46,9 +45,8 @@ impl Clamp {
         let latest = back(self.now_nanos, self.end_cutoff);
         let recent = back(self.now_nanos, self.default_lookback);
         if let Some(since) = params.get("since") {
-            let since = parse_prometheus_duration(since)
-                .map_err(|error| format!("could not parse 'since' parameter: {error}"))?;
-            return Ok((back(latest, since), latest));
+            let since = since_nanos(since)?;
+            return Ok((latest.saturating_sub(since), latest));
         }
         let (start, end) = match (params.get("start"), params.get("end")) {
             (None, None) => return Ok((recent, latest)),
@@ -76,6 +74,12 @@ fn back(nanos: i64, by: Duration) -> i64 {
 /// Seconds that the API's messages can carry: 1970 to 2106.
 fn whole_seconds(nanos: i64) -> u32 {
     u32::try_from(nanos.div_euclid(NANOS_PER_SECOND).max(0)).unwrap_or(u32::MAX)
+}
+
+/// The `since` parameter as nanoseconds.
+pub(super) fn since_nanos(text: &str) -> Result<i64, String> {
+    duration::parse_prometheus(text)
+        .map_err(|error| format!("could not parse 'since' parameter: {error}"))
 }
 
 /// A timestamp parameter as nanoseconds; the error names the parameter.

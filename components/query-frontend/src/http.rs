@@ -1,0 +1,119 @@
+//! The HTTP side of the query API.
+
+mod answer;
+mod endpoint;
+
+pub(crate) use endpoint::metrics_not_implemented;
+
+use std::sync::Arc;
+
+use axum::{
+    Router,
+    extract::{Request, State},
+    response::Response,
+    routing::any,
+};
+use http::{StatusCode, header};
+use tempo_api::Encoding;
+
+use crate::{error::QueryError, frontend::Frontend, tenants::Tenants};
+use answer::Answer;
+use endpoint::{Asked, Endpoint};
+
+const TAG_VALUES_SUFFIX: &str = "/values";
+
+/// The routes. They take any method, as Tempo's do; parameters are read from the URL only.
+pub(crate) fn router(frontend: Arc<Frontend>) -> Router {
+    let prefix = frontend.config.http_api_prefix.trim_matches('/').to_owned();
+    let route = |endpoint: Endpoint| {
+        any(
+            move |State(frontend): State<Arc<Frontend>>, request: Request| {
+                serve(frontend, endpoint, request)
+            },
+        )
+    };
+    let routes = Router::new()
+        .route("/api/traces/{trace_id}", route(Endpoint::TraceV1))
+        .route("/api/v2/traces/diff", route(Endpoint::TraceDiff))
+        .route("/api/v2/traces/{trace_id}", route(Endpoint::TraceV2))
+        .route("/api/search", route(Endpoint::Search))
+        .route("/api/search/tags", route(Endpoint::TagNamesV1))
+        .route("/api/v2/search/tags", route(Endpoint::TagNamesV2))
+        .route("/api/search/tag/{*name}", route(Endpoint::TagValuesV1))
+        .route("/api/v2/search/tag/{*name}", route(Endpoint::TagValuesV2))
+        .route("/api/metrics/query_range", route(Endpoint::MetricsRange))
+        .route("/api/metrics/query", route(Endpoint::MetricsInstant))
+        .route("/api/echo", any(async || "echo\n"))
+        .with_state(frontend);
+    if prefix.is_empty() {
+        routes
+    } else {
+        Router::new().nest(&format!("/{prefix}"), routes)
+    }
+}
+
+async fn serve(frontend: Arc<Frontend>, endpoint: Endpoint, request: Request) -> Response {
+    let headers = request.headers();
+    let accept = headers
+        .get(header::ACCEPT)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default();
+    let accepts_gzip = headers
+        .get(header::ACCEPT_ENCODING)
+        .and_then(|value| value.to_str().ok())
+        .is_some_and(|value| value.contains("gzip"));
+    let tenant = headers
+        .get(tempo_model::tenant::ORG_ID_HEADER)
+        .map(http::HeaderValue::as_bytes);
+    let tenants = match Tenants::of_header(tenant, &frontend.config) {
+        Ok(tenants) => tenants,
+        Err(error) => return Answer::error(&error).into_response(false),
+    };
+    log_request(&frontend, &request, &tenants);
+    let uri = request.uri();
+    let asked = Asked {
+        path: uri.path(),
+        query: uri.query().unwrap_or_default(),
+        url: &uri.to_string(),
+        method: request.method(),
+        encoding: Encoding::from_accept(accept),
+    };
+    let answered = endpoint.answer(&frontend, &tenants, &asked);
+    let result = match frontend.config.api_timeout {
+        Some(timeout) => tokio::time::timeout(timeout, answered)
+            .await
+            .unwrap_or(Err(QueryError::ApiTimeout)),
+        None => answered.await,
+    };
+    match result {
+        Ok(answer) => answer.into_response(accepts_gzip),
+        Err(error) => {
+            if error.status() == StatusCode::INTERNAL_SERVER_ERROR {
+                tracing::error!(tenant = tenants.joined(), url = asked.url, %error, "query failed");
+            }
+            Answer::error(&error).into_response(accepts_gzip)
+        }
+    }
+}
+
+fn log_request(frontend: &Frontend, request: &Request, tenants: &Tenants) {
+    if frontend.config.log_query_request_headers.is_empty() {
+        return;
+    }
+    let shown: Vec<String> = frontend
+        .config
+        .log_query_request_headers
+        .iter()
+        .filter_map(|name| {
+            let value = request.headers().get(name)?.to_str().ok()?;
+            let name = name.to_ascii_lowercase().replace('-', "_");
+            Some(format!("header_{name}={value}"))
+        })
+        .collect();
+    tracing::info!(
+        tenant = tenants.joined(),
+        url = %request.uri(),
+        headers = shown.join(" "),
+        "query request"
+    );
+}

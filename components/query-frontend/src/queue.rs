@@ -1,0 +1,348 @@
+//! Jobs that wait for a querier.
+//!
+//! One bounded queue per tenant; queriers take from the tenants in turn, so that a tenant with many
+//! jobs does not hold up one with few. A job whose asker is gone is never handed out.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+    time::Instant,
+};
+
+use parking_lot::Mutex;
+use tempo_api::job::{Job, JobError, JobResult};
+use tokio::sync::{Notify, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use crate::metrics::QueueMetrics;
+
+/// The queue. Clones share it.
+#[derive(Clone)]
+pub struct QueueHandle {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    state: Mutex<State>,
+    /// Woken once per job, and for good when the queue closes.
+    arrived: Notify,
+    max_outstanding_per_tenant: usize,
+    metrics: QueueMetrics,
+}
+
+#[derive(Default)]
+struct State {
+    waiting: HashMap<Arc<str>, VecDeque<Waiting>>,
+    /// Tenants with jobs, the next to be served first.
+    turns: VecDeque<Arc<str>>,
+    queriers: usize,
+    closed: bool,
+}
+
+struct Waiting {
+    job: Job,
+    cancelled: CancellationToken,
+    answer: oneshot::Sender<JobResult>,
+    since: Instant,
+}
+
+impl Waiting {
+    /// Whether its asker still waits: one that is gone has dropped its receiver or cancelled.
+    fn is_wanted(&self) -> bool {
+        !self.cancelled.is_cancelled() && !self.answer.is_closed()
+    }
+}
+
+/// A job that a querier has taken.
+pub struct QueuedJob {
+    /// Whose data to look into.
+    pub tenant: Arc<str>,
+    /// What to do.
+    pub job: Job,
+    /// Cancelled when nobody waits for the answer any more.
+    pub cancelled: CancellationToken,
+    answer: oneshot::Sender<JobResult>,
+}
+
+impl QueuedJob {
+    /// Takes the job apart, for whoever runs it, and the way to answer it. A job that is dropped
+    /// without an answer may be handed out again.
+    pub fn into_parts(self) -> (Arc<str>, Job, CancellationToken, Responder) {
+        let responder = Responder {
+            answer: self.answer,
+        };
+        (self.tenant, self.job, self.cancelled, responder)
+    }
+}
+
+/// The way back from a querier.
+pub struct Responder {
+    answer: oneshot::Sender<JobResult>,
+}
+
+impl Responder {
+    /// Answers the job. That nobody waits any more is no error.
+    pub fn respond(self, result: JobResult) {
+        let _ = self.answer.send(result);
+    }
+}
+
+impl QueueHandle {
+    pub(crate) fn new(max_outstanding_per_tenant: usize, metrics: QueueMetrics) -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                state: Mutex::new(State::default()),
+                arrived: Notify::new(),
+                max_outstanding_per_tenant,
+                metrics,
+            }),
+        }
+    }
+
+    /// Puts a job at the end of its tenant's queue. The answer ends without a value when the
+    /// querier that took the job is gone.
+    pub(crate) fn push(
+        &self,
+        tenant: &Arc<str>,
+        job: Job,
+        cancelled: CancellationToken,
+    ) -> Result<oneshot::Receiver<JobResult>, JobError> {
+        let shared = &self.shared;
+        let (answer, receiver) = oneshot::channel();
+        let mut state = shared.state.lock();
+        if state.closed {
+            return Err(JobError::Failed(
+                "the query-frontend is shutting down".to_owned(),
+            ));
+        }
+        let queue = state.waiting.entry(Arc::clone(tenant)).or_default();
+        if queue.len() >= shared.max_outstanding_per_tenant {
+            queue.retain(Waiting::is_wanted);
+        }
+        if queue.len() >= shared.max_outstanding_per_tenant {
+            shared.metrics.discarded(tenant);
+            return Err(JobError::Busy("job queue full".to_owned()));
+        }
+        queue.push_back(Waiting {
+            job,
+            cancelled,
+            answer,
+            since: Instant::now(),
+        });
+        let len = queue.len();
+        if !state.turns.contains(tenant) {
+            state.turns.push_back(Arc::clone(tenant));
+        }
+        shared.metrics.length(tenant, len);
+        drop(state);
+        shared.arrived.notify_one();
+        Ok(receiver)
+    }
+
+    /// Waits for the next job; `None` when the queue is closed and no more will come. Losing the
+    /// returned future loses no job.
+    pub async fn next(&self) -> Option<QueuedJob> {
+        loop {
+            let arrived = self.shared.arrived.notified();
+            tokio::pin!(arrived);
+            // Registered before looking, so that a job that comes in between is not missed.
+            arrived.as_mut().enable();
+            {
+                let mut state = self.shared.state.lock();
+                if let Some(job) = self.take(&mut state) {
+                    return Some(job);
+                }
+                if state.closed {
+                    return None;
+                }
+            }
+            arrived.await;
+        }
+    }
+
+    fn take(&self, state: &mut State) -> Option<QueuedJob> {
+        while let Some(tenant) = state.turns.pop_front() {
+            let Some(queue) = state.waiting.get_mut(&tenant) else {
+                continue;
+            };
+            let mut taken = None;
+            while taken.is_none()
+                && let Some(waiting) = queue.pop_front()
+            {
+                if waiting.is_wanted() {
+                    taken = Some(waiting);
+                }
+            }
+            self.shared.metrics.length(&tenant, queue.len());
+            if queue.is_empty() {
+                state.waiting.remove(&tenant);
+            } else {
+                state.turns.push_back(Arc::clone(&tenant));
+            }
+            if let Some(waiting) = taken {
+                self.shared.metrics.waited(waiting.since.elapsed());
+                return Some(QueuedJob {
+                    tenant,
+                    job: waiting.job,
+                    cancelled: waiting.cancelled,
+                    answer: waiting.answer,
+                });
+            }
+        }
+        None
+    }
+
+    /// Counts a querier that takes jobs from here, until the returned value is dropped.
+    pub fn connect(&self) -> ConnectedQuerier {
+        self.count_queriers(|queriers| queriers + 1);
+        ConnectedQuerier {
+            queue: self.clone(),
+        }
+    }
+
+    /// How many queriers take jobs from here. Without any, no query is ever answered.
+    pub fn connected_queriers(&self) -> usize {
+        self.shared.state.lock().queriers
+    }
+
+    fn count_queriers(&self, change: impl FnOnce(usize) -> usize) {
+        let mut state = self.shared.state.lock();
+        state.queriers = change(state.queriers);
+        self.shared.metrics.connected_queriers(state.queriers);
+    }
+
+    /// Takes no more jobs; those that wait are still handed out.
+    pub(crate) fn close(&self) {
+        self.shared.state.lock().closed = true;
+        self.shared.arrived.notify_waiters();
+    }
+}
+
+/// A querier that takes jobs from a queue.
+pub struct ConnectedQuerier {
+    queue: QueueHandle,
+}
+
+impl ConnectedQuerier {
+    /// Waits for the next job, as [`QueueHandle::next`].
+    pub async fn next(&self) -> Option<QueuedJob> {
+        self.queue.next().await
+    }
+}
+
+impl Drop for ConnectedQuerier {
+    fn drop(&mut self) {
+        self.queue
+            .count_queriers(|queriers| queriers.saturating_sub(1));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tempo_api::job::{JobOutput, TraceParts, TracePlace};
+    use tempo_model::TraceId;
+
+    use super::*;
+
+    fn queue(max_outstanding: usize) -> QueueHandle {
+        let metrics = QueueMetrics::register(&prometheus::Registry::new()).unwrap();
+        QueueHandle::new(max_outstanding, metrics)
+    }
+
+    fn job(id: u8) -> Job {
+        Job::FindTrace {
+            trace_id: TraceId::from_padded(&[id]),
+            place: TracePlace::Recent,
+        }
+    }
+
+    fn id(job: &Job) -> u8 {
+        match job {
+            Job::FindTrace { trace_id, .. } => trace_id.as_bytes()[15],
+            _ => panic!("unexpected job"),
+        }
+    }
+
+    #[tokio::test]
+    async fn tenants_are_served_in_turn() {
+        let queue = queue(10);
+        let (a, b): (Arc<str>, Arc<str>) = ("a".into(), "b".into());
+        let mut answers = Vec::new();
+        for (tenant, number) in [(&a, 1), (&a, 2), (&a, 3), (&b, 4), (&b, 5)] {
+            let token = CancellationToken::new();
+            answers.push(queue.push(tenant, job(number), token).unwrap());
+        }
+        let mut order = Vec::new();
+        for _ in 0..5 {
+            order.push(id(&queue.next().await.unwrap().job));
+        }
+        assert_eq!(order, [1, 4, 2, 5, 3]);
+    }
+
+    #[tokio::test]
+    async fn a_full_queue_refuses_and_jobs_without_asker_are_skipped() {
+        let queue = queue(2);
+        let tenant: Arc<str> = "a".into();
+        let cancelled = CancellationToken::new();
+        let first = queue
+            .push(&tenant, job(1), CancellationToken::new())
+            .unwrap();
+        let _second = queue.push(&tenant, job(2), cancelled.clone()).unwrap();
+        assert_eq!(
+            queue
+                .push(&tenant, job(3), CancellationToken::new())
+                .unwrap_err(),
+            JobError::Busy("job queue full".to_owned())
+        );
+        drop(first);
+        let _third = queue
+            .push(&tenant, job(3), CancellationToken::new())
+            .unwrap();
+        cancelled.cancel();
+        assert_eq!(id(&queue.next().await.unwrap().job), 3);
+    }
+
+    #[tokio::test]
+    async fn answers_find_their_way_back() {
+        let queue = queue(2);
+        let tenant: Arc<str> = "a".into();
+        let answered = queue
+            .push(&tenant, job(1), CancellationToken::new())
+            .unwrap();
+        let dropped = queue
+            .push(&tenant, job(2), CancellationToken::new())
+            .unwrap();
+        let (_, _, _, responder) = queue.next().await.unwrap().into_parts();
+        responder.respond(Ok(JobOutput::Trace(TraceParts::default())));
+        assert!(matches!(answered.await, Ok(Ok(JobOutput::Trace(_)))));
+        drop(queue.next().await);
+        assert!(dropped.await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_closed_queue_hands_out_the_rest_and_ends() {
+        let queue = queue(2);
+        let querier = queue.connect();
+        assert_eq!(queue.connected_queriers(), 1);
+        let tenant: Arc<str> = "a".into();
+        let _answer = queue
+            .push(&tenant, job(1), CancellationToken::new())
+            .unwrap();
+        let waiting = tokio::spawn(async move {
+            let mut count = 0;
+            while querier.next().await.is_some() {
+                count += 1;
+            }
+            count
+        });
+        tokio::task::yield_now().await;
+        queue.close();
+        assert_eq!(waiting.await.unwrap(), 1);
+        assert_eq!(queue.connected_queriers(), 0);
+        assert!(
+            queue
+                .push(&tenant, job(1), CancellationToken::new())
+                .is_err()
+        );
+    }
+}

@@ -1,0 +1,91 @@
+//! Trace lookups.
+
+use tempo_api::{
+    combine::{CombinedTrace, TraceCombiner},
+    job::{Job, JobError, JobOutput},
+    params::TraceByIdParams,
+};
+use tempo_model::TraceId;
+
+use crate::{
+    error::QueryError,
+    frontend::Frontend,
+    metrics::Op,
+    run::{Combine, Origin, PlannedJob, Query, unexpected_output},
+    shard::{plan_trace, trace_block_shards},
+    tenants::Tenants,
+};
+
+impl Frontend {
+    /// Looks for a trace; `None` when nobody has it. With `allow_partial` a trace that is too
+    /// large is cut instead of refused.
+    pub(crate) async fn find_trace(
+        &self,
+        tenants: &Tenants,
+        trace_id: TraceId,
+        params: TraceByIdParams,
+        allow_partial: bool,
+        url: &str,
+    ) -> Result<Option<CombinedTrace>, QueryError> {
+        self.check_url(url)?;
+        let limits = self.limits.read_limits(&tenants.joined());
+        let jobs: Vec<PlannedJob> = tenants
+            .names()
+            .iter()
+            .enumerate()
+            .flat_map(|(index, tenant)| {
+                let places = plan_trace(self.block_shards(tenant, params), params.range());
+                places.into_iter().map(move |place| PlannedJob {
+                    tenant: index,
+                    shard: 0,
+                    job: Job::FindTrace { trace_id, place },
+                })
+            })
+            .collect();
+        self.count_jobs(Op::Traces, jobs.len());
+        let concurrent = match self.config.trace_by_id.concurrent_shards {
+            0 => jobs.len(),
+            concurrent => concurrent,
+        };
+        let query = Query {
+            combiner: TraceCombiner::new(limits.max_bytes_per_trace, allow_partial),
+            jobs: self.runner.start(tenants.names(), jobs, concurrent),
+        };
+        let found = query.finish().await?;
+        Ok((!found.is_empty()).then(|| found.finish()))
+    }
+
+    /// How many block jobs the lookup has. The blocks are counted here and looked up again by the
+    /// querier, which may see others.
+    fn block_shards(&self, tenant: &str, params: TraceByIdParams) -> u32 {
+        let blocks = match params.range() {
+            Some((start, end)) => {
+                let second = tempo_backend::Timestamp::from_unix_seconds;
+                self.blocklist
+                    .blocks_in_range(tenant, second(start), second(end))
+                    .len()
+            }
+            None => self.blocklist.tenant(tenant).live().len(),
+        };
+        trace_block_shards(
+            blocks,
+            self.config.trace_by_id.blocks_per_shard,
+            self.config.trace_by_id.query_shards,
+            self.config.max_outstanding_jobs_per_tenant,
+        )
+    }
+}
+
+impl Combine for TraceCombiner {
+    fn add(&mut self, output: JobOutput, _: Origin) -> Result<(), JobError> {
+        let JobOutput::Trace(found) = output else {
+            return Err(unexpected_output());
+        };
+        self.add(found)
+    }
+
+    /// Spans may be anywhere.
+    fn is_complete(&self) -> bool {
+        false
+    }
+}
