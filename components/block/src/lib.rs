@@ -6,6 +6,7 @@
 //! which blocks exist, or when.
 
 pub mod bloom;
+mod copy;
 pub mod dedicated;
 mod error;
 pub mod index;
@@ -13,5 +14,7 @@ pub mod read;
 pub mod schema;
 #[cfg(test)]
 mod testing;
+pub mod write;
 
+pub use copy::copy_block;
 pub use error::Error;

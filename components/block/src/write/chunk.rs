@@ -1,0 +1,274 @@
+//! One column of a row group while it is filled: finished pages and running statistics.
+
+use parquet::{
+    basic::{CompressionCodec, Encoding, PageType},
+    data_type::ByteArray,
+    file::{metadata::PageEncodingStats, statistics::Statistics},
+};
+
+use super::encode::{Compressor, DataPage, Encoded, PageTooLarge, dictionary_page};
+use crate::schema::{Codec, Leaf, LeafEncoding, LeafType};
+
+/// Longest text that becomes a bound. Without bounds nothing is pruned wrongly; a cut bound would
+/// have to be rounded up, and no one prunes by texts of this length.
+const MAX_BOUND_BYTES: usize = 256;
+
+/// The smallest and the largest value so far.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) enum Bounds {
+    /// No value yet, or none that can be compared.
+    #[default]
+    Unknown,
+    /// Signed integers.
+    Signed(i64, i64),
+    /// Unsigned integers.
+    Unsigned(u64, u64),
+    /// Doubles.
+    Double(f64, f64),
+    /// Doubles of which one is not a number.
+    Unordered,
+    /// Booleans.
+    Bool(bool, bool),
+    /// Byte strings.
+    Bytes(Vec<u8>, Vec<u8>),
+}
+
+impl Bounds {
+    pub(super) fn signed(&mut self, values: impl Iterator<Item = i64>) {
+        let (low, high) = extremes(values, i64::MAX, i64::MIN);
+        if low <= high {
+            *self = match self {
+                Self::Signed(min, max) => Self::Signed(low.min(*min), high.max(*max)),
+                _ => Self::Signed(low, high),
+            };
+        }
+    }
+
+    pub(super) fn unsigned(&mut self, values: impl Iterator<Item = u64>) {
+        let (low, high) = extremes(values, u64::MAX, u64::MIN);
+        if low <= high {
+            *self = match self {
+                Self::Unsigned(min, max) => Self::Unsigned(low.min(*min), high.max(*max)),
+                _ => Self::Unsigned(low, high),
+            };
+        }
+    }
+
+    pub(super) fn doubles(&mut self, values: &[f64]) {
+        for &value in values {
+            *self = match self {
+                Self::Unordered => Self::Unordered,
+                _ if value.is_nan() => Self::Unordered,
+                Self::Double(min, max) => Self::Double(value.min(*min), value.max(*max)),
+                _ => Self::Double(value, value),
+            };
+        }
+    }
+
+    pub(super) fn bools(&mut self, values: &[bool]) {
+        for &value in values {
+            *self = match self {
+                Self::Bool(min, max) => Self::Bool(*min && value, *max || value),
+                _ => Self::Bool(value, value),
+            };
+        }
+    }
+
+    pub(super) fn bytes<'a>(&mut self, values: impl Iterator<Item = &'a [u8]>) {
+        for value in values {
+            match self {
+                Self::Bytes(min, max) => {
+                    if value < min.as_slice() {
+                        min.clear();
+                        min.extend_from_slice(value);
+                    } else if value > max.as_slice() {
+                        max.clear();
+                        max.extend_from_slice(value);
+                    }
+                }
+                _ => *self = Self::Bytes(value.to_vec(), value.to_vec()),
+            }
+        }
+    }
+}
+
+#[inline]
+fn extremes<T: Copy + Ord>(values: impl Iterator<Item = T>, top: T, bottom: T) -> (T, T) {
+    values.fold((top, bottom), |(low, high), value| {
+        (low.min(value), high.max(value))
+    })
+}
+
+/// A finished data page.
+#[derive(Debug)]
+pub(super) struct StoredPage {
+    /// Header and content.
+    pub(super) bytes: Vec<u8>,
+    /// Rows that begin in it.
+    pub(super) rows: usize,
+}
+
+/// The pages of one column.
+#[derive(Debug, Default)]
+pub(super) struct ColumnChunk {
+    pages: Vec<StoredPage>,
+    entries: u64,
+    nulls: u64,
+    uncompressed: u64,
+    stored: u64,
+    pub(super) bounds: Bounds,
+}
+
+/// A column that is complete.
+#[derive(Debug)]
+pub(super) struct FinishedColumn {
+    /// Stands before the data pages.
+    pub(super) dictionary: Option<Vec<u8>>,
+    pub(super) pages: Vec<StoredPage>,
+    pub(super) entries: u64,
+    pub(super) uncompressed_bytes: u64,
+    pub(super) codec: CompressionCodec,
+    pub(super) statistics: Statistics,
+    pub(super) encodings: Vec<Encoding>,
+    pub(super) page_encodings: Vec<PageEncodingStats>,
+}
+
+/// The number of the encoding in the format.
+pub(super) fn encoding_of(leaf: &Leaf) -> Encoding {
+    match leaf.encoding {
+        LeafEncoding::Plain => Encoding::PLAIN,
+        LeafEncoding::DeltaBinaryPacked => Encoding::DELTA_BINARY_PACKED,
+        LeafEncoding::DeltaLength => Encoding::DELTA_LENGTH_BYTE_ARRAY,
+        LeafEncoding::Dictionary => Encoding::RLE_DICTIONARY,
+    }
+}
+
+impl ColumnChunk {
+    /// Compresses a page and keeps it.
+    pub(super) fn push(
+        &mut self,
+        leaf: &Leaf,
+        page: &DataPage<'_>,
+        compressor: &mut Compressor,
+    ) -> Result<(), PageTooLarge> {
+        let Encoded {
+            bytes,
+            uncompressed,
+        } = page.encode(leaf.codec, compressor)?;
+        self.entries += page.entries as u64;
+        self.nulls += page.nulls as u64;
+        self.uncompressed += uncompressed as u64;
+        self.stored += bytes.len() as u64;
+        self.pages.push(StoredPage {
+            bytes,
+            rows: page.rows,
+        });
+        Ok(())
+    }
+
+    /// Bytes held.
+    pub(super) fn stored_bytes(&self) -> u64 {
+        self.stored
+    }
+
+    /// Takes what was gathered and begins anew. `dictionary`: the PLAIN values and their number.
+    pub(super) fn finish(
+        &mut self,
+        leaf: &Leaf,
+        dictionary: Option<(&[u8], usize)>,
+        compressor: &mut Compressor,
+    ) -> Result<FinishedColumn, PageTooLarge> {
+        let mut chunk = std::mem::take(self);
+        let mut encodings = vec![encoding_of(leaf)];
+        let mut page_encodings = Vec::new();
+        let dictionary = match dictionary {
+            Some((plain, entries)) => {
+                let page = dictionary_page(plain, entries, leaf.codec, compressor)?;
+                chunk.uncompressed += page.uncompressed as u64;
+                encodings.push(Encoding::PLAIN);
+                page_encodings.push(PageEncodingStats {
+                    page_type: PageType::DICTIONARY_PAGE,
+                    encoding: Encoding::PLAIN,
+                    count: 1,
+                });
+                Some(page.bytes)
+            }
+            None => None,
+        };
+        if leaf.max_def > 0 {
+            encodings.push(Encoding::RLE);
+        }
+        page_encodings.push(PageEncodingStats {
+            page_type: PageType::DATA_PAGE_V2,
+            encoding: encoding_of(leaf),
+            count: chunk.pages.len() as i32,
+        });
+        Ok(FinishedColumn {
+            statistics: statistics(leaf, &chunk.bounds, chunk.nulls),
+            dictionary,
+            pages: chunk.pages,
+            entries: chunk.entries,
+            uncompressed_bytes: chunk.uncompressed,
+            codec: match leaf.codec {
+                Codec::Uncompressed => CompressionCodec::UNCOMPRESSED,
+                Codec::Snappy => CompressionCodec::SNAPPY,
+                Codec::Zstd => CompressionCodec::ZSTD,
+            },
+            encodings,
+            page_encodings,
+        })
+    }
+}
+
+/// What the footer says about the values. Both bounds or none: some readers take a missing bound
+/// for an empty one.
+fn statistics(leaf: &Leaf, bounds: &Bounds, nulls: u64) -> Statistics {
+    let nulls = Some(nulls);
+    let bounds = if leaf.blob { &Bounds::Unknown } else { bounds };
+    match leaf.value_type {
+        LeafType::I32 | LeafType::U32 => {
+            let (min, max) = match *bounds {
+                Bounds::Signed(min, max) => (Some(min as i32), Some(max as i32)),
+                Bounds::Unsigned(min, max) => (Some(min as i32), Some(max as i32)),
+                _ => (None, None),
+            };
+            Statistics::int32(min, max, None, nulls, false)
+        }
+        LeafType::I64 | LeafType::U64 => {
+            let (min, max) = match *bounds {
+                Bounds::Signed(min, max) => (Some(min), Some(max)),
+                Bounds::Unsigned(min, max) => (Some(min as i64), Some(max as i64)),
+                _ => (None, None),
+            };
+            Statistics::int64(min, max, None, nulls, false)
+        }
+        LeafType::F64 => {
+            let (min, max) = match *bounds {
+                // The sign of zero is not to be trusted in a bound.
+                Bounds::Double(min, max) => (
+                    Some(if min == 0.0 { -0.0 } else { min }),
+                    Some(if max == 0.0 { 0.0 } else { max }),
+                ),
+                _ => (None, None),
+            };
+            Statistics::double(min, max, None, nulls, false)
+        }
+        LeafType::Bool => {
+            let (min, max) = match *bounds {
+                Bounds::Bool(min, max) => (Some(min), Some(max)),
+                _ => (None, None),
+            };
+            Statistics::boolean(min, max, None, nulls, false)
+        }
+        LeafType::Text | LeafType::Bytes => {
+            let (min, max) = match bounds {
+                Bounds::Bytes(min, max) if min.len().max(max.len()) <= MAX_BOUND_BYTES => (
+                    Some(ByteArray::from(min.clone())),
+                    Some(ByteArray::from(max.clone())),
+                ),
+                _ => (None, None),
+            };
+            Statistics::byte_array(min, max, None, nulls, false)
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! Pages: levels and values, compressed, behind their header.
+
+use crate::schema::Codec;
+
+use super::thrift::Thrift;
+
+/// A page beyond the 2 GiB that the format can describe.
+#[derive(Debug)]
+pub(in super::super) struct PageTooLarge;
+
+/// Level of ZSTD compression; what Tempo's own writer uses by default.
+const ZSTD_LEVEL: i32 = 3;
+
+const DATA_PAGE_V2: i32 = 3;
+const DICTIONARY_PAGE: i32 = 2;
+const PLAIN: i32 = 0;
+
+/// Compresses values; keeps its tables and buffer from page to page.
+pub(in super::super) struct Compressor {
+    snappy: snap::raw::Encoder,
+    buffer: Vec<u8>,
+}
+
+impl Compressor {
+    pub(in super::super) fn new() -> Self {
+        Self {
+            snappy: snap::raw::Encoder::new(),
+            buffer: Vec::new(),
+        }
+    }
+
+    /// The compressed bytes; `None` without a codec.
+    fn compress(&mut self, codec: Codec, bytes: &[u8]) -> Result<Option<&[u8]>, PageTooLarge> {
+        let length = match codec {
+            Codec::Uncompressed => return Ok(None),
+            Codec::Snappy => {
+                let room = snap::raw::max_compress_len(bytes.len());
+                if self.buffer.len() < room {
+                    self.buffer.resize(room, 0);
+                }
+                self.snappy
+                    .compress(bytes, &mut self.buffer)
+                    .map_err(|_| PageTooLarge)?
+            }
+            Codec::Zstd => {
+                self.buffer = zstd::bulk::compress(bytes, ZSTD_LEVEL).map_err(|_| PageTooLarge)?;
+                self.buffer.len()
+            }
+        };
+        Ok(Some(&self.buffer[..length]))
+    }
+}
+
+/// A data page of version 2, before compression.
+pub(in super::super) struct DataPage<'a> {
+    /// Encoded repetition levels; empty when the column has none.
+    pub(in super::super) rep_levels: &'a [u8],
+    /// Encoded definition levels; empty when the column has none.
+    pub(in super::super) def_levels: &'a [u8],
+    /// Encoded values.
+    pub(in super::super) values: &'a [u8],
+    /// Number of the encoding in the format.
+    pub(in super::super) encoding: i32,
+    /// Level entries, nulls included.
+    pub(in super::super) entries: usize,
+    /// Entries without a value.
+    pub(in super::super) nulls: usize,
+    /// Rows that begin in the page; it begins with one.
+    pub(in super::super) rows: usize,
+}
+
+/// A finished page and what its column's metadata adds up.
+pub(in super::super) struct Encoded {
+    /// Header and content.
+    pub(in super::super) bytes: Vec<u8>,
+    /// Header and content as if not compressed.
+    pub(in super::super) uncompressed: usize,
+}
+
+impl DataPage<'_> {
+    pub(in super::super) fn encode(
+        &self,
+        codec: Codec,
+        compressor: &mut Compressor,
+    ) -> Result<Encoded, PageTooLarge> {
+        let levels = self.rep_levels.len() + self.def_levels.len();
+        let (values, is_compressed) = match compressor.compress(codec, self.values)? {
+            Some(compressed) if compressed.len() < self.values.len() => (compressed, true),
+            _ => (self.values, false),
+        };
+        let mut checksum = crc32fast::Hasher::new();
+        for part in [self.rep_levels, self.def_levels, values] {
+            checksum.update(part);
+        }
+        let mut header = Vec::with_capacity(48);
+        let mut thrift = Thrift::new(&mut header);
+        thrift.i32(1, DATA_PAGE_V2);
+        thrift.i32(2, size(levels + self.values.len())?);
+        thrift.i32(3, size(levels + values.len())?);
+        thrift.i32(4, checksum.finalize() as i32);
+        let counts = [
+            size(self.entries)?,
+            size(self.nulls)?,
+            size(self.rows)?,
+            self.encoding,
+            size(self.def_levels.len())?,
+            size(self.rep_levels.len())?,
+        ];
+        thrift.structure(8, |page| {
+            for (id, count) in (1..).zip(counts) {
+                page.i32(id, count);
+            }
+            page.bool(7, is_compressed);
+        });
+        thrift.end();
+        let mut bytes = Vec::with_capacity(header.len() + levels + values.len());
+        bytes.extend_from_slice(&header);
+        bytes.extend_from_slice(self.rep_levels);
+        bytes.extend_from_slice(self.def_levels);
+        bytes.extend_from_slice(values);
+        Ok(Encoded {
+            uncompressed: header.len() + levels + self.values.len(),
+            bytes,
+        })
+    }
+}
+
+/// The dictionary page of `entries` values that are already laid out PLAIN. Unlike data pages it
+/// cannot opt out of its column's compression.
+pub(in super::super) fn dictionary_page(
+    plain: &[u8],
+    entries: usize,
+    codec: Codec,
+    compressor: &mut Compressor,
+) -> Result<Encoded, PageTooLarge> {
+    let content = compressor.compress(codec, plain)?.unwrap_or(plain);
+    let mut bytes = Vec::with_capacity(32 + content.len());
+    let mut thrift = Thrift::new(&mut bytes);
+    thrift.i32(1, DICTIONARY_PAGE);
+    thrift.i32(2, size(plain.len())?);
+    thrift.i32(3, size(content.len())?);
+    thrift.i32(4, crc32fast::hash(content) as i32);
+    let entries = size(entries)?;
+    thrift.structure(7, |page| {
+        page.i32(1, entries);
+        page.i32(2, PLAIN);
+    });
+    thrift.end();
+    let header = bytes.len();
+    bytes.extend_from_slice(content);
+    Ok(Encoded {
+        uncompressed: header + plain.len(),
+        bytes,
+    })
+}
+
+fn size(bytes: usize) -> Result<i32, PageTooLarge> {
+    i32::try_from(bytes).map_err(|_| PageTooLarge)
+}

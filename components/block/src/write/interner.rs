@@ -1,0 +1,177 @@
+//! Text to dictionary code, for one column of a row group.
+
+use std::hash::BuildHasher;
+
+use foldhash::fast::RandomState;
+
+/// Gives every distinct text a code, from 0 in order of appearance, and keeps the texts as a
+/// dictionary page lays them out: length and bytes, one after another.
+///
+/// Codes do not depend on the hash, whose seed is random: senders cannot make texts collide.
+#[derive(Debug, Default)]
+pub(super) struct Interner {
+    plain: Vec<u8>,
+    /// Where each text ends in `plain`.
+    ends: Vec<u32>,
+    /// Open addressing; hash and code + 1, 0 where free.
+    slots: Vec<u64>,
+    hasher: RandomState,
+}
+
+const LENGTH_BYTES: usize = 4;
+const MIN_SLOTS: usize = 16;
+
+impl Interner {
+    /// The code of a text. Text that is not UTF-8 is kept with replacement characters, since
+    /// readers rely on it.
+    #[inline]
+    pub(super) fn intern(&mut self, text: &[u8]) -> u32 {
+        let hash = self.hasher.hash_one(text) as u32;
+        match self.find(hash, text) {
+            Ok(code) => code,
+            Err(slot) => self.insert(hash, slot, text),
+        }
+    }
+
+    /// The code, or the free slot for it.
+    #[inline]
+    fn find(&self, hash: u32, text: &[u8]) -> Result<u32, usize> {
+        if self.slots.is_empty() {
+            return Err(0);
+        }
+        let mask = self.slots.len() - 1;
+        let mut at = hash as usize & mask;
+        loop {
+            let slot = self.slots[at];
+            if slot == 0 {
+                return Err(at);
+            }
+            let code = slot as u32 - 1;
+            if (slot >> 32) as u32 == hash && self.bytes(code) == text {
+                return Ok(code);
+            }
+            at = (at + 1) & mask;
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn insert(&mut self, hash: u32, slot: usize, text: &[u8]) -> u32 {
+        if std::str::from_utf8(text).is_err() {
+            let replaced = String::from_utf8_lossy(text).into_owned();
+            return self.intern(replaced.as_bytes());
+        }
+        let code = self.ends.len() as u32;
+        self.plain
+            .extend_from_slice(&(text.len() as u32).to_le_bytes());
+        self.plain.extend_from_slice(text);
+        self.ends.push(self.plain.len() as u32);
+        if (self.ends.len() + 1) * 4 > self.slots.len() * 3 {
+            self.grow();
+            let slot = self.find_free(hash);
+            self.slots[slot] = entry(hash, code);
+        } else {
+            self.slots[slot] = entry(hash, code);
+        }
+        code
+    }
+
+    fn find_free(&self, hash: u32) -> usize {
+        let mask = self.slots.len() - 1;
+        let mut at = hash as usize & mask;
+        while self.slots[at] != 0 {
+            at = (at + 1) & mask;
+        }
+        at
+    }
+
+    fn grow(&mut self) {
+        let size = (self.slots.len() * 2).max(MIN_SLOTS);
+        let old = std::mem::replace(&mut self.slots, vec![0; size]);
+        for slot in old.into_iter().filter(|&slot| slot != 0) {
+            let at = self.find_free((slot >> 32) as u32);
+            self.slots[at] = slot;
+        }
+    }
+
+    /// The text of a code.
+    #[inline]
+    pub(super) fn bytes(&self, code: u32) -> &[u8] {
+        let code = code as usize;
+        let start = match code {
+            0 => 0,
+            _ => self.ends[code - 1] as usize,
+        };
+        &self.plain[start + LENGTH_BYTES..self.ends[code] as usize]
+    }
+
+    /// Number of texts.
+    pub(super) fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// The texts in code order.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &[u8]> {
+        (0..self.len() as u32).map(|code| self.bytes(code))
+    }
+
+    /// The content of the dictionary page.
+    pub(super) fn plain(&self) -> &[u8] {
+        &self.plain
+    }
+
+    /// Forgets all texts; keeps the memory unless it is much.
+    pub(super) fn clear(&mut self) {
+        const KEPT_SLOTS: usize = 1 << 12;
+        self.ends.clear();
+        self.plain.clear();
+        if self.slots.len() > KEPT_SLOTS {
+            *self = Self::default();
+        } else {
+            self.slots.fill(0);
+        }
+    }
+
+    /// Heap bytes held.
+    pub(super) fn heap_bytes(&self) -> u64 {
+        (self.plain.capacity() + self.ends.capacity() * 4 + self.slots.capacity() * 8) as u64
+    }
+}
+
+fn entry(hash: u32, code: u32) -> u64 {
+    u64::from(hash) << 32 | u64::from(code + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_follow_appearance_and_texts_are_laid_out_plain() {
+        let mut interner = Interner::default();
+        for round in 0..2 {
+            for number in 0..10_000_u32 {
+                let text = format!("value {number}");
+                assert_eq!(interner.intern(text.as_bytes()), number, "round {round}");
+            }
+        }
+        assert_eq!(interner.len(), 10_000);
+        assert_eq!(interner.bytes(4711), b"value 4711");
+        assert_eq!(&interner.plain()[..11], b"\x07\0\0\0value 0");
+        assert_eq!(interner.iter().count(), 10_000);
+        interner.clear();
+        assert_eq!(interner.intern(b""), 0);
+        assert_eq!(interner.intern(b"x"), 1);
+        assert_eq!(interner.intern(b""), 0);
+    }
+
+    #[test]
+    fn invalid_text_is_replaced_once() {
+        let mut interner = Interner::default();
+        let bad = interner.intern(b"a\xffb");
+        assert_eq!(interner.bytes(bad), "a\u{fffd}b".as_bytes());
+        assert_eq!(interner.intern(b"a\xffb"), bad);
+        assert_eq!(interner.intern("a\u{fffd}b".as_bytes()), bad);
+        assert_eq!(interner.len(), 1);
+    }
+}

@@ -1,0 +1,87 @@
+//! The simplest columns: what was pushed, in order, until a page is made of it.
+
+use super::interner::Interner;
+
+/// Byte strings one after another.
+#[derive(Debug, Default)]
+pub(super) struct ByteLane {
+    pub(super) bytes: Vec<u8>,
+    pub(super) lengths: Vec<i32>,
+}
+
+impl ByteLane {
+    /// Appends bytes as they are. The caller keeps a trace far below 2 GiB.
+    #[inline]
+    pub(super) fn push(&mut self, bytes: &[u8]) {
+        self.bytes.extend_from_slice(bytes);
+        self.lengths.push(bytes.len() as i32);
+    }
+
+    /// Appends text; what is not UTF-8 gets replacement characters.
+    #[inline]
+    pub(super) fn push_text(&mut self, text: &[u8]) {
+        if text.is_empty() {
+            self.lengths.push(0);
+            return;
+        }
+        match std::str::from_utf8(text) {
+            Ok(_) => self.push(text),
+            Err(_) => self.push(String::from_utf8_lossy(text).as_bytes()),
+        }
+    }
+
+    pub(super) fn extend(&mut self, other: &Self) {
+        self.bytes.extend_from_slice(&other.bytes);
+        self.lengths.extend_from_slice(&other.lengths);
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.lengths.len()
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &[u8]> {
+        let mut rest = self.bytes.as_slice();
+        self.lengths.iter().map(move |&length| {
+            let (head, tail) = rest.split_at(length as usize);
+            rest = tail;
+            head
+        })
+    }
+
+    pub(super) fn truncate(&mut self, len: usize) {
+        self.lengths.truncate(len);
+        let bytes = self.lengths.iter().map(|&length| length as usize).sum();
+        self.bytes.truncate(bytes);
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.bytes.clear();
+        self.lengths.clear();
+    }
+
+    pub(super) fn heap_bytes(&self) -> u64 {
+        (self.bytes.capacity() + self.lengths.capacity() * 4) as u64
+    }
+}
+
+/// Texts as codes of a dictionary that lives as long as the row group.
+#[derive(Debug, Default)]
+pub(super) struct CodedLane {
+    pub(super) dict: Interner,
+    pub(super) codes: Vec<u32>,
+}
+
+impl CodedLane {
+    #[inline]
+    pub(super) fn push(&mut self, text: &[u8]) {
+        let code = match self.codes.last() {
+            Some(&last) if self.dict.bytes(last) == text => last,
+            _ => self.dict.intern(text),
+        };
+        self.codes.push(code);
+    }
+
+    pub(super) fn heap_bytes(&self) -> u64 {
+        self.dict.heap_bytes() + self.codes.capacity() as u64 * 4
+    }
+}

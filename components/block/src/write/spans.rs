@@ -1,0 +1,181 @@
+//! Spans, events and links, from the wire into the columns.
+
+use tempo_model::otlp::{AnyValueRef, EventRef, Fields, KeyValueRef, LinkRef, SpanRef, WireError};
+use tempo_table::shape::NestedSet;
+
+use super::{
+    columns::{Columns, EventColumns, LinkColumns, level},
+    keys::{Cursor, Keys, Route},
+    spare::SpareColumn,
+};
+
+/// Field numbers of `Span`.
+mod span_field {
+    pub(super) const ATTRIBUTES: u32 = 9;
+    pub(super) const EVENTS: u32 = 11;
+    pub(super) const LINKS: u32 = 13;
+}
+
+/// Appends a span. An error leaves the columns uneven; see [`Columns::roll_back`].
+pub(super) fn push_span(
+    columns: &mut Columns,
+    span: &SpanRef<'_>,
+    nested: NestedSet,
+    rep: u8,
+) -> Result<(), WireError> {
+    let Columns {
+        spans,
+        events,
+        links,
+        ..
+    } = columns;
+    spans.reps.push(rep);
+    spans.ids.push(span.span_id);
+    spans.parent_ids.push(span.parent_span_id);
+    spans.nested.push(nested);
+    spans.names.push(span.name);
+    spans.kinds.push(i64::from(span.kind));
+    spans.trace_states.push_text(span.trace_state);
+    spans.starts.push(span.start_time_unix_nano);
+    spans.durations.push(
+        span.end_time_unix_nano
+            .wrapping_sub(span.start_time_unix_nano),
+    );
+    spans.status_codes.push(i64::from(span.status_code));
+    spans.status_messages.push_text(span.status_message);
+    spans
+        .dropped_attributes
+        .push(span.dropped_attributes_count as i32);
+    spans.dropped_events.push(span.dropped_events_count as i32);
+    spans.dropped_links.push(span.dropped_links_count as i32);
+
+    let before = spans.attributes.entries();
+    let mut cursor = Cursor::START;
+    let (mut has_events, mut has_links) = (false, false);
+    for field in Fields::new(span.raw) {
+        let field = field?;
+        match field.number {
+            span_field::ATTRIBUTES => {
+                let attribute = KeyValueRef::parse(field.message()?)?;
+                let key = spans.keys.find(attribute.key, &mut cursor);
+                if !offer(&mut spans.spare, &spans.keys, key, attribute.value)? {
+                    let code = spans.keys.generic_code(key);
+                    let values = &mut spans.attributes.values;
+                    spans
+                        .attributes
+                        .lanes
+                        .push(code, attribute.value, values)?;
+                }
+            }
+            span_field::EVENTS => has_events = true,
+            span_field::LINKS => has_links = true,
+            _ => {}
+        }
+    }
+    spans.attributes.close_owner(rep, before);
+    for column in &mut spans.spare {
+        column.commit();
+    }
+    if has_events {
+        let mut rep = rep;
+        for event in span.events() {
+            push_event(events, &event?, span.start_time_unix_nano, rep)?;
+            rep = level::PART;
+        }
+    } else {
+        push_no_event(events, rep);
+    }
+    if has_links {
+        let mut rep = rep;
+        for link in span.links() {
+            push_link(links, &link?, rep)?;
+            rep = level::PART;
+        }
+    } else {
+        links.reps.push(rep);
+        links.defs.push(level::SPAN);
+        links.attributes.push_none(rep, level::SPAN);
+    }
+    Ok(())
+}
+
+/// Offers a value to the column that belongs to its key, if there is one.
+#[inline]
+fn offer(
+    spare: &mut [SpareColumn],
+    keys: &Keys,
+    key: u32,
+    value: AnyValueRef<'_>,
+) -> Result<bool, WireError> {
+    match keys.route(key) {
+        Route::Dedicated(at) => spare[usize::from(at)].offer(value),
+        Route::Generic | Route::ServiceName => Ok(false),
+    }
+}
+
+fn push_event(
+    events: &mut EventColumns,
+    event: &EventRef<'_>,
+    span_start: u64,
+    rep: u8,
+) -> Result<(), WireError> {
+    events.reps.push(rep);
+    events.defs.push(level::PART);
+    events
+        .times
+        .push(event.time_unix_nano.wrapping_sub(span_start));
+    events.names.push(event.name);
+    events
+        .dropped_attributes
+        .push(event.dropped_attributes_count as i32);
+    let before = events.attributes.entries();
+    let mut cursor = Cursor::START;
+    for attribute in event.attributes() {
+        let attribute = attribute?;
+        let key = events.keys.find(attribute.key, &mut cursor);
+        if !offer(&mut events.spare, &events.keys, key, attribute.value)? {
+            let code = events.keys.generic_code(key);
+            let values = &mut events.attributes.values;
+            events
+                .attributes
+                .lanes
+                .push(code, attribute.value, values)?;
+        }
+    }
+    events.attributes.close_owner(rep, before);
+    for column in &mut events.spare {
+        column.commit();
+    }
+    Ok(())
+}
+
+fn push_no_event(events: &mut EventColumns, rep: u8) {
+    events.reps.push(rep);
+    events.defs.push(level::SPAN);
+    events.attributes.push_none(rep, level::SPAN);
+    for column in &mut events.spare {
+        column.push_none();
+    }
+}
+
+fn push_link(links: &mut LinkColumns, link: &LinkRef<'_>, rep: u8) -> Result<(), WireError> {
+    links.reps.push(rep);
+    links.defs.push(level::PART);
+    links.trace_ids.push(link.trace_id);
+    links.span_ids.push(link.span_id);
+    links.trace_states.push_text(link.trace_state);
+    links
+        .dropped_attributes
+        .push(link.dropped_attributes_count as i32);
+    let before = links.attributes.entries();
+    let mut cursor = Cursor::START;
+    for attribute in link.attributes() {
+        let attribute = attribute?;
+        let key = links.keys.find(attribute.key, &mut cursor);
+        let code = links.keys.generic_code(key);
+        let values = &mut links.attributes.values;
+        links.attributes.lanes.push(code, attribute.value, values)?;
+    }
+    links.attributes.close_owner(rep, before);
+    Ok(())
+}
