@@ -145,6 +145,12 @@ impl<'a> Fields<'a> {
     fn long_varint(&mut self) -> Result<u64, WireError> {
         let start = self.offset;
         let rest = self.message.get(start..).unwrap_or_default();
+        if let &[low, high, ..] = rest
+            && high < 0x80
+        {
+            self.offset = start + 2;
+            return Ok(u64::from(low & 0x7f) | u64::from(high) << 7);
+        }
         let mut value = 0_u64;
         for (index, &byte) in rest.iter().take(10).enumerate() {
             if index == 9 && byte > 1 {
@@ -184,8 +190,9 @@ impl<'a> Fields<'a> {
     fn read(&mut self) -> Result<RawField<'a>, WireError> {
         let start = self.offset;
         let tag = self.varint()?;
-        let number = match u32::try_from(tag >> 3) {
-            Ok(number) if number != 0 => number,
+        // Numbers beyond 29 bits are none: other decoders refuse them.
+        let number = match u32::try_from(tag) {
+            Ok(tag) if tag >= 1 << 3 => tag >> 3,
             _ => return Err(WireError::Tag { offset: start }),
         };
         let mut bytes: &[u8] = &[];
@@ -286,7 +293,7 @@ pub fn write_message<E>(
 /// How many bytes a varint takes: 1 to 10.
 #[inline]
 pub const fn varint_len(value: u64) -> usize {
-    ((64 - (value | 1).leading_zeros() as usize) + 6) / 7
+    (64 - (value | 1).leading_zeros() as usize).div_ceil(7)
 }
 
 /// How many bytes a length-delimited field takes, tag and length included.
@@ -349,6 +356,10 @@ mod tests {
             (&[0x0a, 0x05, 1], WireError::Truncated { offset: 0 }),
             (&[0x00, 0x00], WireError::Tag { offset: 0 }),
             (&[0x0b], WireError::Tag { offset: 0 }),
+            (
+                &[0x82, 0x80, 0x80, 0x80, 0x10, 0],
+                WireError::Tag { offset: 0 },
+            ),
             (
                 &[0x08, 255, 255, 255, 255, 255, 255, 255, 255, 255, 2],
                 WireError::Varint { offset: 1 },

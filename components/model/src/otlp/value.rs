@@ -2,8 +2,10 @@
 
 use super::fields::{Fields, WireError, WireType};
 
-/// Deepest nesting of arrays and key-value lists inside one attribute value, in levels.
-pub const MAX_VALUE_NESTING_DEPTH: usize = 64;
+/// Deepest nesting of arrays and key-value lists inside one attribute value, in levels. Protobuf
+/// decoders give up at 100 nested messages; a level of lists takes three of them, and an event's
+/// attribute stands under six.
+pub const MAX_VALUE_NESTING_DEPTH: usize = 30;
 
 /// One attribute, borrowed from the wire.
 #[derive(Debug, Clone, Copy)]

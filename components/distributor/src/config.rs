@@ -1,0 +1,162 @@
+//! The distributor's settings, resolved.
+
+use std::{path::PathBuf, time::Duration};
+
+/// Settings of the distributor. The defaults are Tempo's where Tempo has the setting.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// The listeners.
+    pub receivers: Receivers,
+    /// Whether requests name their tenant; if not, all belong to `single-tenant`.
+    pub multitenancy_enabled: bool,
+    /// When a client over its rate is told to try again; zero tells it nothing.
+    pub retry_after_on_resource_exhausted: Duration,
+    /// Longest attribute key or string value in bytes, longer ones are cut; 0 for no limit.
+    pub max_attribute_bytes: usize,
+    /// Time that every push is made to take at least.
+    pub artificial_delay: Duration,
+    /// Logs each received span.
+    pub log_received_spans: SpanLog,
+    /// Logs each span refused for an invalid id.
+    pub log_discarded_spans: SpanLog,
+    /// Counts received spans by name and service.
+    pub metric_received_spans: ReceivedSpansMetric,
+    /// Most bytes of requests being received and handed on at once, in this process. A request
+    /// beyond is refused in a way that makes its sender try again.
+    pub max_inflight_request_bytes: usize,
+    /// Most bytes that one request may take once regrouped by trace: a resource is repeated for
+    /// each of its traces.
+    pub max_regrouped_bytes: usize,
+    /// Most tenants whose rate and counters are kept; beyond, those idle longest are forgotten.
+    pub max_tracked_tenants: usize,
+    /// How long requests at work may take to finish once the receivers shut down.
+    pub shutdown_grace: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            receivers: Receivers::default(),
+            multitenancy_enabled: false,
+            retry_after_on_resource_exhausted: Duration::from_secs(5),
+            max_attribute_bytes: 2048,
+            artificial_delay: Duration::ZERO,
+            log_received_spans: SpanLog::default(),
+            log_discarded_spans: SpanLog::default(),
+            metric_received_spans: ReceivedSpansMetric::default(),
+            max_inflight_request_bytes: 512 << 20,
+            max_regrouped_bytes: 128 << 20,
+            max_tracked_tenants: 10_000,
+            shutdown_grace: Duration::from_secs(30),
+        }
+    }
+}
+
+/// Which protocols are received.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Receivers {
+    /// OTLP over gRPC.
+    pub otlp_grpc: Option<OtlpGrpcReceiver>,
+    /// OTLP over HTTP. Not on by default, as in Tempo.
+    pub otlp_http: Option<OtlpHttpReceiver>,
+}
+
+impl Default for Receivers {
+    fn default() -> Self {
+        Self {
+            otlp_grpc: Some(OtlpGrpcReceiver::default()),
+            otlp_http: None,
+        }
+    }
+}
+
+/// OTLP over gRPC (`otlp.protocols.grpc`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OtlpGrpcReceiver {
+    /// `host:port` to listen on; an empty host means all interfaces.
+    pub endpoint: String,
+    /// Largest message in bytes, compressed and decompressed.
+    pub max_message_bytes: usize,
+    /// Most requests at once on one connection.
+    pub max_concurrent_streams: u32,
+    /// Most connections at once; further ones wait to be accepted.
+    pub max_connections: usize,
+    /// How long a request may take to arrive whole.
+    pub read_timeout: Duration,
+    /// TLS, if any.
+    pub tls: Option<Tls>,
+}
+
+impl Default for OtlpGrpcReceiver {
+    fn default() -> Self {
+        Self {
+            endpoint: "localhost:4317".to_owned(),
+            max_message_bytes: 4 << 20,
+            max_concurrent_streams: 1_000,
+            max_connections: 10_000,
+            read_timeout: Duration::from_secs(60),
+            tls: None,
+        }
+    }
+}
+
+/// OTLP over HTTP (`otlp.protocols.http`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OtlpHttpReceiver {
+    /// `host:port` to listen on; an empty host means all interfaces.
+    pub endpoint: String,
+    /// The one path that is served.
+    pub traces_url_path: String,
+    /// Largest body in bytes, compressed and decompressed.
+    pub max_request_body_bytes: usize,
+    /// Most connections at once; further ones wait to be accepted.
+    pub max_connections: usize,
+    /// How long a request may take to arrive whole.
+    pub read_timeout: Duration,
+    /// TLS, if any.
+    pub tls: Option<Tls>,
+}
+
+impl Default for OtlpHttpReceiver {
+    fn default() -> Self {
+        Self {
+            endpoint: "localhost:4318".to_owned(),
+            traces_url_path: "/v1/traces".to_owned(),
+            max_request_body_bytes: 20 << 20,
+            max_connections: 10_000,
+            read_timeout: Duration::from_secs(60),
+            tls: None,
+        }
+    }
+}
+
+/// TLS of a receiver. The files are read once, at start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tls {
+    /// PEM file of the certificate and its chain.
+    pub cert_file: PathBuf,
+    /// PEM file of the private key.
+    pub key_file: PathBuf,
+    /// PEM file of the authorities whose client certificates are required, if any.
+    pub client_ca_file: Option<PathBuf>,
+}
+
+/// Logging of single spans (`log_received_spans`, `log_discarded_spans`).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SpanLog {
+    /// Whether to log at all.
+    pub enabled: bool,
+    /// Adds attributes, name, duration, kind and status.
+    pub include_all_attributes: bool,
+    /// Logs only spans whose status is an error.
+    pub filter_by_status_error: bool,
+}
+
+/// Counting of received spans by name and service (`metric_received_spans`).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ReceivedSpansMetric {
+    /// Whether to count at all.
+    pub enabled: bool,
+    /// Counts only spans without a parent.
+    pub root_only: bool,
+}
