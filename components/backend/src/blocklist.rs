@@ -368,3 +368,6 @@ fn collect_overlapping(
         found,
     );
 }
+
+#[cfg(test)]
+mod tests;

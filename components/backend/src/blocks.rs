@@ -107,6 +107,10 @@ impl Backend {
                 Ok(id) if directory.len() == 36 => id,
                 _ => continue,
             };
+            // Some servers ignore where a listing is asked to begin.
+            if slice.from.is_some_and(|from| id < from) {
+                continue;
+            }
             if slice.until.is_some_and(|until| id >= until) {
                 break;
             }
@@ -284,6 +288,10 @@ impl Backend {
 
 /// Reads a meta, which must lie where it says it does; a missing id or tenant is filled in.
 fn parse_meta(key: &ObjectKey, json: &[u8], tenant: &str, block: Uuid) -> Result<BlockMeta, Error> {
+    // The parser would take a list for a meta whose keys have lost their names.
+    if json.trim_ascii_start().first() != Some(&b'{') {
+        return Err(Error::corrupt(key.as_str(), "it is not a JSON object"));
+    }
     let mut meta: BlockMeta =
         serde_json::from_slice(json).map_err(|error| Error::corrupt(key.as_str(), error))?;
     if meta.block_id.is_nil() {
@@ -324,3 +332,6 @@ fn id_slices(count: usize) -> Vec<IdSlice> {
         })
         .collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -64,7 +64,7 @@ pub enum StoreConfig {
     /// A directory of this machine.
     Local(LocalConfig),
     /// Amazon S3 and what speaks its protocol.
-    S3(S3Config),
+    S3(Box<S3Config>),
     /// Google Cloud Storage.
     Gcs(GcsConfig),
     /// Azure Blob Storage.

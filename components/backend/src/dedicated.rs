@@ -410,3 +410,81 @@ pub(crate) fn from_json(text: &[u8]) -> Result<DedicatedColumns, serde_json::Err
     }
     Ok(columns)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hashes_are_those_that_tempo_computes() {
+        let a = DedicatedColumn::string(DedicatedScope::Span, "a");
+        let a_blob = DedicatedColumn {
+            options: vec![DedicatedOption::Array, DedicatedOption::Blob],
+            ..a.clone()
+        };
+        let hash =
+            |columns: Vec<DedicatedColumn>| DedicatedColumns::from(columns).hash_for_grouping();
+        assert_eq!(hash(vec![]), 0);
+        assert_eq!(hash(vec![a]), 0xD6E6_EB77_C0DC_A1C7);
+        assert_eq!(hash(vec![a_blob]), 0xF55F_027F_C203_19D0);
+        assert_eq!(
+            DedicatedColumns::tempo_defaults().hash_for_grouping(),
+            0x14E2_6523_8EE5_4F28
+        );
+    }
+
+    #[test]
+    fn each_format_keeps_what_it_can_hold() {
+        let defaults = DedicatedColumns::tempo_defaults();
+        assert_eq!(defaults.retained_by(&BlockFormat::VParquet5), defaults);
+        assert_eq!(
+            serde_json::to_string(&defaults.retained_by(&BlockFormat::VParquet4)).unwrap(),
+            r#"[{"n":"http.request.method"},{"n":"url.path"},{"n":"url.route"},{"n":"server.address"},{"n":"http.route"}]"#
+        );
+    }
+
+    #[test]
+    fn unknown_words_are_kept_and_refused_in_configuration() {
+        let text = r#"[{"s":"link","n":"a","t":"float","o":["fast"]}]"#;
+        let columns: DedicatedColumns = serde_json::from_str(text).unwrap();
+        assert_eq!(serde_json::to_string(&columns).unwrap(), text);
+        assert!(
+            columns
+                .retained_by(&BlockFormat::VParquet5)
+                .as_slice()
+                .is_empty()
+        );
+        let error = columns.validate(&BlockFormat::VParquet5).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "dedicated column 'a': unknown scope 'link', known are resource, span, event"
+        );
+    }
+
+    #[test]
+    fn duplicates_and_empty_names_are_errors_and_surplus_is_told() {
+        let span = |name: &str| DedicatedColumn::string(DedicatedScope::Span, name);
+        let validate = |columns: Vec<DedicatedColumn>, format| {
+            DedicatedColumns::from(columns).validate(&format)
+        };
+        let v5 = BlockFormat::VParquet5;
+        assert_eq!(
+            validate(vec![span("")], v5.clone()),
+            Err(DedicatedColumnsError::EmptyName { position: 1 })
+        );
+        assert!(matches!(
+            validate(
+                vec![span("a"), DedicatedColumn::int(DedicatedScope::Span, "a")],
+                v5.clone()
+            ),
+            Err(DedicatedColumnsError::Duplicate { .. })
+        ));
+        let resource = DedicatedColumn::string(DedicatedScope::Resource, "a");
+        assert_eq!(validate(vec![span("a"), resource], v5.clone()), Ok(vec![]));
+        let many: Vec<DedicatedColumn> = (0..21).map(|index| span(&index.to_string())).collect();
+        let surplus = validate(many.clone(), v5).unwrap();
+        assert_eq!((surplus[0].listed, surplus[0].stored), (21, 20));
+        let surplus = validate(many, BlockFormat::VParquet4).unwrap();
+        assert_eq!((surplus[0].listed, surplus[0].stored), (21, 10));
+    }
+}

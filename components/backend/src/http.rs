@@ -1,6 +1,12 @@
 //! HTTP towards the store: every request measured, slow reads sent a second time.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU16, Ordering},
+    },
+    time::{Duration, Instant},
+};
 
 use async_trait::async_trait;
 use futures::{StreamExt, stream::FuturesUnordered};
@@ -20,6 +26,20 @@ use crate::{HedgeConfig, metrics::RequestMetrics};
 pub(crate) struct MeasuredConnector {
     pub(crate) metrics: RequestMetrics,
     pub(crate) hedge: HedgeConfig,
+    pub(crate) last_status: LastStatus,
+    /// Sends no credentials, whatever the library says.
+    pub(crate) anonymous: bool,
+}
+
+/// The status of the last answer. The library's errors do not always tell it.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct LastStatus(Arc<AtomicU16>);
+
+impl LastStatus {
+    /// The status; 0 when there was no answer.
+    pub(crate) fn get(&self) -> u16 {
+        self.0.load(Ordering::Relaxed)
+    }
 }
 
 impl HttpConnector for MeasuredConnector {
@@ -29,6 +49,8 @@ impl HttpConnector for MeasuredConnector {
             client,
             metrics: self.metrics.clone(),
             hedge: self.hedge,
+            last_status: self.last_status.clone(),
+            anonymous: self.anonymous,
         }))
     }
 }
@@ -38,11 +60,16 @@ struct MeasuredService {
     client: HttpClient,
     metrics: RequestMetrics,
     hedge: HedgeConfig,
+    last_status: LastStatus,
+    anonymous: bool,
 }
 
 #[async_trait]
 impl HttpService for MeasuredService {
-    async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
+    async fn call(&self, mut request: HttpRequest) -> Result<HttpResponse, HttpError> {
+        if self.anonymous {
+            request.headers_mut().remove(http::header::AUTHORIZATION);
+        }
         if *request.method() == Method::GET && !self.hedge.at.is_zero() && self.hedge.up_to > 1 {
             self.hedged(request).await
         } else {
@@ -60,6 +87,7 @@ impl MeasuredService {
             Ok(response) => response.status().as_u16(),
             Err(_) => 0,
         };
+        self.last_status.0.store(status, Ordering::Relaxed);
         self.metrics.observe(&method, status, start.elapsed());
         answer
     }
@@ -105,10 +133,7 @@ impl RequestMetrics {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    };
+    use std::sync::atomic::AtomicUsize;
 
     use object_store::client::{HttpErrorKind, HttpRequestBody, HttpResponseBody};
     use parking_lot::Mutex;
@@ -123,11 +148,14 @@ mod tests {
         answers: Mutex<Vec<oneshot::Receiver<u16>>>,
     }
 
+    #[derive(Debug)]
+    struct ScriptedClient(Arc<Scripted>);
+
     #[async_trait]
-    impl HttpService for Arc<Scripted> {
+    impl HttpService for ScriptedClient {
         async fn call(&self, _: HttpRequest) -> Result<HttpResponse, HttpError> {
-            self.calls.fetch_add(1, Ordering::SeqCst);
-            let answer = self.answers.lock().remove(0);
+            self.0.calls.fetch_add(1, Ordering::SeqCst);
+            let answer = self.0.answers.lock().remove(0);
             match answer.await {
                 Ok(status) => Ok(http::Response::builder()
                     .status(status)
@@ -148,12 +176,14 @@ mod tests {
             answers: Mutex::new(receivers),
         });
         let service = MeasuredService {
-            client: HttpClient::new(Arc::clone(&script)),
+            client: HttpClient::new(ScriptedClient(Arc::clone(&script))),
             metrics: RequestMetrics::register(&prometheus::Registry::new()).unwrap(),
             hedge: HedgeConfig {
                 at: Duration::from_millis(500),
                 up_to,
             },
+            last_status: LastStatus::default(),
+            anonymous: false,
         };
         (service, script, senders)
     }

@@ -242,3 +242,115 @@ pub struct CompactedBlockMeta {
     #[serde(default)]
     pub compacted_time: Timestamp,
 }
+
+#[cfg(test)]
+mod tests {
+    use prost::Message;
+
+    use super::*;
+    use crate::DedicatedColumn;
+
+    const ID: &str = "11111111-2222-4333-8444-555555555555";
+
+    fn parse(json: &str) -> Result<BlockMeta, serde_json::Error> {
+        serde_json::from_str(json)
+    }
+
+    #[test]
+    fn a_written_meta_reads_back_as_the_same_text() {
+        let text = format!(
+            r#"{{"format":"vParquet5","blockID":"{ID}","tenantID":"single-tenant","startTime":"2023-11-14T22:13:20Z","endTime":"2023-11-14T22:14:20Z","totalObjects":40,"size":107123,"compactionLevel":0,"indexPageSize":0,"totalRecords":4,"bloomShards":1,"footerSize":43247,"dedicatedColumns":[{{"s":"resource","n":"k8s.cluster.name"}},{{"n":"http.status_code","t":"int","o":["blob"]}}],"replicationFactor":1}}"#
+        );
+        let meta = parse(&text).unwrap();
+        assert_eq!(meta.format, BlockFormat::VParquet5);
+        assert_eq!(meta.start_time, Timestamp::from_unix_seconds(1_700_000_000));
+        assert_eq!(meta.dedicated_columns.as_slice().len(), 2);
+        assert_eq!(serde_json::to_string(&meta).unwrap(), text);
+    }
+
+    #[test]
+    fn zero_values_are_written_except_three() {
+        let text = serde_json::to_string(&BlockMeta::default()).unwrap();
+        assert_eq!(
+            text,
+            r#"{"format":"","blockID":"00000000-0000-0000-0000-000000000000","tenantID":"","startTime":"0001-01-01T00:00:00Z","endTime":"0001-01-01T00:00:00Z","totalObjects":0,"compactionLevel":0,"indexPageSize":0,"totalRecords":0,"bloomShards":0,"footerSize":0}"#
+        );
+    }
+
+    #[test]
+    fn any_key_may_be_absent_and_unknown_ones_are_ignored() {
+        let meta = parse(r#"{"format":"vParquet5"}"#).unwrap();
+        assert!(meta.block_id.is_nil());
+        assert!(meta.start_time.is_zero());
+        assert_eq!(meta.bloom_shard_count(), 10);
+        // As written before the columnar formats.
+        let legacy = parse(&format!(
+            r#"{{"format":"v2","blockID":"{ID}","minID":"AAAAAAAAAAAAAAAAAAAAAA==","maxID":"/////////////////////w==","tenantID":"t","startTime":"2021-01-01T00:00:00.5+02:00","endTime":"2021-01-01T00:01:00+02:00","totalObjects":7,"size":12345,"compactionLevel":2,"encoding":"none","indexPageSize":250000,"totalRecords":3,"dataEncoding":"","bloomShards":0,"dedicatedColumns":null}}"#
+        ))
+        .unwrap();
+        assert_eq!(legacy.format, BlockFormat::from("v2"));
+        assert!(!legacy.format.is_supported());
+        assert_eq!(legacy.start_time.to_string(), "2020-12-31T22:00:00.5Z");
+        assert!(legacy.dedicated_columns.as_slice().is_empty());
+        assert!(parse(r#"{"blockID":""}"#).is_err());
+        assert!(parse(r#"{"blockID":"7"}"#).is_err());
+    }
+
+    #[test]
+    fn format_names_are_case_sensitive() {
+        assert_eq!(BlockFormat::from("vParquet4"), BlockFormat::VParquet4);
+        assert_eq!(
+            BlockFormat::from("vparquet4"),
+            BlockFormat::Other("vparquet4".into())
+        );
+    }
+
+    #[test]
+    fn the_protobuf_form_is_that_of_the_format() {
+        let meta = BlockMeta {
+            format: BlockFormat::VParquet5,
+            block_id: Uuid::try_parse(ID).unwrap(),
+            tenant_id: Arc::from("t"),
+            dedicated_columns: vec![DedicatedColumn::string(Default::default(), "a")].into(),
+            ..BlockMeta::default()
+        };
+        let bytes = meta.to_proto().encode_to_vec();
+        let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(
+            hex,
+            "0a097650617271756574351210111111112222433384445555555555552a0174320b088092b8c398feffffff013a0b088092b8c398feffffff018a010b5b7b226e223a2261227d5d"
+        );
+        let message = proto::BlockMeta::decode(bytes.as_slice()).unwrap();
+        assert_eq!(BlockMeta::from_proto(&message).unwrap(), meta);
+    }
+
+    #[test]
+    fn a_damaged_message_says_what_is_wrong() {
+        let message = proto::BlockMeta {
+            block_id: vec![1, 2, 3],
+            ..proto::BlockMeta::default()
+        };
+        let problem = BlockMeta::from_proto(&message).unwrap_err();
+        assert!(problem.contains("3 bytes"), "{problem}");
+        let message = proto::BlockMeta {
+            dedicated_columns: b"{".to_vec(),
+            ..proto::BlockMeta::default()
+        };
+        assert!(BlockMeta::from_proto(&message).is_err());
+    }
+
+    #[test]
+    fn a_block_without_times_overlaps_nothing() {
+        let (start, end) = (
+            Timestamp::from_unix_seconds(10),
+            Timestamp::from_unix_seconds(20),
+        );
+        let mut meta = BlockMeta::default();
+        assert!(!meta.overlaps(start, end));
+        meta.start_time = end;
+        meta.end_time = end;
+        assert!(meta.overlaps(start, end));
+        meta.start_time = Timestamp::from_unix_seconds(21);
+        assert!(!meta.overlaps(start, end));
+    }
+}

@@ -402,3 +402,6 @@ enum Fetched {
     Compacted(Arc<CompactedBlockMeta>),
     Nothing,
 }
+
+#[cfg(test)]
+mod tests;

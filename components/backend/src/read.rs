@@ -41,15 +41,35 @@ impl Backend {
         }
         let path = self.inner.prefix.path(key.as_str())?;
         let wanted = range.end - range.start;
-        let bytes = self
-            .inner
-            .store
-            .get_range(&path, range.clone())
-            .await
-            .map_err(|error| Error::from_store("reading", key.as_str(), error))?;
+        let bytes = match self.inner.store.get_range(&path, range.clone()).await {
+            Ok(bytes) => bytes,
+            Err(error) => {
+                let error = Error::from_store("reading", key.as_str(), error);
+                return Err(self.explain_failed_range(key, &range, error).await);
+            }
+        };
         stats.record(bytes.len() as u64);
         check_length(key, &range, wanted, bytes.len())?;
         Ok(bytes)
+    }
+
+    /// Stores refuse a range that begins beyond the end, each in its own words. Such an object is
+    /// damaged, and asking again would not help.
+    async fn explain_failed_range(
+        &self,
+        key: &ObjectKey,
+        range: &Range<u64>,
+        error: Error,
+    ) -> Error {
+        let speaks_of_range = error.to_string().to_ascii_lowercase().contains("range");
+        if error.is_transient()
+            && speaks_of_range
+            && let Ok(size) = self.size(key).await
+            && size < range.end
+        {
+            return too_short(key, range);
+        }
+        error
     }
 
     /// Reads several ranges of an object, answered in their order. Ranges that lie close together
@@ -267,4 +287,96 @@ fn cut(ranges: &[Range<u64>], merged: &[Range<u64>], fetched: &[Bytes]) -> Vec<B
             }
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{BackendConfig, testing};
+
+    #[test]
+    fn near_ranges_are_merged_and_far_ones_are_not() {
+        assert_eq!(merge(&[10..20, 0..5], 5), [0..20]);
+        assert_eq!(merge(&[10..20, 0..5], 4), [0..5, 10..20]);
+        assert_eq!(merge(&[0..10, 2..4, 3..12, 30..30], 0), [0..12]);
+        assert!(merge(&[], 100).is_empty());
+    }
+
+    fn key() -> ObjectKey {
+        ObjectKey::root("object")
+    }
+
+    fn content() -> Bytes {
+        (0..=255_u8)
+            .cycle()
+            .take(20_000)
+            .collect::<Vec<u8>>()
+            .into()
+    }
+
+    #[tokio::test]
+    async fn ranges_come_in_the_order_asked_and_requests_are_counted() {
+        let backend = testing::memory();
+        backend.write(&key(), content()).await.unwrap();
+        let ranges = [15_000..15_010, 5..9, 0..3, 7..7, 2..6];
+        let stats = ReadStats::new();
+        let parts = backend.read_ranges(&key(), &ranges, &stats).await.unwrap();
+        for (range, part) in ranges.iter().zip(&parts) {
+            let (start, end) = (range.start as usize, range.end as usize);
+            assert_eq!(part, &content().slice(start..end));
+        }
+        assert_eq!(stats.requests(), 2);
+        assert_eq!(stats.bytes(), 9 + 10);
+        let whole = backend.read(&key(), &stats).await.unwrap();
+        assert_eq!(whole, content());
+        assert_eq!(stats.requests(), 3);
+    }
+
+    #[tokio::test]
+    async fn absent_objects_and_short_ones_are_told_apart() {
+        let directory = tempfile::tempdir().unwrap();
+        let local = Backend::open(
+            &BackendConfig::local(directory.path()),
+            &prometheus::Registry::new(),
+        )
+        .await
+        .unwrap();
+        for backend in [testing::memory(), local] {
+            backend.write(&key(), content()).await.unwrap();
+            tokio::task::spawn_blocking(move || {
+                let stats = ReadStats::new();
+                let absent = ObjectKey::root("absent");
+                let error = backend.read_range_blocking(&absent, 0..1, &stats);
+                assert!(error.unwrap_err().is_not_found());
+                assert!(
+                    backend
+                        .read_blocking(&absent, &stats)
+                        .unwrap_err()
+                        .is_not_found()
+                );
+                let error = backend.read_range_blocking(&key(), 19_999..20_001, &stats);
+                assert!(matches!(error, Err(Error::Corrupt { .. })), "{error:?}");
+                let error = backend.read_range_blocking(&key(), 20_000..20_001, &stats);
+                assert!(matches!(error, Err(Error::Corrupt { .. })), "{error:?}");
+                let tail = backend.read_range_blocking(&key(), 19_999..20_000, &stats);
+                assert_eq!(tail.unwrap(), content().slice(19_999..));
+                assert_eq!(backend.read_blocking(&key(), &stats).unwrap(), content());
+            })
+            .await
+            .unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn a_failing_range_fails_the_read() {
+        let (backend, faults) = testing::faulty(&testing::memory());
+        backend.write(&key(), content()).await.unwrap();
+        faults.fail_next_on(testing::Operation::Read, "object", 1);
+        let ranges = [0..1, 10_000..10_001];
+        let error = backend
+            .read_ranges(&key(), &ranges, &ReadStats::new())
+            .await
+            .unwrap_err();
+        assert!(error.is_transient(), "{error}");
+    }
 }

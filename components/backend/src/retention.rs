@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use futures::{StreamExt, stream};
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::{
@@ -174,6 +175,43 @@ impl Retention {
         outcome
     }
 
+    /// Applies retention to every tenant at every `interval` until shut down. `policy_of` says how
+    /// long a tenant's blocks are kept; none: they are not touched.
+    pub async fn run(
+        self,
+        interval: Duration,
+        policy_of: impl Fn(&str) -> Option<RetentionPolicy> + Send + Sync,
+        shutdown: CancellationToken,
+    ) {
+        loop {
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                () = tokio::time::sleep(interval) => {}
+            }
+            for tenant in self.blocklist.tenants() {
+                let Some(policy) = policy_of(&tenant) else {
+                    continue;
+                };
+                // Between two blocks is as good a place to stop as between two tenants: what is
+                // half done is done again.
+                tokio::select! {
+                    () = shutdown.cancelled() => return,
+                    outcome = self.run_tenant(&tenant, policy, Timestamp::now()) => {
+                        if outcome != RetentionOutcome::default() {
+                            tracing::info!(
+                                tenant = &*tenant,
+                                marked = outcome.marked,
+                                cleared = outcome.cleared,
+                                failed = outcome.failed,
+                                "retention applied"
+                            );
+                        }
+                    }
+                }
+            }
+        }
+    }
+
     /// Does `operation` to each block and returns those for which it succeeded. A block that does
     /// not exist any more counts as done.
     async fn for_each<F, O>(
@@ -205,3 +243,6 @@ impl Retention {
             .await
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -20,7 +20,7 @@ use object_store::{
 use crate::{
     Backend, BackendConfig, Error, HedgeConfig, RetryConfig, StoreConfig,
     backend::{Inner, StoreKind, WriteSettings},
-    http::MeasuredConnector,
+    http::{LastStatus, MeasuredConnector},
     keys::Prefix,
     metrics::RequestMetrics,
 };
@@ -64,6 +64,7 @@ struct Remote<S> {
     prefix: String,
     writes: WriteSettings,
     list_blocks_concurrency: usize,
+    last_status: LastStatus,
 }
 
 impl<S: ObjectStore + PaginatedListStore> Remote<S> {
@@ -79,7 +80,7 @@ impl<S: ObjectStore + PaginatedListStore> Remote<S> {
         self.store
             .list_paginated(Some(listed.as_ref()), options)
             .await
-            .map_err(|error| hints.explain(&config.section, &error))?;
+            .map_err(|error| hints.explain(&config.section, &error, self.last_status.get()))?;
         Ok(Backend {
             inner: Arc::new(Inner {
                 store: Arc::new(self.store),
@@ -108,31 +109,43 @@ struct Hints {
 }
 
 impl Hints {
-    fn explain(&self, section: &str, error: &object_store::Error) -> Error {
+    /// Blames a setting for a failed listing whose last answer had this status.
+    fn explain(&self, section: &str, error: &object_store::Error, status: u16) -> Error {
         let chain = describe(error);
-        let (setting, remedy) = match error {
-            object_store::Error::NotFound { .. } => (self.bucket, "it must exist already"),
-            object_store::Error::PermissionDenied { .. }
-            | object_store::Error::Unauthenticated { .. } => (
+        let (setting, remedy) = if asked_for_identity(&chain) {
+            (
                 self.credentials,
-                "they must allow to list, read, write and delete objects",
-            ),
-            _ if is_tls_failure(&chain) => (
+                "the settings and the environment give no credentials, nor does this machine's \
+                 identity",
+            )
+        } else if is_tls_failure(&chain) {
+            (
                 self.tls,
                 "the certificate must be trusted, and both sides must speak TLS or neither",
-            ),
-            _ if chain.contains("credential") || chain.contains("169.254.169.254") => (
-                self.credentials,
-                "no credentials were found in the settings, the environment or the machine's identity",
-            ),
-            _ if is_connection_failure(error) => (self.endpoint, "the store cannot be reached"),
-            _ => (self.endpoint, "the store did not answer as it should"),
+            )
+        } else {
+            match (status, error) {
+                (404, _) | (_, object_store::Error::NotFound { .. }) => {
+                    (self.bucket, "it must exist already")
+                }
+                (401 | 403, _) => (
+                    self.credentials,
+                    "the credentials must allow to list, read, write and delete objects",
+                ),
+                _ if is_connection_failure(error) => (self.endpoint, "nobody answers there"),
+                _ => (self.endpoint, "the store does not answer as it should"),
+            }
         };
         Error::config(
             format!("{section}.{setting}"),
             format!("{remedy}; listing one key failed: {chain}"),
         )
     }
+}
+
+/// Whether the machine's metadata service was asked, the last source of credentials.
+fn asked_for_identity(chain: &str) -> bool {
+    chain.contains("169.254.169.254") || chain.contains("metadata.google.internal")
 }
 
 /// The error and its causes, each told once.
@@ -188,7 +201,12 @@ fn retry_config(retry: &RetryConfig) -> object_store::RetryConfig {
 }
 
 fn connector(metrics: RequestMetrics, hedge: HedgeConfig) -> MeasuredConnector {
-    MeasuredConnector { metrics, hedge }
+    MeasuredConnector {
+        metrics,
+        hedge,
+        last_status: LastStatus::default(),
+        anonymous: false,
+    }
 }
 
 /// Bytes of a part, from a setting where 0 is the default.

@@ -214,3 +214,174 @@ impl Backend {
             .await
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::{BlockFormat, testing};
+
+    const GOLDEN: [(&[u8], &[u8]); 2] = [
+        (
+            include_bytes!("../testdata/vparquet4-index.pb.zst"),
+            include_bytes!("../testdata/vparquet4-index.json.gz"),
+        ),
+        (
+            include_bytes!("../testdata/vparquet5-index.pb.zst"),
+            include_bytes!("../testdata/vparquet5-index.json.gz"),
+        ),
+    ];
+
+    #[test]
+    fn both_forms_of_tempos_own_indexes_say_the_same() {
+        for (proto, json) in GOLDEN {
+            let from_proto = TenantIndex::decode_proto(proto).unwrap();
+            let from_json = TenantIndex::decode_json(json).unwrap();
+            assert_eq!(from_proto, from_json);
+            assert!(!from_proto.live.is_empty());
+        }
+        let index = TenantIndex::decode_proto(GOLDEN[0].0).unwrap();
+        assert_eq!(
+            index.created_at.to_string(),
+            "2026-11-22T17:44:39.79137816Z"
+        );
+        let ids: Vec<String> = index
+            .live
+            .iter()
+            .map(|meta| meta.block_id.to_string())
+            .collect();
+        assert_eq!(
+            ids,
+            [
+                "6c401b8e-0867-416f-85bd-e133cda96d43",
+                "f4d8cfb0-8d16-48c1-bbd7-31a78c75b6cb"
+            ]
+        );
+        assert_eq!(index.live[0].format, BlockFormat::VParquet4);
+        assert_eq!(index.live[0].footer_size, 19341);
+        // Repeated parts are kept once.
+        assert!(Arc::ptr_eq(
+            &index.live[0].tenant_id,
+            &index.live[1].tenant_id
+        ));
+    }
+
+    #[test]
+    fn what_is_written_is_what_was_read() {
+        for (proto, json) in GOLDEN {
+            let mut index = TenantIndex::decode_proto(proto).unwrap();
+            let text = read_limited(GzDecoder::new(json)).unwrap();
+            let ours =
+                read_limited(GzDecoder::new(index.encode_json().unwrap().as_slice())).unwrap();
+            let parse = |text: &[u8]| serde_json::from_slice::<serde_json::Value>(text).unwrap();
+            assert_eq!(parse(&ours), parse(&text));
+
+            index.compacted.push(Arc::new(CompactedBlockMeta {
+                meta: Arc::new(BlockMeta {
+                    block_id: Uuid::from_u128(7),
+                    ..(*index.live[0]).clone()
+                }),
+                compacted_time: Timestamp::from_unix_nanos(1_700_000_000_000_000_001),
+            }));
+            let again = TenantIndex::decode_proto(&index.encode_proto().unwrap()).unwrap();
+            assert_eq!(again, index);
+            let again = TenantIndex::decode_json(&index.encode_json().unwrap()).unwrap();
+            assert_eq!(again, index);
+        }
+    }
+
+    #[test]
+    fn the_gzip_header_names_the_file() {
+        let index = TenantIndex::decode_proto(GOLDEN[0].0).unwrap();
+        let bytes = index.encode_json().unwrap();
+        let mut reader = GzDecoder::new(bytes.as_slice());
+        reader.read_to_end(&mut Vec::new()).unwrap();
+        let name = reader.header().and_then(|header| header.filename());
+        assert_eq!(name, Some(b"index.json".as_slice()));
+    }
+
+    #[test]
+    fn null_lists_are_empty_and_compacted_metas_are_flat() {
+        let json = br#"{"created_at":"2023-11-14T22:13:20Z","meta":null,"compacted":[{"blockID":"11111111-2222-4333-8444-555555555555","compactedTime":"2023-11-14T22:13:21Z"}]}"#;
+        let index: TenantIndex = serde_json::from_slice(json).unwrap();
+        assert!(index.live.is_empty());
+        assert_eq!(
+            index.compacted[0].compacted_time,
+            Timestamp::from_unix_seconds(1_700_000_001)
+        );
+    }
+
+    #[test]
+    fn damaged_indexes_are_refused() {
+        for (proto, json) in GOLDEN {
+            assert!(TenantIndex::decode_proto(&proto[..proto.len() / 2]).is_err());
+            assert!(TenantIndex::decode_json(&json[..json.len() / 2]).is_err());
+            assert!(TenantIndex::decode_proto(json).is_err());
+            assert!(TenantIndex::decode_json(proto).is_err());
+        }
+    }
+
+    #[tokio::test]
+    async fn the_protobuf_form_is_read_first_and_json_only_in_its_absence() {
+        let (backend, faults) = testing::faulty(&testing::memory());
+        assert!(
+            backend
+                .read_tenant_index("t")
+                .await
+                .unwrap_err()
+                .is_not_found()
+        );
+        let index = TenantIndex::decode_proto(GOLDEN[0].0).unwrap();
+        backend.write_tenant_index("t", &index).await.unwrap();
+        faults.forget_requests();
+        assert_eq!(backend.read_tenant_index("t").await.unwrap(), index);
+        assert_eq!(faults.count(testing::Operation::Read, "index.json.gz"), 0);
+
+        backend
+            .delete(&ObjectKey::tenant("t", TENANT_INDEX_PROTO))
+            .await
+            .unwrap();
+        assert_eq!(backend.read_tenant_index("t").await.unwrap(), index);
+
+        // A damaged or unreachable protobuf form is not papered over.
+        backend
+            .write(
+                &ObjectKey::tenant("t", TENANT_INDEX_PROTO),
+                Bytes::from_static(b"x"),
+            )
+            .await
+            .unwrap();
+        assert!(matches!(
+            backend.read_tenant_index("t").await,
+            Err(Error::Corrupt { .. })
+        ));
+        faults.fail_next(1);
+        assert!(matches!(
+            backend.read_tenant_index("t").await,
+            Err(Error::Storage { .. })
+        ));
+    }
+
+    #[tokio::test]
+    async fn an_empty_index_removes_both_objects() {
+        let backend = testing::memory();
+        let index = TenantIndex::decode_proto(GOLDEN[0].0).unwrap();
+        backend.write_tenant_index("t", &index).await.unwrap();
+        backend
+            .write_tenant_index("t", &TenantIndex::default())
+            .await
+            .unwrap();
+        assert!(
+            backend
+                .read_tenant_index("t")
+                .await
+                .unwrap_err()
+                .is_not_found()
+        );
+        backend
+            .write_tenant_index("t", &TenantIndex::default())
+            .await
+            .unwrap();
+    }
+}

@@ -65,7 +65,7 @@ impl ObjectWriter {
     /// Appends `bytes`; waits while the parts in flight are at their limit.
     pub async fn write(&mut self, bytes: Bytes) -> Result<(), Error> {
         let settings = &self.backend.inner.writes;
-        let limit = settings.part_bytes as u64 * settings.max_parts as u64;
+        let limit = (settings.part_bytes as u64).saturating_mul(settings.max_parts as u64);
         self.length += bytes.len() as u64;
         if self.length > limit {
             return Err(Error::config(
@@ -226,5 +226,160 @@ impl io::Write for BlockingObjectWriter {
     /// Does nothing: only [`BlockingObjectWriter::finish`] makes an object.
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+    use crate::{
+        BackendConfig, ReadStats,
+        testing::{self, Fault, Faults, Gate, MEMORY_PART_BYTES, Operation},
+    };
+
+    fn key() -> ObjectKey {
+        ObjectKey::root("t/object")
+    }
+
+    async fn absent(backend: &Backend) -> bool {
+        !backend.exists(&key()).await.unwrap()
+    }
+
+    fn store() -> (Backend, Faults) {
+        testing::faulty(&testing::memory())
+    }
+
+    fn chunk(byte: u8) -> Bytes {
+        vec![byte; MEMORY_PART_BYTES * 2 / 3].into()
+    }
+
+    #[tokio::test]
+    async fn a_stream_becomes_one_object_only_when_finished() {
+        for chunks in [0, 1, 2, 9] {
+            let (backend, faults) = store();
+            let mut writer = backend.put_stream(&key()).await.unwrap();
+            let mut expected = Vec::new();
+            for byte in 0..chunks {
+                writer.write(chunk(byte)).await.unwrap();
+                expected.extend_from_slice(&chunk(byte));
+            }
+            assert!(absent(&backend).await);
+            assert_eq!(writer.length(), expected.len() as u64);
+            assert_eq!(writer.finish().await.unwrap(), expected.len() as u64);
+            let read = backend.read(&key(), &ReadStats::new()).await.unwrap();
+            assert_eq!(read, expected);
+            if chunks < 2 {
+                assert_eq!(faults.count(Operation::Write, "object"), 1);
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_failed_part_fails_the_stream_and_leaves_nothing() {
+        let (backend, faults) = store();
+        let mut writer = backend.put_stream(&key()).await.unwrap();
+        faults.inject(Fault {
+            operation: Some(Operation::Write),
+            key_contains: "object".to_owned(),
+            times: None,
+            effect: testing::Effect::Fail,
+        });
+        let mut failed = false;
+        for byte in 0..6 {
+            failed |= writer.write(chunk(byte)).await.is_err();
+        }
+        failed |= writer.finish().await.is_err();
+        assert!(failed);
+        faults.heal();
+        assert!(absent(&backend).await);
+    }
+
+    #[tokio::test]
+    async fn an_object_longer_than_its_parts_allow_names_the_setting() {
+        let (backend, _) = store();
+        let mut writer = backend.put_stream(&key()).await.unwrap();
+        let too_long = Bytes::from(vec![0; MEMORY_PART_BYTES * 1000 + 1]);
+        let error = writer.write(too_long).await.unwrap_err();
+        assert!(error.to_string().contains("part_size"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn an_aborted_local_stream_leaves_no_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let backend = Backend::open(
+            &BackendConfig::local(directory.path()),
+            &prometheus::Registry::new(),
+        )
+        .await
+        .unwrap();
+        let mut writer = backend.put_stream(&key()).await.unwrap();
+        writer.write(vec![1; 3 << 20].into()).await.unwrap();
+        let files = || -> Vec<String> {
+            let entries = std::fs::read_dir(directory.path().join("t"))
+                .into_iter()
+                .flatten();
+            entries
+                .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
+                .collect()
+        };
+        assert_eq!(files(), ["object#1"]);
+        writer.abort().await.unwrap();
+        assert!(files().is_empty());
+
+        let mut writer = backend.put_stream(&key()).await.unwrap();
+        writer.write(vec![1; 3 << 20].into()).await.unwrap();
+        assert_eq!(writer.finish().await.unwrap(), 3 << 20);
+        assert_eq!(files(), ["object"]);
+    }
+
+    #[tokio::test]
+    async fn a_reader_sees_the_old_object_while_a_new_one_is_written() {
+        let (backend, faults) = store();
+        backend
+            .write(&key(), Bytes::from_static(b"old"))
+            .await
+            .unwrap();
+        let gate = Gate::new();
+        faults.inject(Fault {
+            operation: Some(Operation::Write),
+            key_contains: "object".to_owned(),
+            times: Some(1),
+            effect: testing::Effect::Wait(gate.clone()),
+        });
+        let writing = {
+            let backend = backend.clone();
+            tokio::spawn(async move { backend.write(&key(), Bytes::from_static(b"new")).await })
+        };
+        gate.arrived().await;
+        let read = || async { backend.read(&key(), &ReadStats::new()).await.unwrap() };
+        assert_eq!(read().await, "old");
+        gate.open();
+        writing.await.unwrap().unwrap();
+        assert_eq!(read().await, "new");
+    }
+
+    #[tokio::test]
+    async fn the_blocking_writer_writes_the_same_bytes() {
+        let backend = testing::memory();
+        let writer = backend.put_stream(&key()).await.unwrap();
+        let length = tokio::task::spawn_blocking(move || {
+            let mut writer = writer.into_blocking();
+            for byte in 0..200_u8 {
+                writer.write_all(&vec![byte; 5000]).unwrap();
+            }
+            writer.flush().unwrap();
+            writer.finish().unwrap()
+        })
+        .await
+        .unwrap();
+        assert_eq!(length, 1_000_000);
+        let read = backend.read(&key(), &ReadStats::new()).await.unwrap();
+        assert!(
+            read.chunks(5000)
+                .enumerate()
+                .all(|(index, part)| { part.iter().all(|&byte| usize::from(byte) == index) })
+        );
     }
 }

@@ -161,11 +161,10 @@ impl Shard {
 
     /// Takes one step towards room; false when there is nothing left.
     fn make_room(&mut self, change: &mut Change) -> bool {
-        if self.small_bytes > self.max_bytes / SMALL_SHARE || self.main.is_empty() {
-            if let Some(place) = self.small.pop_front() {
-                self.leave_small(&place, change);
-                return true;
-            }
+        let small_is_due = self.small_bytes > self.max_bytes / SMALL_SHARE || self.main.is_empty();
+        if small_is_due && let Some(place) = self.small.pop_front() {
+            self.leave_small(&place, change);
+            return true;
         }
         match self.main.pop_front() {
             Some(place) => {

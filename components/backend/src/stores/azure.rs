@@ -38,6 +38,8 @@ pub(super) async fn open(
     );
     required(section, "azure.storage_account_name", &account)?;
     let url = service_url(&account, &azure.endpoint_suffix);
+    let connector = connector(metrics, azure.hedge);
+    let last_status = connector.last_status.clone();
     let builder = MicrosoftAzureBuilder::new()
         .with_account(&account)
         .with_container_name(container)
@@ -47,7 +49,7 @@ pub(super) async fn open(
             max_attempts: 4,
             ..RetryConfig::default()
         }))
-        .with_http_connector(connector(metrics, azure.hedge));
+        .with_http_connector(connector);
     let store = with_credentials(builder, azure, environment, section)?
         .build()
         .map_err(|error| not_built(section, "azure", &error))?;
@@ -62,6 +64,7 @@ pub(super) async fn open(
             ..WriteSettings::default()
         },
         list_blocks_concurrency: 1,
+        last_status,
     };
     let hints = Hints {
         endpoint: "azure.endpoint_suffix",

@@ -1,6 +1,11 @@
 //! Google Cloud Storage.
 
-use object_store::{Attribute, Attributes, gcp::GoogleCloudStorageBuilder};
+use std::sync::Arc;
+
+use object_store::{
+    Attribute, Attributes, StaticCredentialProvider,
+    gcp::{GcpCredential, GoogleCloudStorageBuilder},
+};
 
 use super::{
     Hints, MAX_PARTS, PARTS_IN_FLIGHT, Remote, client_options, connector, not_built, part_bytes,
@@ -9,6 +14,7 @@ use super::{
 use crate::{
     Backend, BackendConfig, Error, GcsConfig, RetryConfig,
     backend::{StoreKind, WriteSettings},
+    http::MeasuredConnector,
     metrics::RequestMetrics,
 };
 
@@ -27,6 +33,11 @@ pub(super) async fn open(
         max_attempts: gcs.max_retries.saturating_add(1),
         ..RetryConfig::default()
     };
+    let connector = MeasuredConnector {
+        anonymous: gcs.insecure,
+        ..connector(metrics, gcs.hedge)
+    };
+    let last_status = connector.last_status.clone();
     // Takes the application's default credentials from where Google's tools put them.
     let mut builder = GoogleCloudStorageBuilder::from_env()
         .with_bucket_name(bucket)
@@ -36,8 +47,14 @@ pub(super) async fn open(
                 .with_allow_invalid_certificates(gcs.insecure),
         )
         .with_retry(retry_config(&retry))
-        .with_http_connector(connector(metrics, gcs.hedge))
-        .with_skip_signature(gcs.insecure);
+        .with_http_connector(connector);
+    if gcs.insecure {
+        // Keeps the library from asking the machine for credentials.
+        let none = GcpCredential {
+            bearer: String::new(),
+        };
+        builder = builder.with_credentials(Arc::new(StaticCredentialProvider::new(none)));
+    }
     if let Some(url) = &base_url {
         builder = builder.with_base_url(url);
     }
@@ -50,6 +67,7 @@ pub(super) async fn open(
         prefix: gcs.prefix.clone(),
         writes: write_settings(gcs),
         list_blocks_concurrency: gcs.list_blocks_concurrency,
+        last_status,
     };
     let hints = Hints {
         endpoint: "gcs.endpoint",

@@ -46,12 +46,14 @@ pub(super) async fn open(
         None => DEFAULT_REGION.to_owned(),
     };
     let options = options.with_allow_http(endpoint.url.as_deref().is_some_and(is_plain));
+    let connector = connector(metrics, s3.hedge);
+    let last_status = connector.last_status.clone();
     let mut builder = AmazonS3Builder::new()
         .with_bucket_name(bucket)
         .with_region(&region)
         .with_client_options(options)
         .with_retry(retry_config(&s3.retry))
-        .with_http_connector(connector(metrics, s3.hedge))
+        .with_http_connector(connector)
         // Single deletions work with every server and need no further permission.
         .with_disable_bulk_delete(true);
     let in_host = endpoint.bucket_in_host(s3);
@@ -70,6 +72,7 @@ pub(super) async fn open(
         prefix: s3.prefix.clone(),
         writes: write_settings(s3),
         list_blocks_concurrency: s3.list_blocks_concurrency,
+        last_status,
     };
     let hints = Hints {
         endpoint: "s3.endpoint",
@@ -329,6 +332,19 @@ fn write_settings(s3: &S3Config) -> WriteSettings {
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        sync::{
+            Arc,
+            atomic::{AtomicUsize, Ordering},
+        },
+        time::Duration,
+    };
+
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpListener,
+    };
+
     use super::*;
 
     fn no_environment(_: &str) -> Option<String> {
@@ -412,5 +428,68 @@ mod tests {
         )
         .unwrap_err();
         assert!(error.to_string().contains("storage.trace.s3.secret_key"));
+    }
+
+    /// A server that answers the first `failures` requests with 503, and tells how many came.
+    async fn moody_server(failures: usize) -> (String, Arc<AtomicUsize>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let requests = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&requests);
+        tokio::spawn(async move {
+            loop {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let mut request = Vec::new();
+                while !request.ends_with(b"\r\n\r\n") {
+                    request.push(stream.read_u8().await.unwrap());
+                }
+                let empty_list = "<ListBucketResult></ListBucketResult>";
+                let (status, body) = match counted.fetch_add(1, Ordering::SeqCst) {
+                    earlier if earlier < failures => ("503 Slow Down", ""),
+                    _ => ("200 OK", empty_list),
+                };
+                let answer = format!(
+                    "HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
+                    body.len()
+                );
+                stream.write_all(answer.as_bytes()).await.unwrap();
+            }
+        });
+        (address, requests)
+    }
+
+    #[tokio::test]
+    async fn failed_requests_are_tried_again_as_often_as_configured() {
+        for (failures, max_attempts, opens) in [(2, 3, true), (3, 3, false), (1, 1, false)] {
+            let (address, requests) = moody_server(failures).await;
+            let config = S3Config {
+                insecure: true,
+                access_key: "a".to_owned(),
+                secret_key: crate::Secret::new("s"),
+                retry: crate::RetryConfig {
+                    max_attempts,
+                    initial_backoff: Duration::from_millis(1),
+                    max_backoff: Duration::from_millis(2),
+                },
+                ..s3(&address)
+            };
+            let backend = BackendConfig::new(crate::StoreConfig::S3(Box::new(config.clone())));
+            let registry = prometheus::Registry::new();
+            let metrics = RequestMetrics::register(&registry).unwrap();
+            let opened = open(&backend, &config, metrics.clone(), &no_environment).await;
+            assert_eq!(opened.is_ok(), opens, "{failures} failures: {opened:?}");
+            assert_eq!(requests.load(Ordering::SeqCst), max_attempts);
+            let failed = metrics
+                .duration_seconds
+                .with_label_values(&["GET", "503"])
+                .get_sample_count();
+            assert_eq!(failed, failures as u64);
+            if let Err(error) = opened {
+                assert!(
+                    error.to_string().contains("storage.trace.s3.endpoint"),
+                    "{error}"
+                );
+            }
+        }
     }
 }
