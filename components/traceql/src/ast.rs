@@ -652,6 +652,11 @@ pub struct Compare {
     pub end_nanos: i64,
 }
 
+impl Compare {
+    /// Values to return per attribute when the query does not say.
+    pub const DEFAULT_TOP: i64 = 10;
+}
+
 /// What is done to finished series.
 #[derive(Debug, Clone, PartialEq)]
 pub enum SecondStage {

@@ -1,0 +1,174 @@
+//! Field expressions: what stands between braces, in `by(…)` and in aggregates.
+
+use super::{Parser, Result};
+use crate::ast::{ArithmeticOp, ComparisonOp, FieldExpr, LogicalOp, Static};
+use crate::build::{self, FieldOp};
+use crate::token::{Symbol, Token};
+
+// How tightly operators bind, from loose to tight. All are left-associative but `^`. A prefix
+// minus binds like a binary one, so `-a * b` is `-(a * b)`; `!` binds tighter than both.
+const LOGIC: u8 = 1;
+const COMPARISON: u8 = 2;
+const SUM: u8 = 3;
+const NOT: u8 = 4;
+const PRODUCT: u8 = 5;
+const POWER: u8 = 6;
+
+/// An expression and its height.
+type Node = (FieldExpr, usize);
+
+impl Parser<'_> {
+    /// A whole field expression, up to a token that can't continue it.
+    pub(super) fn field(&mut self) -> Result<Node> {
+        self.field_above(LOGIC)
+    }
+
+    /// An expression whose operators bind at least as tightly as `loosest`.
+    fn field_above(&mut self, loosest: u8) -> Result<Node> {
+        self.nested(|parser| {
+            let mut lhs = parser.field_operand()?;
+            while let Some((op, tightness)) = parser.field_operator()? {
+                if tightness < loosest {
+                    break;
+                }
+                parser.take()?;
+                if let FieldOp::Comparison(op @ (ComparisonOp::Equal | ComparisonOp::NotEqual)) = op
+                    && parser.take_if(Symbol::Nil)?
+                {
+                    lhs = parser.presence(op, lhs)?;
+                    continue;
+                }
+                let loosest_right = tightness + u8::from(tightness != POWER);
+                let rhs = parser.field_above(loosest_right)?;
+                lhs = parser.field_binary(op, lhs, rhs)?;
+            }
+            Ok(lhs)
+        })
+    }
+
+    fn field_operator(&mut self) -> Result<Option<(FieldOp, u8)>> {
+        let Some(symbol) = self.peek_symbol()? else {
+            return Ok(None);
+        };
+        Ok(Some(match symbol {
+            Symbol::And => (FieldOp::Logical(LogicalOp::And), LOGIC),
+            Symbol::Or => (FieldOp::Logical(LogicalOp::Or), LOGIC),
+            Symbol::Regex => (FieldOp::Comparison(ComparisonOp::Regex), COMPARISON),
+            Symbol::NotRegex => (FieldOp::Comparison(ComparisonOp::NotRegex), COMPARISON),
+            symbol => {
+                if let Some(op) = comparison(symbol) {
+                    (FieldOp::Comparison(op), COMPARISON)
+                } else if let Some(op) = arithmetic(symbol) {
+                    let tightness = match op {
+                        ArithmeticOp::Add | ArithmeticOp::Sub => SUM,
+                        ArithmeticOp::Mul | ArithmeticOp::Div | ArithmeticOp::Mod => PRODUCT,
+                        ArithmeticOp::Pow => POWER,
+                    };
+                    (FieldOp::Arithmetic(op), tightness)
+                } else {
+                    return Ok(None);
+                }
+            }
+        }))
+    }
+
+    fn field_operand(&mut self) -> Result<Node> {
+        if let Some(value) = self.static_value()? {
+            return Ok((FieldExpr::Static(value), 1));
+        }
+        if let Some(attribute) = self.maybe_attribute()? {
+            return Ok((FieldExpr::Attribute(attribute), 1));
+        }
+        match self.peek()? {
+            Token::Symbol(Symbol::OpenParens) => {
+                self.take()?;
+                let inner = self.field()?;
+                if !self.take_if(Symbol::CloseParens)? {
+                    return Err(self.unexpected(&[]));
+                }
+                Ok(inner)
+            }
+            Token::Symbol(Symbol::Sub) => {
+                self.take()?;
+                let (operand, height) = self.field_above(SUM + 1)?;
+                Ok((build::negate(operand), self.above([height])?))
+            }
+            Token::Symbol(Symbol::Not) => {
+                self.take()?;
+                let (operand, height) = self.field_above(NOT + 1)?;
+                Ok((build::not(operand), self.above([height])?))
+            }
+            Token::Symbol(Symbol::Nil) => {
+                self.take()?;
+                self.reversed_presence()
+            }
+            _ => Err(self.unexpected(&[])),
+        }
+    }
+
+    /// What follows a leading `nil`.
+    fn reversed_presence(&mut self) -> Result<Node> {
+        let op = match self.peek_symbol()? {
+            Some(Symbol::Equal) => ComparisonOp::Equal,
+            Some(Symbol::NotEqual) => ComparisonOp::NotEqual,
+            _ => return Err(self.unexpected(&["=", "!="])),
+        };
+        self.take()?;
+        if self.take_if(Symbol::Nil)? {
+            return Ok((FieldExpr::Static(Static::Bool(false)), 1));
+        }
+        let operand = self.field_above(COMPARISON + 1)?;
+        self.presence(op, operand)
+    }
+
+    /// `operand = nil`, `operand != nil`
+    fn presence(&mut self, op: ComparisonOp, (operand, height): Node) -> Result<Node> {
+        let expr = match op {
+            ComparisonOp::NotEqual => build::exists(operand),
+            _ => build::not_exists(operand),
+        };
+        Ok((expr, self.above([height])?))
+    }
+
+    fn field_binary(&mut self, op: FieldOp, lhs: Node, rhs: Node) -> Result<Node> {
+        let continues_chain = matches!(
+            (op, &lhs.0),
+            (FieldOp::Logical(op), FieldExpr::Logical { op: chain, .. }) if op == *chain
+        );
+        let height = if continues_chain {
+            lhs.1.max(self.above([rhs.1])?)
+        } else {
+            self.above([lhs.1, rhs.1])?
+        };
+        match build::binary(op, lhs.0, rhs.0) {
+            folded @ FieldExpr::Static(_) => Ok((folded, 1)),
+            expr => Ok((expr, height)),
+        }
+    }
+}
+
+/// `= != < <= > >=`
+pub(super) fn comparison(symbol: Symbol) -> Option<ComparisonOp> {
+    Some(match symbol {
+        Symbol::Equal => ComparisonOp::Equal,
+        Symbol::NotEqual => ComparisonOp::NotEqual,
+        Symbol::Less => ComparisonOp::Less,
+        Symbol::LessEqual => ComparisonOp::LessEqual,
+        Symbol::Greater => ComparisonOp::Greater,
+        Symbol::GreaterEqual => ComparisonOp::GreaterEqual,
+        _ => return None,
+    })
+}
+
+/// `+ - * / % ^`
+pub(super) fn arithmetic(symbol: Symbol) -> Option<ArithmeticOp> {
+    Some(match symbol {
+        Symbol::Add => ArithmeticOp::Add,
+        Symbol::Sub => ArithmeticOp::Sub,
+        Symbol::Mul => ArithmeticOp::Mul,
+        Symbol::Div => ArithmeticOp::Div,
+        Symbol::Mod => ArithmeticOp::Mod,
+        Symbol::Pow => ArithmeticOp::Pow,
+        _ => return None,
+    })
+}

@@ -1,0 +1,138 @@
+//! Texts that are meant to hurt: deep, long, cut, mutated. None may overflow the stack or panic.
+
+use proptest::prelude::*;
+use tempo_traceql::{
+    DEFAULT_MAX_QUERY_BYTES, Error, MAX_NESTING_DEPTH, MAX_TREE_DEPTH, condition_groups, normalize,
+    parse, parse_identifier, parse_lenient, parse_with, parse_without_rewrites,
+};
+
+#[test]
+fn a_megabyte_of_openings() {
+    for opening in [
+        "(",
+        "!",
+        "-",
+        "{ (",
+        "{ !",
+        "{ -",
+        "{ .a ^ ",
+        "({} | rate()) + (",
+        "nil = ",
+    ] {
+        for prefix in ["", "{ ", "{} | ", "{ .a = "] {
+            let text = format!("{prefix}{}", opening.repeat(1_000_000 / opening.len()));
+            assert!(parse_without_rewrites(&text).is_err());
+        }
+        assert!(parse_lenient(&opening.repeat(100_000 / opening.len())).is_err());
+    }
+    let text = format!("{{ {}.a{} }}", "(".repeat(1000), ")".repeat(1000));
+    assert_eq!(
+        parse_without_rewrites(&text).unwrap_err().message(),
+        format!("expression is nested more than {MAX_NESTING_DEPTH} levels deep")
+    );
+    let fits = MAX_NESTING_DEPTH - 2;
+    let text = format!("{{ {}.a{} }}", "(".repeat(fits), ")".repeat(fits));
+    assert_eq!(parse(&text).unwrap().to_string(), "{ .a }");
+}
+
+#[test]
+fn long_chains() {
+    // Alternatives are one level, however many: editors and links make long ones.
+    let terms: Vec<String> = (0..9000).map(|n| format!(".a={n}")).collect();
+    let text = format!("{{ {} }}", terms.join("||"));
+    assert!(text.len() < DEFAULT_MAX_QUERY_BYTES);
+    let printed = parse(&text).unwrap().to_string();
+    assert!(printed.starts_with("{ .a IN [0, 1, 2, "));
+    let mixed = format!("{{ {} }}", terms.join("||.b&&"));
+    assert_eq!(
+        parse_without_rewrites(&mixed).unwrap_err().message(),
+        format!("expression has more than {MAX_TREE_DEPTH} operators one above the other")
+    );
+    for (start, link, end) in [
+        ("{ .a", " + .a", " = 1 }"),
+        ("{}", " >> {}", ""),
+        ("({} | rate())", " + ({} | rate())", ""),
+        ("{} | count()", " + count()", " > 1"),
+    ] {
+        let text = |links: usize| format!("{start}{}{end}", link.repeat(links));
+        assert!(parse(&text(1000)).is_ok(), "{start}");
+        assert!(parse(&text(5000)).is_err(), "{start}");
+    }
+    // Not deep at all.
+    for (start, link, end) in [
+        ("{}", " | {}", ""),
+        ("({} | rate())", " * 2", ""),
+        ("{} | rate()", " | topk(5) > 2", ""),
+        ("{} | select(.a", ", .b", ")"),
+    ] {
+        let text = format!("{start}{}{end}", link.repeat(5000));
+        assert!(parse(&text).is_ok(), "{start}");
+    }
+}
+
+#[test]
+fn long_texts_are_refused() {
+    let text = format!("{{ .a = \"{}\" }}", "x".repeat(DEFAULT_MAX_QUERY_BYTES));
+    match parse(&text) {
+        Err(Error::TooLarge(error)) => assert_eq!(
+            error.to_string(),
+            "TraceQL expression exceeds the configured maximum size of 131072 bytes, reduce the query expression size or contact your system administrator"
+        ),
+        other => panic!("{other:?}"),
+    }
+    let unlimited = tempo_traceql::ParseOptions {
+        max_query_bytes: 0,
+        ..Default::default()
+    };
+    assert!(parse_with(&text, &unlimited).is_ok());
+}
+
+fn exercise(text: &str) {
+    let _ = parse(text);
+    let _ = parse_lenient(text);
+    let _ = parse_identifier(text);
+    let _ = normalize(text);
+    let _ = condition_groups(text, 10);
+}
+
+const SEEDS: [&str; 6] = [
+    "{ span.\"a b\" = \"x\\\"y\" && (.b != nil || !(duration > 1h30m)) } >> { status = error }",
+    "({ .a =~ `x.*` } | by(name) | avg(duration) > 1.5s) &>> ({ kind = server } | select(.b))",
+    "100 * ({} | quantile_over_time(duration, .99, .5) by(resource.x) | topk(5)) / ({} | rate()) >= 2",
+    "{ .a = 1 || .a = 2 && -.b ^ 2 % 3 = 4 } | compare({ name = \"é\" }, 10, 1, 2) with(sample=0.1)",
+    "{ parent.resource.a = minInt } | 2 * (count() - 1) >= max(.a + 1) // done",
+    "{ .a = 1 && .b = ",
+];
+
+proptest! {
+    #[test]
+    fn mutated_queries_do_not_panic(
+        seed in 0..SEEDS.len(),
+        cuts in prop::collection::vec((any::<prop::sample::Index>(), any::<prop::sample::Index>(), 0..4u8), 1..6),
+        noise in "[ -~\\n\"`'\u{e9}\u{b5}\\x00(){}|&=!~<>.]{0,6}",
+    ) {
+        let mut chars: Vec<char> = SEEDS[seed].chars().collect();
+        for (a, b, action) in cuts {
+            let (a, b) = (a.index(chars.len() + 1), b.index(chars.len() + 1));
+            let (low, high) = (a.min(b), a.max(b));
+            match action {
+                0 => { chars.drain(low..high.min(low + 5)); }
+                1 => { chars.splice(low..low, noise.chars()); }
+                2 => { let copy = chars[low..high].to_vec(); chars.splice(low..low, copy); }
+                _ => chars.truncate(high),
+            }
+        }
+        exercise(&chars.into_iter().collect::<String>());
+    }
+
+    #[test]
+    fn random_texts_do_not_panic(text in "\\PC{0,60}") {
+        exercise(&text);
+        exercise(&format!("{{ {text}"));
+    }
+
+    #[test]
+    fn random_patterns_do_not_panic(pattern in "[a-e\\\\\\[\\](){}*+?|^$.,:&~0-9pPQExd-]{0,20}") {
+        let _ = tempo_traceql::Pattern::new(&pattern);
+    }
+}
