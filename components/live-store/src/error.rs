@@ -152,7 +152,7 @@ pub enum ReadError {
         /// The block.
         block_id: Uuid,
         /// What the block said.
-        source: Box<dyn std::error::Error + Send + Sync>,
+        source: tempo_block::Error,
     },
 }
 

@@ -89,6 +89,7 @@ pub(crate) struct Metrics {
     pub(crate) local_flush_failed_retries: IntCounter,
     pub(crate) local_flush_duration_seconds: Histogram,
     pub(crate) local_flush_size_bytes: Histogram,
+    query_inspected_bytes: IntCounterVec,
     pub(crate) lost_spans: IntCounterVec,
     pub(crate) live_tables: IntGaugeVec,
     pub(crate) live_table_bytes: IntGaugeVec,
@@ -231,6 +232,12 @@ impl Metrics {
                 "Size of blocks written to the object store, in bytes.",
                 sizes()?,
             )?,
+            query_inspected_bytes: counters(
+                registry,
+                "query_inspected_bytes_total",
+                "Bytes read to answer queries, by operation.",
+                &["tenant", "op"],
+            )?,
             lost_spans: counters(
                 registry,
                 "lost_spans_total",
@@ -269,6 +276,13 @@ impl Metrics {
             local_blocks: gauge(registry, "local_blocks", "Complete blocks on local disk.")?,
             wal: WalMetrics::new(registry)?,
         })
+    }
+
+    /// A query read so many bytes.
+    pub(crate) fn inspected(&self, tenant: &str, operation: &str, bytes: u64) {
+        self.query_inspected_bytes
+            .with_label_values(&[tenant, operation])
+            .inc_by(bytes);
     }
 
     /// Removes what is kept per tenant, when the tenant has gone quiet.

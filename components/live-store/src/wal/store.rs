@@ -5,7 +5,10 @@ use std::{
     fs,
     io::{self, Read},
     path::{Path, PathBuf},
-    sync::{Arc, atomic::Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     thread::JoinHandle,
 };
 
@@ -40,14 +43,33 @@ pub(crate) struct Options {
 /// The segments on disk, by number.
 pub(crate) struct Segments {
     by_id: Mutex<BTreeMap<u32, Arc<Segment>>>,
+    /// Of all of them together.
+    bytes: AtomicU64,
     metrics: WalMetrics,
 }
 
 impl Segments {
     pub(super) fn insert(&self, segment: Arc<Segment>) {
+        let bytes = segment.bytes();
         let mut by_id = self.by_id.lock();
         by_id.insert(segment.id, segment);
         self.metrics.segments.set(by_id.len() as i64);
+        drop(by_id);
+        self.grown_by(bytes);
+    }
+
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Acquire)
+    }
+
+    pub(super) fn grown_by(&self, bytes: u64) {
+        let all = self.bytes.fetch_add(bytes, Ordering::AcqRel) + bytes;
+        self.metrics.bytes.set(all as i64);
+    }
+
+    fn shrunk_by(&self, bytes: u64) {
+        let before = self.bytes.fetch_sub(bytes, Ordering::AcqRel);
+        self.metrics.bytes.set((before - bytes) as i64);
     }
 }
 
@@ -95,6 +117,7 @@ impl Wal {
         ids.sort_unstable();
         let segments = Arc::new(Segments {
             by_id: Mutex::default(),
+            bytes: AtomicU64::new(0),
             metrics: metrics.clone(),
         });
         let highest = ids.last().copied().max(covered.highest_segment());
@@ -195,13 +218,15 @@ impl Wal {
 
     /// Bytes of all segments on disk.
     pub(crate) fn bytes(&self) -> u64 {
-        let by_id = self.segments.by_id.lock();
-        by_id.values().map(|segment| segment.bytes()).sum()
+        self.segments.bytes()
     }
 
-    /// Pushes are refused rather than let less than this be free.
-    pub(crate) fn reserve(&self, bytes: u64) {
-        self.queue.reserved_bytes.store(bytes, Ordering::Release);
+    /// Pushes are refused rather than let less be free on the disk than `fixed_bytes` and
+    /// `per_mille` bytes for every thousand bytes in the log.
+    pub(crate) fn reserve(&self, fixed_bytes: u64, per_mille: u64) {
+        let reserve = &self.queue.reserve;
+        reserve.fixed_bytes.store(fixed_bytes, Ordering::Release);
+        reserve.per_mille.store(per_mille, Ordering::Release);
     }
 
     /// Bytes free on the log's disk; `None` when the file system does not tell.
@@ -237,6 +262,7 @@ impl Wal {
     pub(crate) fn reclaim(&self) {
         let mut by_id = self.segments.by_id.lock();
         let before = by_id.len();
+        let mut removed_bytes = 0;
         by_id.retain(|_, segment| {
             if !segment.is_reclaimable() {
                 return true;
@@ -249,13 +275,15 @@ impl Wal {
             if let Err(error) = &removed {
                 tracing::warn!(%error, segment = %segment.path.display(), "WAL segment cannot be removed, trying again later");
             }
+            if removed.is_ok() {
+                removed_bytes += segment.bytes();
+            }
             removed.is_err()
         });
         let removed = before - by_id.len();
         self.metrics.segments.set(by_id.len() as i64);
-        let bytes: u64 = by_id.values().map(|segment| segment.bytes()).sum();
-        self.metrics.bytes.set(bytes as i64);
         drop(by_id);
+        self.segments.shrunk_by(removed_bytes);
         if removed > 0
             && let Err(error) = self.disk.sync_directory(&self.options.directory)
         {

@@ -92,8 +92,24 @@ pub(crate) struct Queue {
     state: Mutex<QueueState>,
     wake: Condvar,
     max_bytes: u64,
-    /// Bytes that must stay free on the disk.
-    pub(super) reserved_bytes: AtomicU64,
+    /// What must stay free on the disk.
+    pub(super) reserve: Reserve,
+}
+
+/// What must stay free on the disk, so that everything in the log can be completed into blocks.
+#[derive(Default)]
+pub(super) struct Reserve {
+    pub(super) fixed_bytes: AtomicU64,
+    /// Bytes per thousand bytes of the log.
+    pub(super) per_mille: AtomicU64,
+}
+
+impl Reserve {
+    fn bytes(&self, log_bytes: u64) -> u64 {
+        let per_mille = self.per_mille.load(Ordering::Acquire);
+        let share = log_bytes / 1000 * per_mille + log_bytes % 1000 * per_mille / 1000;
+        self.fixed_bytes.load(Ordering::Acquire) + share
+    }
 }
 
 #[derive(Default)]
@@ -111,7 +127,7 @@ impl Queue {
             state: Mutex::default(),
             wake: Condvar::new(),
             max_bytes,
-            reserved_bytes: AtomicU64::new(0),
+            reserve: Reserve::default(),
         }
     }
 
@@ -288,6 +304,7 @@ impl Writer {
                 active.end += bytes;
                 active.next_number += group.len() as u64;
                 segment.grown_to(active.end);
+                self.segments.grown_by(bytes);
                 self.metrics.records.inc_by(group.len() as u64);
                 self.metrics.bytes_written.inc_by(bytes);
                 self.active = Some(active);
@@ -315,7 +332,7 @@ impl Writer {
     }
 
     fn check_room(&self, bytes: u64) -> Result<(), AppendError> {
-        let reserved_bytes = self.queue.reserved_bytes.load(Ordering::Acquire);
+        let reserved_bytes = self.queue.reserve.bytes(self.segments.bytes() + bytes);
         match self.disk.free_bytes(&self.directory) {
             Ok(free_bytes) if free_bytes < reserved_bytes.saturating_add(bytes) => {
                 Err(AppendError::DiskFull {

@@ -178,17 +178,17 @@ fn a_full_disk_refuses_and_recovers_without_losing_or_inventing_a_record() {
 fn pushes_are_refused_before_the_disk_is_full() {
     let fixture = Fixture::new();
     let (wal, _) = fixture.open();
-    wal.reserve(1000);
-    fixture.disk.set_free_bytes(1100);
-    assert!(matches!(
-        append(&wal, &[1]),
-        Err(AppendError::DiskFull {
-            free_bytes: 1100,
-            reserved_bytes: 1000
-        })
-    ));
-    fixture.disk.set_free_bytes(2000);
-    append(&wal, &[1]).unwrap();
+    wal.reserve(1000, 500);
+    let record = 40 + 7 + 28 + 100;
+    let refused = |free_bytes| {
+        fixture.disk.set_free_bytes(free_bytes);
+        matches!(append(&wal, &[1]), Err(AppendError::DiskFull { .. }))
+    };
+    let enough = 1000 + record + record / 2;
+    assert!(refused(enough - 1));
+    assert!(!refused(enough));
+    assert!(refused(enough), "what the log holds already needs room too");
+    assert!(!refused(enough + 2 * record));
 }
 
 #[test]

@@ -1,0 +1,252 @@
+//! Start, background work, and stop.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, atomic::AtomicU64},
+    time::Instant,
+};
+
+use prometheus::Registry;
+use tempo_backend::{Backend, cache::Cache};
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    clock::Clock,
+    config::Config,
+    error::Error,
+    handle::LiveStore,
+    limits::Limits,
+    live::Tenant,
+    local::{LocalBlock, LocalStore},
+    lock,
+    metrics::Metrics,
+    pipeline::{self, Work},
+    store::{Parts, Shared},
+    wal::{Coverage, Disk, Options, RealDisk, Wal},
+};
+
+/// What the live-store needs of the rest.
+pub struct Dependencies<'a> {
+    /// The object store.
+    pub backend: Backend,
+    /// For footers of local blocks.
+    pub cache: Cache,
+    /// What tenants may do.
+    pub limits: Arc<dyn Limits>,
+    /// The time of day.
+    pub clock: Arc<dyn Clock>,
+    /// Where metrics are registered.
+    pub registry: &'a Registry,
+}
+
+/// The background work. Nothing is cut, completed or flushed unless it runs.
+pub struct Service {
+    shared: Arc<Shared>,
+    /// Blocks found at start that the object store does not have.
+    unflushed: Vec<(Arc<Tenant>, Arc<LocalBlock>)>,
+    began: Instant,
+}
+
+/// Opens the data directory: takes its lock, loads complete blocks, replays the log. Must be called
+/// within a tokio runtime.
+///
+/// # Errors
+/// See [`Error`]. Damage on disk is none: it is logged, counted and stepped over.
+pub async fn build(
+    config: Config,
+    dependencies: Dependencies<'_>,
+) -> Result<(LiveStore, Service), Error> {
+    build_on(config, dependencies, Arc::new(RealDisk)).await
+}
+
+/// [`build`], with the log on any disk.
+pub(crate) async fn build_on(
+    config: Config,
+    dependencies: Dependencies<'_>,
+    disk: Arc<dyn Disk>,
+) -> Result<(LiveStore, Service), Error> {
+    let began = Instant::now();
+    config.validate()?;
+    let metrics = Metrics::new(dependencies.registry)?;
+    let lock = lock::acquire(&config.data_path)?;
+    let local = LocalStore::open(&config.data_path, dependencies.cache).await?;
+    let opening = tokio::task::spawn_blocking(move || open(config, metrics, local, disk));
+    let opened = opening.await.map_err(|panic| Error::Folder {
+        path: "replay".into(),
+        source: std::io::Error::other(panic),
+    })??;
+    let shared = Arc::new(Shared::new(Parts {
+        config: opened.config,
+        limits: dependencies.limits,
+        clock: dependencies.clock,
+        metrics: opened.metrics,
+        wal: opened.wal,
+        local: opened.local,
+        backend: dependencies.backend,
+        tenants: opened.tenants,
+        table_bytes: opened.table_bytes,
+        lock,
+    }));
+    let service = Service {
+        shared: Arc::clone(&shared),
+        unflushed: opened.unflushed,
+        began,
+    };
+    Ok((LiveStore::new(shared), service))
+}
+
+struct Opened {
+    config: Config,
+    metrics: Metrics,
+    wal: Wal,
+    local: LocalStore,
+    tenants: BTreeMap<Arc<str>, Arc<Tenant>>,
+    table_bytes: Arc<AtomicU64>,
+    unflushed: Vec<(Arc<Tenant>, Arc<LocalBlock>)>,
+}
+
+fn open(
+    config: Config,
+    metrics: Metrics,
+    local: LocalStore,
+    disk: Arc<dyn Disk>,
+) -> Result<Opened, Error> {
+    let table_bytes = Arc::new(AtomicU64::new(0));
+    let mut tenants: BTreeMap<Arc<str>, Arc<Tenant>> = BTreeMap::new();
+    let mut tenant_of = |name: &str| -> Arc<Tenant> {
+        if let Some(tenant) = tenants.get(name) {
+            return Arc::clone(tenant);
+        }
+        let tenant = Arc::new(Tenant::new(name, &metrics, Arc::clone(&table_bytes)));
+        tenants.insert(Arc::clone(&tenant.name), Arc::clone(&tenant));
+        tenant
+    };
+    let mut covered = Coverage::default();
+    let mut unflushed = Vec::new();
+    let mut blocks = 0;
+    for loaded in local.load()? {
+        let tenant = tenant_of(&loaded.tenant);
+        covered.add(&loaded.coverage);
+        if loaded.block.flushed_unix_nanos().is_none() {
+            unflushed.push((Arc::clone(&tenant), Arc::clone(&loaded.block)));
+        }
+        tenant.add_block(loaded.block);
+        blocks += 1;
+    }
+    let options = Options {
+        directory: config.data_path.join("segments"),
+        quarantine: config.data_path.join("quarantine"),
+        segment_bytes: config.wal_segment_bytes,
+        max_queue_bytes: config.max_wal_queue_bytes,
+    };
+    let mut replayed_spans = 0_u64;
+    let wal = Wal::open(options, disk, metrics.wal.clone(), &covered, |record| {
+        let spans = record
+            .chunks
+            .iter()
+            .map(|(_, chunk)| u64::from(chunk.spans));
+        replayed_spans += spans.sum::<u64>();
+        tenant_of(record.tenant).accept_replayed(record.chunks, record.arrival_unix_nanos);
+    })?;
+    tracing::info!(
+        blocks,
+        unflushed_blocks = unflushed.len(),
+        replayed_spans,
+        wal_bytes = wal.bytes(),
+        "live-store opened"
+    );
+    Ok(Opened {
+        config,
+        metrics,
+        wal,
+        local,
+        tenants,
+        table_bytes,
+        unflushed,
+    })
+}
+
+impl Service {
+    /// Serves until `shutdown`, then stops in order: pushes are refused, those under way are
+    /// written, blocks are completed as far as time allows. What is not complete is in the log, and
+    /// what is not flushed is on disk: the next start goes on with both. The process may be ended
+    /// at any time without loss.
+    pub async fn run(self, shutdown: CancellationToken) {
+        let shared = self.shared;
+        for (tenant, block) in self.unflushed {
+            pipeline::start(&shared, tenant, Work::Local(block));
+        }
+        shared.set_running();
+        shared
+            .metrics
+            .catch_up_duration_seconds
+            .set(self.began.elapsed().as_secs_f64());
+        let maintenance = maintain(Arc::clone(&shared), shutdown.clone());
+        let columns = build_columns(Arc::clone(&shared), shutdown);
+        tokio::join!(maintenance, columns);
+        stop(&shared).await;
+    }
+}
+
+async fn maintain(shared: Arc<Shared>, shutdown: CancellationToken) {
+    let mut ticks = tokio::time::interval(shared.config.flush_check_period);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            _ = ticks.tick() => {}
+            () = shared.wake_maintenance.notified() => {}
+        }
+        let round = Arc::clone(&shared);
+        blocking("maintenance", move || round.maintain()).await;
+        for tenant in shared.all_tenants() {
+            tenant.room.notify_waiters();
+        }
+    }
+}
+
+async fn build_columns(shared: Arc<Shared>, shutdown: CancellationToken) {
+    let mut ticks = tokio::time::interval(shared.config.columns_tick);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            _ = ticks.tick() => {}
+            () = shared.wake_columns.notified() => {}
+        }
+        if shared.has_pending() {
+            let round = Arc::clone(&shared);
+            blocking("building columns", move || round.build_columns()).await;
+        }
+    }
+}
+
+/// Runs a piece of work on a thread that may block. A panic in it is a defect that must not end the
+/// background work.
+async fn blocking(what: &str, work: impl FnOnce() + Send + 'static) {
+    if let Err(error) = tokio::task::spawn_blocking(work).await {
+        tracing::error!(%error, what, "background work failed");
+    }
+}
+
+async fn stop(shared: &Arc<Shared>) {
+    shared.set_stopping();
+    shared.stop_flushing.cancel();
+    let closing = Arc::clone(shared);
+    blocking("closing the log", move || closing.wal.close()).await;
+    let cutting = Arc::clone(shared);
+    blocking("cutting", move || cutting.cut_all()).await;
+    shared.tasks.close();
+    let limit = shared.config.max_shutdown_completion;
+    if tokio::time::timeout(limit, shared.tasks.wait())
+        .await
+        .is_err()
+    {
+        shared.stop_completing.cancel();
+        shared.tasks.wait().await;
+        tracing::warn!("not all blocks completed, the rest is in the log");
+    }
+    shared.wal.reclaim();
+    tracing::info!("live-store stopped");
+}
