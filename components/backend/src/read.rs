@@ -296,10 +296,14 @@ mod tests {
 
     #[test]
     fn near_ranges_are_merged_and_far_ones_are_not() {
-        assert_eq!(merge(&[10..20, 0..5], 5), [0..20]);
-        assert_eq!(merge(&[10..20, 0..5], 4), [0..5, 10..20]);
-        assert_eq!(merge(&[0..10, 2..4, 3..12, 30..30], 0), [0..12]);
-        assert!(merge(&[], 100).is_empty());
+        let merged = |ranges: &[Range<u64>], gap| {
+            let bounds = merge(ranges, gap).into_iter();
+            bounds.map(|range| (range.start, range.end)).collect::<Vec<_>>()
+        };
+        assert_eq!(merged(&[10..20, 0..5], 5), [(0, 20)]);
+        assert_eq!(merged(&[10..20, 0..5], 4), [(0, 5), (10, 20)]);
+        assert_eq!(merged(&[0..10, 2..4, 3..12, 30..30], 0), [(0, 12)]);
+        assert!(merged(&[], 100).is_empty());
     }
 
     fn key() -> ObjectKey {

@@ -110,8 +110,7 @@ impl ObjectWriter {
     /// Gives up; removes what was uploaded.
     pub async fn abort(mut self) -> Result<(), Error> {
         match self.upload.take() {
-            Some(upload) => upload
-                .abort()
+            Some(upload) => abort(upload)
                 .await
                 .map_err(|error| Error::from_store("aborting", self.key.as_str(), error)),
             None => Ok(()),
@@ -163,12 +162,21 @@ impl Drop for ObjectWriter {
         if let Some(upload) = self.upload.take() {
             let key = self.key.clone();
             self.backend.inner.runtime.spawn(async move {
-                if let Err(error) = upload.abort().await {
+                if let Err(error) = abort(upload).await {
                     tracing::warn!(%key, %error, "upload not aborted, its parts stay in the store");
                 }
             });
         }
     }
+}
+
+/// Removes what was uploaded. Parts in flight come to their end first: a part that arrives after
+/// the end of its upload may stay in the store, unseen and paid for.
+async fn abort(mut upload: WriteMultipart) -> object_store::Result<()> {
+    if let Err(error) = upload.wait_for_capacity(0).await {
+        tracing::debug!(%error, "part of an aborted upload failed");
+    }
+    upload.abort().await
 }
 
 fn concat(mut parts: Vec<Bytes>) -> Bytes {

@@ -37,7 +37,7 @@ async fn open(store: StoreConfig) -> (Result<Backend, Error>, Registry) {
 
 /// The error of opening, which must name `setting`.
 async fn refused(store: StoreConfig, setting: &str) {
-    let error = open(store).await.0.err().expect("it opened");
+    let error = open(store).await.0.expect_err("it opened");
     let Error::Config { setting: named, .. } = &error else {
         panic!("not an error of the configuration: {error}");
     };
