@@ -298,7 +298,9 @@ mod tests {
     fn near_ranges_are_merged_and_far_ones_are_not() {
         let merged = |ranges: &[Range<u64>], gap| {
             let bounds = merge(ranges, gap).into_iter();
-            bounds.map(|range| (range.start, range.end)).collect::<Vec<_>>()
+            bounds
+                .map(|range| (range.start, range.end))
+                .collect::<Vec<_>>()
         };
         assert_eq!(merged(&[10..20, 0..5], 5), [(0, 20)]);
         assert_eq!(merged(&[10..20, 0..5], 4), [(0, 5), (10, 20)]);
