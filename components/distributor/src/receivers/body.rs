@@ -34,7 +34,6 @@ pub(crate) enum BodyError {
 /// A body as it arrives. A body of one piece is never copied.
 pub(crate) struct BodyReader {
     incoming: Incoming,
-    max_bytes: usize,
     read: Read,
 }
 
@@ -45,11 +44,9 @@ enum Read {
 }
 
 impl BodyReader {
-    /// Reads at most `max_bytes`.
-    pub(crate) fn new(incoming: Incoming, max_bytes: usize) -> Self {
+    pub(crate) fn new(incoming: Incoming) -> Self {
         Self {
             incoming,
-            max_bytes,
             read: Read::Nothing,
         }
     }
@@ -63,8 +60,8 @@ impl BodyReader {
         }
     }
 
-    /// Reads on until there are `bytes`, or fewer if the body ends. Every byte is counted in
-    /// `permit`.
+    /// Reads on until there are `bytes`, or fewer if the body ends; what came along with them is
+    /// kept. Every byte is counted in `permit`.
     pub(crate) async fn read_to_length(
         &mut self,
         bytes: usize,
@@ -75,38 +72,41 @@ impl BodyReader {
                 break;
             };
             if let Ok(data) = frame?.into_data() {
-                self.add(data, permit)?;
+                permit.grow(data.len())?;
+                self.add(data);
             }
         }
         Ok(())
     }
 
-    /// Reads all.
+    /// Reads all, at most `max_bytes`.
     pub(crate) async fn read_to_end(
         mut self,
+        max_bytes: usize,
         permit: &mut InflightPermit,
     ) -> Result<Bytes, BodyError> {
-        // Size hints of a body without announced length are 0 and unbounded.
+        // Of a body without announced length the lower bound is 0.
         let announced = usize::try_from(self.incoming.size_hint().lower()).unwrap_or(usize::MAX);
-        if announced.saturating_add(self.so_far().len()) > self.max_bytes {
+        if announced.saturating_add(self.so_far().len()) > max_bytes {
             return Err(BodyError::TooLarge);
         }
-        self.read_to_length(usize::MAX, permit).await?;
-        Ok(match self.read {
+        self.read_to_length(max_bytes.saturating_add(1), permit)
+            .await?;
+        let body = match self.read {
             Read::Nothing => Bytes::new(),
             Read::One(bytes) => bytes,
             Read::Many(bytes) => bytes.freeze(),
-        })
-    }
-
-    fn add(&mut self, data: Bytes, permit: &mut InflightPermit) -> Result<(), BodyError> {
-        if data.is_empty() {
-            return Ok(());
-        }
-        if data.len() > self.max_bytes - self.so_far().len() {
+        };
+        if body.len() > max_bytes {
             return Err(BodyError::TooLarge);
         }
-        permit.grow(data.len())?;
+        Ok(body)
+    }
+
+    fn add(&mut self, data: Bytes) {
+        if data.is_empty() {
+            return;
+        }
         match &mut self.read {
             Read::Nothing => self.read = Read::One(data),
             Read::One(first) => {
@@ -120,7 +120,6 @@ impl BodyReader {
             }
             Read::Many(all) => all.extend_from_slice(&data),
         }
-        Ok(())
     }
 }
 

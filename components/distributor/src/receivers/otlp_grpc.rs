@@ -112,7 +112,7 @@ impl OtlpGrpc {
         permit: &mut InflightPermit,
     ) -> Result<(Encoding, Bytes), Refusal> {
         let max_bytes = self.config.max_message_bytes;
-        let mut reader = BodyReader::new(body, PREFIX_BYTES.saturating_add(max_bytes));
+        let mut reader = BodyReader::new(body);
         reader
             .read_to_length(PREFIX_BYTES, permit)
             .await
@@ -134,11 +134,14 @@ impl OtlpGrpc {
                 format!("grpc: received message larger than max ({length} vs. {max_bytes})"),
             ));
         }
-        let mut body = reader.read_to_end(permit).await.map_err(body_refusal)?;
+        let mut body = reader
+            .read_to_end(PREFIX_BYTES + length, permit)
+            .await
+            .map_err(body_refusal)?;
         body.advance(PREFIX_BYTES);
-        if body.len() != length {
+        if body.len() < length {
             return Err(internal(format!(
-                "a unary call has one message: its length is {length} bytes, received {}",
+                "the call ended within its message of {length} bytes: received {}",
                 body.len()
             )));
         }
@@ -241,7 +244,7 @@ fn internal(message: impl Into<String>) -> Refusal {
 fn body_refusal(error: BodyError) -> Refusal {
     match error {
         BodyError::Overloaded(overloaded) => overloaded.into(),
-        // The length of the one message was within bounds, so there is another one behind it.
+        // There is something behind the one message.
         BodyError::TooLarge => internal("a unary call has one message: received more"),
         BodyError::Broken(_) => internal(error.to_string()),
     }

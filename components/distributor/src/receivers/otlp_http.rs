@@ -72,8 +72,8 @@ impl OtlpHttp {
     }
 
     async fn read(&self, body: Incoming, permit: &mut InflightPermit) -> Result<Bytes, Refusal> {
-        let reader = BodyReader::new(body, self.config.max_request_body_bytes);
-        match timeout(self.config.read_timeout, reader.read_to_end(permit)).await {
+        let read = BodyReader::new(body).read_to_end(self.config.max_request_body_bytes, permit);
+        match timeout(self.config.read_timeout, read).await {
             Ok(Ok(body)) => Ok(body),
             Ok(Err(BodyError::TooLarge)) => Err(too_large(self.config.max_request_body_bytes)),
             Ok(Err(BodyError::Overloaded(overloaded))) => Err(overloaded.into()),
