@@ -334,6 +334,22 @@ impl AttributeSlots {
         matches
     }
 
+    /// All attributes, by slot.
+    pub(super) fn all(&self) -> Vec<Match> {
+        let mut matches = Vec::with_capacity(self.slots());
+        let mut owner = u32::MAX;
+        for slot in 0..self.slots() {
+            owner = owner.wrapping_add(u32::from(self.begins.bits().get(slot)));
+            if self.keys.get(slot).is_some() && owner != u32::MAX {
+                matches.push(Match {
+                    slot: slot as u32,
+                    owner,
+                });
+            }
+        }
+        matches
+    }
+
     /// The distinct names that `owners` (all if `None`) have, in no particular order.
     pub(super) fn names_of(&self, owners: Option<&tempo_table::Bitmap>) -> Vec<&[u8]> {
         let mut used = vec![false; self.names.len()];

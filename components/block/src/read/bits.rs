@@ -101,19 +101,6 @@ impl Bits {
         count
     }
 
-    /// The position of the `nth` set bit (from 0), or the length when there are fewer.
-    pub(super) fn select(&self, nth: usize) -> usize {
-        let mut left = nth;
-        for (index, &word) in self.words.iter().enumerate() {
-            let ones = word.count_ones() as usize;
-            if left < ones {
-                return index * 64 + select_in(word, left);
-            }
-            left -= ones;
-        }
-        self.len
-    }
-
     /// The position of the `nth` unset bit (from 0), or the length when there are fewer.
     pub(super) fn select_zero(&self, nth: usize) -> usize {
         let mut left = nth;
@@ -178,11 +165,6 @@ impl Bits {
             spread.push_word(bits, count);
         }
         spread
-    }
-
-    /// The positions of the set bits, ascending.
-    pub(super) fn ones(&self) -> impl Iterator<Item = usize> {
-        self.ones_in(0..self.len)
     }
 }
 
@@ -310,7 +292,7 @@ mod tests {
         plain.extend([true; 64]);
         assert_eq!(bits.len(), plain.len());
         let ones: Vec<usize> = (0..plain.len()).filter(|&at| plain[at]).collect();
-        assert_eq!(bits.ones().collect::<Vec<_>>(), ones);
+        assert_eq!(bits.ones_in(0..bits.len()).collect::<Vec<_>>(), ones);
         assert_eq!(bits.count(), ones.len());
         let ranked = Ranked::new(bits.clone());
         for at in 0..=plain.len() {
@@ -324,7 +306,6 @@ mod tests {
         }
         for nth in 0..ones.len() + 2 {
             let want = ones.get(nth).copied().unwrap_or(plain.len());
-            assert_eq!(bits.select(nth), want);
             assert_eq!(ranked.select(nth), want);
         }
         let zeros: Vec<usize> = (0..plain.len()).filter(|&at| !plain[at]).collect();
@@ -334,7 +315,8 @@ mod tests {
         }
         let mut every_third = Bits::default();
         (0..ones.len()).for_each(|at| every_third.push_run(at % 3 == 0, 1));
-        let spread: Vec<usize> = every_third.spread_over(&bits).ones().collect();
+        let spread = every_third.spread_over(&bits);
+        let spread: Vec<usize> = spread.ones_in(0..spread.len()).collect();
         assert_eq!(spread, ones.iter().copied().step_by(3).collect::<Vec<_>>());
         let mut none = bits.clone();
         none.and_not(&bits);

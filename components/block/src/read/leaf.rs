@@ -9,12 +9,11 @@ use tempo_table::{StringDict, TableError};
 
 use super::{
     Malformed,
-    footer::Physical,
     group::{GroupBytes, LeafIndex, Part},
     page::{Encoding, Page},
     pages::Selection,
     strings::LeafStrings,
-    values::{self, Slices},
+    values::{self, NumberPages, Slices},
 };
 
 const COUNT: Malformed = Malformed("column holds another count of values than its level has rows");
@@ -80,32 +79,20 @@ pub(super) fn ints(
 ) -> Result<Arc<[i64]>, TableError> {
     let physical = bytes.leaf(leaf).physical;
     let dictionary = bytes.int_dictionary(leaf)?;
+    let mut reader = NumberPages::new(physical, Arc::clone(&dictionary));
     let mut fill = Fill::new(0_i64, len);
     let mut scratch = Vec::new();
-    let mut whole = Vec::new();
     bytes.for_pages(leaf, selection, |page, parts| {
-        let body = page.body(&mut scratch)?;
         let out = fill.next(value_count(parts))?;
         if is_whole(page, parts) {
-            return decode_ints(physical, page, body, &dictionary, out);
+            let body = page.body(&mut scratch)?;
+            return values::ints(physical, page.encoding, body, &dictionary, out);
         }
-        whole.clear();
-        whole.resize(page.value_count(&mut Default::default())?, 0);
-        decode_ints(physical, page, body, &dictionary, &mut whole)?;
-        copy_parts(parts, &whole, out)
+        let count = page.value_count(&mut Default::default())?;
+        copy_parts(parts, reader.read(page, count)?, out)
     })?;
     fill.finish()
         .map_err(|malformed| bytes.corrupt(leaf, malformed))
-}
-
-fn decode_ints(
-    physical: Physical,
-    page: &Page,
-    body: &[u8],
-    dictionary: &[i64],
-    out: &mut [i64],
-) -> Result<(), Malformed> {
-    values::ints(physical, page.encoding, body, dictionary, out)
 }
 
 fn copy_parts<T: Copy>(parts: &[Part], from: &[T], mut to: &mut [T]) -> Result<(), Malformed> {

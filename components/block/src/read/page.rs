@@ -26,6 +26,7 @@ pub(super) enum Encoding {
     Rle,
     Delta,
     DeltaLength,
+    DeltaPrefix,
     Dictionary,
     /// One that blocks do not use.
     Other(i64),
@@ -37,6 +38,7 @@ fn encoding(number: i64) -> Encoding {
         3 => Encoding::Rle,
         5 => Encoding::Delta,
         6 => Encoding::DeltaLength,
+        7 => Encoding::DeltaPrefix,
         2 | 8 => Encoding::Dictionary,
         other => Encoding::Other(other),
     }
@@ -213,6 +215,9 @@ impl Page {
             && crc32fast::hash(&content) != checksum
         {
             return Err(Malformed("page does not match its checksum"));
+        }
+        if header.uncompressed > chunk.uncompressed {
+            return Err(Malformed("page is larger than its column chunk"));
         }
         if header.entries > u64::from(chunk.entries) {
             return Err(Malformed("page has more values than its column chunk"));

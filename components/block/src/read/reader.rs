@@ -81,13 +81,21 @@ impl BlockReader {
         &self.meta
     }
 
+    pub(super) fn file(&self) -> &Arc<BlockFile> {
+        &self.file
+    }
+
+    pub(super) fn source(&self) -> &Source {
+        &self.source
+    }
+
     /// How many row groups the file has; may differ from what the meta says.
     pub fn row_groups(&self) -> usize {
         self.file.footer().row_groups.len()
     }
 
     /// How many traces a row group has.
-    pub fn traces(&self, row_group: usize) -> u32 {
+    pub fn traces_in(&self, row_group: usize) -> u32 {
         let groups = &self.file.footer().row_groups;
         groups.get(row_group).map_or(0, |group| group.rows)
     }

@@ -148,13 +148,6 @@ pub(super) struct PageTexts<'a> {
 }
 
 impl PageTexts<'_> {
-    pub(super) fn len(&self) -> usize {
-        match &self.texts {
-            Texts::Codes(codes) => codes.len(),
-            Texts::Slices(_, slices) => slices.len(),
-        }
-    }
-
     /// The code of one text.
     #[inline]
     pub(super) fn code(&mut self, index: usize) -> Result<u32, Malformed> {
@@ -227,25 +220,6 @@ impl StringSink {
             .ok_or(Malformed("columns hold more than 2^32 texts"))?;
         self.sources.push(dict);
         Ok(())
-    }
-
-    /// Whether the text of `row` is set and empty.
-    pub(super) fn is_empty_text(&self, row: usize) -> bool {
-        match self.codes.get(row) {
-            Some(&code) if code != ABSENT => self.bytes(code).is_some_and(<[u8]>::is_empty),
-            _ => false,
-        }
-    }
-
-    fn bytes(&self, code: u32) -> Option<&[u8]> {
-        let mut code = code as usize;
-        for source in &self.sources {
-            if code < source.len() {
-                return Some(source.bytes(code as u32));
-            }
-            code -= source.len();
-        }
-        None
     }
 
     /// The lane; `None` when no row has a text. A dictionary of which little is used (that of all generic attributes, say) is
@@ -325,7 +299,6 @@ mod tests {
         sink.codes[0] = sink.base() + 1;
         sink.codes[3] = sink.base();
         sink.add_source(dict(&["", "a"])).unwrap();
-        assert!(sink.is_empty_text(3) && !sink.is_empty_text(2) && !sink.is_empty_text(0));
         let lane = sink.finish().unwrap();
         let text = |text: &str| Some(text.to_owned());
         assert_eq!(

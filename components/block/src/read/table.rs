@@ -259,7 +259,7 @@ impl RowGroupTable {
         let mut names: Vec<Arc<str>> = Vec::new();
         let column = LeafColumn::Attribute(scope, AttributeLeaf::Key);
         if let Some(leaf) = self.file().position(column)
-            && self.has_values(leaf) != Some(false)
+            && self.bytes().may_have_values(leaf)
         {
             match self.whole_dictionary(leaf)? {
                 Some(dictionary) => names.extend(dictionary.iter().map(to_name)),
@@ -452,7 +452,7 @@ impl SpanTable for RowGroupTable {
                 let mut leaves: Vec<LeafIndex> = self
                     .file()
                     .own_leaves(*scope, name)
-                    .filter(|&leaf| self.has_values(leaf) != Some(false))
+                    .filter(|&leaf| self.bytes().may_have_values(leaf))
                     .collect();
                 if *scope == AttributeScope::Resource && &**name == SERVICE_NAME {
                     leaves.extend(self.file().position(LeafColumn::ResourceServiceName));
@@ -462,7 +462,7 @@ impl SpanTable for RowGroupTable {
                     leaves.extend(
                         self.file()
                             .position(values)
-                            .filter(|&leaf| self.has_values(leaf) != Some(false)),
+                            .filter(|&leaf| self.bytes().may_have_values(leaf)),
                     );
                 }
                 match leaves.as_slice() {
@@ -499,7 +499,7 @@ impl SpanTable for RowGroupTable {
                 for leaf in leaves {
                     let is_text =
                         self.bytes().leaf(leaf).physical == super::footer::Physical::ByteArray;
-                    if is_text || self.has_values(leaf) == Some(false) {
+                    if is_text || !self.bytes().may_have_values(leaf) {
                         continue;
                     }
                     let Some((min, max)) = bounds(leaf) else {

@@ -1,11 +1,20 @@
 //! Values of a page body: integers, doubles, booleans, byte strings, dictionaries.
 //!
-//! Owns the encodings PLAIN, DELTA_BINARY_PACKED, DELTA_LENGTH_BYTE_ARRAY and RLE_DICTIONARY of the
-//! Parquet specification. Bodies are borrowed, results go into buffers of the caller.
+//! Owns the encodings PLAIN, RLE (of booleans), DELTA_BINARY_PACKED, DELTA_LENGTH_BYTE_ARRAY,
+//! DELTA_BYTE_ARRAY and RLE_DICTIONARY of the Parquet specification. Bodies are borrowed, results go into buffers of the caller.
+
+use std::sync::Arc;
 
 use tempo_table::StringDict;
 
-use super::{Malformed, bits::Bits, delta, footer::Physical, hybrid, page::Encoding};
+use super::{
+    Malformed,
+    bits::Bits,
+    delta,
+    footer::Physical,
+    hybrid,
+    page::{Encoding, Page},
+};
 
 const UNSUPPORTED: Malformed = Malformed("encoding is not supported for this type");
 
@@ -76,6 +85,38 @@ pub(super) fn doubles(
     }
 }
 
+/// Reads whole pages of integers, or of doubles as their bits.
+pub(super) struct NumberPages {
+    physical: Physical,
+    dictionary: Arc<[i64]>,
+    scratch: Vec<u8>,
+    values: Vec<i64>,
+}
+
+impl NumberPages {
+    pub(super) fn new(physical: Physical, dictionary: Arc<[i64]>) -> Self {
+        Self {
+            physical,
+            dictionary,
+            scratch: Vec::new(),
+            values: Vec::new(),
+        }
+    }
+
+    /// The `count` values of a page, which holds no more.
+    pub(super) fn read(&mut self, page: &Page, count: usize) -> Result<&[i64], Malformed> {
+        self.values.clear();
+        self.values.resize(count, 0);
+        let body = page.body(&mut self.scratch)?;
+        let (encoding, out) = (page.encoding, self.values.as_mut_slice());
+        match self.physical {
+            Physical::Double => doubles(encoding, body, &self.dictionary, out)?,
+            physical => ints(physical, encoding, body, &self.dictionary, out)?,
+        }
+        Ok(&self.values)
+    }
+}
+
 /// Appends `count` booleans.
 pub(super) fn booleans(
     encoding: Encoding,
@@ -104,12 +145,17 @@ pub(super) fn booleans(
     }
 }
 
+/// Most bytes that a page of byte strings which share prefixes may grow to.
+const MAX_EXPANDED_BYTES: usize = 256 * 1024 * 1024;
+
 /// The byte strings of a page: where each lies in the body.
 #[derive(Debug, Default)]
 pub(super) struct Slices {
     /// Start and end of each; reused from page to page.
     bounds: Vec<(u32, u32)>,
     lengths: Vec<i64>,
+    /// The byte strings themselves, where the body holds only what differs from the one before.
+    expanded: Option<Vec<u8>>,
 }
 
 impl Slices {
@@ -121,6 +167,7 @@ impl Slices {
         count: usize,
     ) -> Result<(), Malformed> {
         self.bounds.clear();
+        self.expanded = None;
         if count == 0 {
             return Ok(());
         }
@@ -129,7 +176,8 @@ impl Slices {
         }
         match encoding {
             Encoding::Plain => self.locate_plain(body, count),
-            Encoding::DeltaLength => self.locate_delta_length(body, count),
+            Encoding::DeltaLength => self.locate_delta_length(body, 0, count),
+            Encoding::DeltaPrefix => self.expand(body, count),
             _ => Err(UNSUPPORTED),
         }
     }
@@ -148,10 +196,15 @@ impl Slices {
         Ok(())
     }
 
-    fn locate_delta_length(&mut self, body: &[u8], count: usize) -> Result<(), Malformed> {
+    fn locate_delta_length(
+        &mut self,
+        body: &[u8],
+        from: usize,
+        count: usize,
+    ) -> Result<(), Malformed> {
         self.lengths.clear();
         self.lengths.resize(count, 0);
-        let texts = delta::decode(body, &mut self.lengths)?;
+        let texts = delta::decode(body.get(from..).unwrap_or_default(), &mut self.lengths)?;
         self.bounds.reserve(count);
         let mut start = (body.len() - texts.len()) as u64;
         for &len in &self.lengths {
@@ -166,20 +219,46 @@ impl Slices {
         Ok(())
     }
 
-    pub(super) fn len(&self) -> usize {
-        self.bounds.len()
+    /// DELTA_BYTE_ARRAY: how much of the string before is kept, then what follows it.
+    fn expand(&mut self, body: &[u8], count: usize) -> Result<(), Malformed> {
+        let mut kept = vec![0; count];
+        let rest = delta::decode(body, &mut kept)?;
+        self.locate_delta_length(body, body.len() - rest.len(), count)?;
+        let mut expanded: Vec<u8> = Vec::with_capacity(body.len());
+        let mut last = 0..0;
+        for (bounds, kept) in self.bounds.iter_mut().zip(kept) {
+            let kept = usize::try_from(kept)
+                .ok()
+                .filter(|&kept| kept <= last.len())
+                .ok_or(Malformed("byte string keeps more than there was before it"))?;
+            let suffix = body
+                .get(bounds.0 as usize..bounds.1 as usize)
+                .unwrap_or_default();
+            let start = expanded.len();
+            if start + kept + suffix.len() > MAX_EXPANDED_BYTES {
+                return Err(Malformed("page is too large"));
+            }
+            expanded.extend_from_within(last.start..last.start + kept);
+            expanded.extend_from_slice(suffix);
+            last = start..expanded.len();
+            *bounds = (last.start as u32, last.end as u32);
+        }
+        self.expanded = Some(expanded);
+        Ok(())
     }
 
     /// One of the byte strings of the body that was located.
     #[inline]
-    pub(super) fn get<'b>(&self, body: &'b [u8], index: usize) -> &'b [u8] {
+    pub(super) fn get<'b>(&'b self, body: &'b [u8], index: usize) -> &'b [u8] {
+        let body = self.expanded.as_deref().unwrap_or(body);
         self.bounds.get(index).map_or(&[], |&(start, end)| {
             body.get(start as usize..end as usize).unwrap_or_default()
         })
     }
 
     /// All of the body's byte strings as one, if each is `width` bytes long.
-    pub(super) fn fixed<'b>(&self, body: &'b [u8], width: usize) -> Option<&'b [u8]> {
+    pub(super) fn fixed<'b>(&'b self, body: &'b [u8], width: usize) -> Option<&'b [u8]> {
+        let body = self.expanded.as_deref().unwrap_or(body);
         let (&(start, _), &(_, end)) = (self.bounds.first()?, self.bounds.last()?);
         let apart = |&(start, end): &(u32, u32)| (end - start) as usize == width;
         let contiguous = (end - start) as usize == width * self.bounds.len();
@@ -218,6 +297,22 @@ pub(super) fn string_dictionary(body: &[u8], count: usize) -> Result<StringDict,
     Ok(dict)
 }
 
+/// Some entries of a PLAIN dictionary body of byte strings, by ascending position.
+pub(super) fn pick_strings(body: &[u8], positions: &[u32]) -> Result<StringDict, Malformed> {
+    let mut picked = StringDict::new();
+    let mut at = 0;
+    let mut passed = 0;
+    for &position in positions {
+        while passed < position {
+            plain_bytes(body, &mut at)?;
+            passed += 1;
+        }
+        picked.push(plain_bytes(body, &mut at)?);
+        passed += 1;
+    }
+    Ok(picked)
+}
+
 /// The entries of a PLAIN dictionary body of integers or doubles.
 pub(super) fn int_dictionary(
     physical: Physical,
@@ -250,6 +345,9 @@ mod tests {
         assert!(slices.fixed(&body, 2).is_none());
         let dict = string_dictionary(&body, 3).unwrap();
         assert_eq!(dict.iter().collect::<Vec<_>>(), texts);
+        let picked = pick_strings(&body, &[0, 2]).unwrap();
+        assert_eq!(picked.iter().collect::<Vec<_>>(), [b"ab".as_slice(), b"c"]);
+        assert!(pick_strings(&body, &[3]).is_err());
         for cut in 0..body.len() {
             assert!(slices.locate(Encoding::Plain, &body[..cut], 3).is_err());
             assert!(string_dictionary(&body[..cut], 3).is_err());

@@ -156,8 +156,7 @@ impl View {
             let Some(leaves) = AttributeLeaves::of(self.file(), scope) else {
                 return Ok(None);
             };
-            let chunk = self.bytes.chunk(leaves.key);
-            if chunk.nulls == Some(u64::from(chunk.entries)) {
+            if !self.bytes.may_have_values(leaves.key) {
                 return Ok(None);
             }
             let owners = self.rows(scope.level())?;
@@ -250,11 +249,10 @@ impl View {
         let Some(leaf) = self.file().position(column) else {
             return Ok(false);
         };
-        let chunk = self.bytes.chunk(leaf);
-        if chunk.nulls == Some(u64::from(chunk.entries)) {
+        if !self.bytes.may_have_values(leaf) {
             return Ok(false);
         }
-        if !chunk.dictionary_only {
+        if !self.bytes.chunk(leaf).dictionary_only {
             return Ok(true);
         }
         let names = self.bytes.string_dictionary(leaf)?;
@@ -352,11 +350,8 @@ impl View {
         column: &mut ColumnBuilder,
     ) -> Result<(), TableError> {
         let (bytes, selection) = (&*self.bytes, &self.selection);
-        let with_values = |leaf: Option<LeafIndex>| {
-            leaf.filter(|&leaf| {
-                bytes.chunk(leaf).nulls != Some(u64::from(bytes.chunk(leaf).entries))
-            })
-        };
+        let with_values =
+            |leaf: Option<LeafIndex>| leaf.filter(|&leaf| bytes.may_have_values(leaf));
         let mut found = vec![false; wanted.len()];
         let next = |wanted: &mut Vec<Match>, found: &mut Vec<bool>| {
             let mut kept = found.iter();
