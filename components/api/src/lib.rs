@@ -8,6 +8,7 @@
 
 mod accept;
 pub mod combine;
+pub mod convert;
 mod error;
 mod go;
 pub mod job;

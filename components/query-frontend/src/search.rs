@@ -9,6 +9,7 @@ use tempo_api::{
     params::{QueryParams, TimeRange, resolve_limit, trace_query},
 };
 use tempo_backend::Timestamp;
+use tempo_engine::Plan;
 use tempo_proto::tempopb::{SearchRequest, SearchResponse};
 
 use crate::{
@@ -49,6 +50,7 @@ impl Frontend {
                     .to_owned(),
             )));
         }
+        Plan::new(&query).map_err(|error| BadRequest(format!("invalid TraceQL query: {error}")))?;
         let range = self.clamp(params)?;
         self.check_url(url)?;
         if range.end <= range.start {

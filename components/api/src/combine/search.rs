@@ -164,6 +164,12 @@ impl SearchCombiner {
         self.response(|_| true)
     }
 
+    /// Everything found, in no order and as it was told: for a querier, whose answer is merged with
+    /// others.
+    pub fn into_traces(self) -> Vec<TraceSearchMetadata> {
+        self.traces.into_values().collect()
+    }
+
     /// What is new or changed since the last call. With `most_recent` only what no later job can
     /// push out.
     pub fn take_changes(&mut self) -> SearchResponse {

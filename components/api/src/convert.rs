@@ -1,0 +1,177 @@
+//! What the engine finds, as messages of the API.
+
+use tempo_engine::{FoundSpan, FoundSpanSet, FoundTrace, Value};
+use tempo_proto::{
+    opentelemetry::proto::common::v1::{
+        AnyValue, ArrayValue as ArrayMessage, KeyValue, any_value::Value as AnyOf,
+    },
+    tempopb::{ServiceStats, Span, SpanSet, TraceSearchMetadata},
+};
+use tempo_table::ArrayValue;
+use tempo_traceql::{Static, duration::GoDuration};
+
+const NANOS_PER_MILLI: u64 = 1_000_000;
+
+/// A trace that a search found.
+pub fn search_result(found: FoundTrace) -> TraceSearchMetadata {
+    let span_sets: Vec<SpanSet> = found.span_sets.into_iter().map(span_set).collect();
+    let service_stats = found
+        .service_stats
+        .into_iter()
+        .map(|service| {
+            let stats = ServiceStats {
+                span_count: service.spans,
+                error_count: service.errors,
+            };
+            (service.name.to_string(), stats)
+        })
+        .collect();
+    TraceSearchMetadata {
+        trace_id: found.trace_id.to_short_hex(),
+        root_service_name: found.root_service_name.to_string(),
+        root_trace_name: found.root_trace_name.to_string(),
+        start_time_unix_nano: found.start_unix_nano,
+        // The field's width; Tempo cuts longer durations, too.
+        duration_ms: (found.duration_nano / NANOS_PER_MILLI) as u32,
+        span_set: span_sets.first().cloned(),
+        span_sets,
+        service_stats,
+    }
+}
+
+fn span_set(found: FoundSpanSet) -> SpanSet {
+    SpanSet {
+        spans: found.spans.into_iter().map(span).collect(),
+        matched: found.matched,
+        attributes: attributes(found.attributes),
+    }
+}
+
+fn span(found: FoundSpan) -> Span {
+    Span {
+        span_id: format!("{:016x}", u64::from_be_bytes(found.span_id)),
+        name: found.name.map(|name| name.to_string()).unwrap_or_default(),
+        start_time_unix_nano: found.start_unix_nano,
+        duration_nanos: found.duration_nano,
+        attributes: attributes(found.attributes),
+    }
+}
+
+fn attributes(found: Vec<(std::sync::Arc<str>, Value)>) -> Vec<KeyValue> {
+    found
+        .into_iter()
+        .map(|(name, value)| KeyValue {
+            key: name.to_string(),
+            value: Some(any_value(value)),
+            ..KeyValue::default()
+        })
+        .collect()
+}
+
+/// What has no form of its own in OTLP is told as TraceQL writes it.
+fn any_value(value: Value) -> AnyValue {
+    let text = |text: String| AnyOf::StringValue(text);
+    let value = match value {
+        Value::Nil => text("nil".to_owned()),
+        Value::String(value) => text(value.to_string()),
+        Value::Int(value) => AnyOf::IntValue(value),
+        Value::Float(value) => AnyOf::DoubleValue(value),
+        Value::Bool(value) => AnyOf::BoolValue(value),
+        Value::Duration(nanos) => text(GoDuration { nanos }.to_string()),
+        Value::Status(status) => text(Static::Status(status).to_string()),
+        Value::Kind(kind) => text(Static::Kind(kind).to_string()),
+        Value::Array(array) => AnyOf::ArrayValue(array_message(array)),
+    };
+    AnyValue { value: Some(value) }
+}
+
+fn array_message(array: ArrayValue) -> ArrayMessage {
+    fn of<T>(values: Vec<T>, any: impl Fn(T) -> AnyOf) -> Vec<AnyValue> {
+        values
+            .into_iter()
+            .map(|value| AnyValue {
+                value: Some(any(value)),
+            })
+            .collect()
+    }
+    ArrayMessage {
+        values: match array {
+            ArrayValue::Empty => Vec::new(),
+            ArrayValue::Strings(values) => {
+                of(values, |value| AnyOf::StringValue(value.to_string()))
+            }
+            ArrayValue::Ints(values) => of(values, AnyOf::IntValue),
+            ArrayValue::Floats(values) => of(values, AnyOf::DoubleValue),
+            ArrayValue::Bools(values) => of(values, AnyOf::BoolValue),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use tempo_engine::FoundService;
+    use tempo_model::TraceId;
+    use tempo_proto::tempopb::{SearchMetrics, SearchResponse};
+    use tempo_traceql::ast::{Kind, Status};
+
+    use super::*;
+    use crate::json;
+
+    #[test]
+    fn what_is_found_prints_as_tempo_prints_it() {
+        let named = |name: &str, value| (Arc::from(name), value);
+        let found = FoundTrace {
+            trace_id: TraceId::from_padded(&[1, 2]),
+            root_service_name: "shop".into(),
+            root_trace_name: "GET /".into(),
+            start_unix_nano: 5,
+            duration_nano: 1_999_999,
+            service_stats: vec![FoundService {
+                name: "shop".into(),
+                spans: 2,
+                errors: 0,
+            }],
+            span_sets: vec![FoundSpanSet {
+                spans: vec![FoundSpan {
+                    span_id: [0, 0, 0, 0, 0, 0, 1, 255],
+                    start_unix_nano: 6,
+                    duration_nano: 0,
+                    name: None,
+                    attributes: vec![
+                        named("a", Value::Nil),
+                        named("d", Value::Duration(1_500_000_000)),
+                        named("status", Value::Status(Status::Error)),
+                        named("kind", Value::Kind(Kind::Server)),
+                        named("l", Value::Array(ArrayValue::Ints(vec![1, 2]))),
+                    ],
+                }],
+                matched: 7,
+                attributes: vec![named("count()", Value::Int(7))],
+            }],
+        };
+        let response = SearchResponse {
+            traces: vec![search_result(found)],
+            metrics: Some(SearchMetrics::default()),
+        };
+        let set = concat!(
+            r#"{"spans":[{"spanID":"00000000000001ff","startTimeUnixNano":"6","attributes":["#,
+            r#"{"key":"a","value":{"stringValue":"nil"}},"#,
+            r#"{"key":"d","value":{"stringValue":"1.5s"}},"#,
+            r#"{"key":"status","value":{"stringValue":"error"}},"#,
+            r#"{"key":"kind","value":{"stringValue":"server"}},"#,
+            r#"{"key":"l","value":{"arrayValue":{"values":[{"intValue":"1"},{"intValue":"2"}]}}}]}],"#,
+            r#""matched":7,"attributes":[{"key":"count()","value":{"intValue":"7"}}]}"#,
+        );
+        let want = format!(
+            concat!(
+                r#"{{"traces":[{{"traceID":"102","rootServiceName":"shop","rootTraceName":"GET /","#,
+                r#""startTimeUnixNano":"5","durationMs":1,"spanSet":{0},"spanSets":[{0}],"#,
+                r#""serviceStats":{{"shop":{{"spanCount":2}}}}}}],"metrics":{{}}}}"#,
+            ),
+            set
+        );
+        assert_eq!(String::from_utf8(json::search(&response)).unwrap(), want);
+    }
+}

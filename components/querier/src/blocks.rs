@@ -1,0 +1,160 @@
+//! Blocks in the object store.
+
+use std::{ops::RangeInclusive, sync::Arc};
+
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+use tempo_api::job::{JobError, TraceParts};
+use tempo_backend::{
+    Backend, BlockMeta, Blocklist, ReadStats, Timestamp, TraceLookup, cache::Cache,
+};
+use tempo_block::read::BlockReader;
+use tempo_model::TraceId;
+use tempo_proto::tempopb::backend::v1 as proto;
+use tempo_table::{SpanTable, TableError};
+use uuid::Uuid;
+
+use crate::{Config, NowNanos, limits::Budget, querier::blocking};
+
+/// Opens blocks and finds traces in them.
+#[derive(Clone)]
+pub(crate) struct Blocks {
+    backend: Backend,
+    blocklist: Blocklist,
+    cache: Cache,
+    now_nanos: NowNanos,
+    compacted_lookback: std::time::Duration,
+    concurrent_lookups: usize,
+}
+
+/// Some row groups of a block.
+pub(crate) struct BlockPart {
+    meta: Arc<BlockMeta>,
+    first: usize,
+    count: usize,
+}
+
+impl BlockPart {
+    pub(crate) fn new(
+        meta: &proto::BlockMeta,
+        first_row_group: u32,
+        row_groups: u32,
+    ) -> Result<Self, JobError> {
+        let meta = BlockMeta::from_proto(meta)
+            .map_err(|error| JobError::Failed(format!("job with an unusable block: {error}")))?;
+        Ok(Self {
+            meta: Arc::new(meta),
+            first: first_row_group as usize,
+            count: row_groups as usize,
+        })
+    }
+
+    /// How many bytes of the block belong to these row groups, about.
+    pub(crate) fn bytes(&self) -> u64 {
+        let all = u64::from(self.meta.total_records.max(1));
+        self.meta.size / all * (self.count as u64).min(all)
+    }
+}
+
+impl Blocks {
+    pub(crate) fn new(
+        config: &Config,
+        backend: Backend,
+        blocklist: Blocklist,
+        cache: Cache,
+        now_nanos: NowNanos,
+    ) -> Self {
+        Self {
+            backend,
+            blocklist,
+            cache,
+            now_nanos,
+            compacted_lookback: config.compacted_block_lookback,
+            concurrent_lookups: config.trace_lookup_concurrent_blocks,
+        }
+    }
+
+    /// The row groups as tables; none for a block of a format that cannot be read. Blocks.
+    pub(crate) fn tables(&self, part: &BlockPart) -> Result<Vec<Arc<dyn SpanTable>>, JobError> {
+        let Some(reader) = self.open(Arc::clone(&part.meta))? else {
+            return Ok(Vec::new());
+        };
+        let last = part.first.saturating_add(part.count);
+        Ok((part.first..last.min(reader.row_groups()))
+            .filter_map(|group| reader.table(group, ReadStats::new()))
+            .map(|table| Arc::new(table) as Arc<dyn SpanTable>)
+            .collect())
+    }
+
+    /// Opens a block; `None` when its format cannot be read, which is told in the log.
+    fn open(&self, meta: Arc<BlockMeta>) -> Result<Option<Arc<BlockReader>>, JobError> {
+        match BlockReader::open(&self.backend, &self.cache, meta, ReadStats::new()) {
+            Ok(reader) => Ok(Some(reader)),
+            Err(error @ tempo_block::Error::Unsupported { .. }) => {
+                tracing::warn!(%error, "block skipped");
+                Ok(None)
+            }
+            Err(tempo_block::Error::Data(error)) => Err(table_error(&error)),
+        }
+    }
+
+    /// Looks for a trace in all blocks with ids in `block_ids` that may hold it.
+    pub(crate) async fn find_trace(
+        &self,
+        budget: &Budget,
+        tenant: &str,
+        trace_id: TraceId,
+        block_ids: RangeInclusive<[u8; 16]>,
+        range: Option<(i64, i64)>,
+    ) -> Result<TraceParts, JobError> {
+        let second = Timestamp::from_unix_seconds;
+        let now = Timestamp::from_unix_nanos((self.now_nanos)());
+        let lookup = TraceLookup {
+            block_ids: Uuid::from_bytes(*block_ids.start())..=Uuid::from_bytes(*block_ids.end()),
+            time: range.map(|(start, end)| (second(start), second(end))),
+            compacted_since: now.saturating_sub(self.compacted_lookback),
+        };
+        let lookups = self
+            .blocklist
+            .blocks_for_trace(tenant, &lookup)
+            .into_iter()
+            .map(|meta| self.find_in_block(budget, meta, trace_id));
+        let found: Vec<TraceParts> = stream::iter(lookups)
+            .buffer_unordered(self.concurrent_lookups)
+            .try_collect()
+            .await?;
+        let mut all = TraceParts::default();
+        for one in found {
+            all.parts.extend(one.parts);
+            all.inspected_bytes = all.inspected_bytes.saturating_add(one.inspected_bytes);
+        }
+        Ok(all)
+    }
+
+    async fn find_in_block(
+        &self,
+        budget: &Budget,
+        meta: Arc<BlockMeta>,
+        trace_id: TraceId,
+    ) -> Result<TraceParts, JobError> {
+        let share = budget.share(0).await;
+        let blocks = self.clone();
+        blocking(share, move |_| {
+            let stats = ReadStats::new();
+            let found = blocks.look_up(meta, trace_id, &stats)?;
+            Ok(TraceParts {
+                parts: found.into_iter().collect(),
+                inspected_bytes: stats.bytes(),
+            })
+        })
+        .await
+    }
+}
+
+/// What a job does about an error of a table.
+pub(crate) fn table_error(error: &TableError) -> JobError {
+    match error {
+        TableError::Read { .. } => JobError::Unavailable(error.to_string()),
+        TableError::Corrupt { .. } => JobError::Failed(error.to_string()),
+        TableError::Cancelled => JobError::Cancelled,
+    }
+}

@@ -1,0 +1,279 @@
+//! Running one job.
+
+use std::{
+    future::Future,
+    ops::RangeInclusive,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Instant,
+};
+
+use tempo_api::job::{DataPlace, Job, JobError, JobOutput, JobResult, TracePlace};
+use tempo_backend::{Backend, Blocklist, cache::Cache};
+use tempo_table::SpanTable;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    Config, Error, RecentError, RecentTraces,
+    blocks::{BlockPart, Blocks},
+    evaluate,
+    limits::{Budget, Share},
+    metrics::{Metrics, Operation},
+};
+
+/// Tells the time, in nanoseconds since the epoch.
+pub type NowNanos = Arc<dyn Fn() -> i64 + Send + Sync>;
+
+/// What the querier needs from others.
+pub struct Deps<'a> {
+    /// The object store.
+    pub backend: Backend,
+    /// Which blocks there are.
+    pub blocklist: Blocklist,
+    /// Where footers and the like are kept between jobs.
+    pub cache: Cache,
+    /// Recent data.
+    pub recent: Arc<dyn RecentTraces>,
+    /// The clock.
+    pub now_nanos: NowNanos,
+    /// Where metrics are registered.
+    pub registry: &'a prometheus::Registry,
+}
+
+/// Runs jobs. Clones share budgets and caches.
+#[derive(Clone)]
+pub struct Querier {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    config: Config,
+    blocks: Blocks,
+    recent: Arc<dyn RecentTraces>,
+    budget: Budget,
+    metrics: Metrics,
+}
+
+/// Tells work on other threads to stop once nobody waits for it.
+struct StopOnDrop(Arc<AtomicBool>);
+
+impl Drop for StopOnDrop {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Querier {
+    /// Checks the settings and makes a querier.
+    pub fn build(config: Config, deps: Deps<'_>) -> Result<Self, Error> {
+        for (setting, value) in [
+            ("querier.max_concurrent_queries", config.max_concurrent_jobs),
+            (
+                "querier.trace_lookup_concurrent_blocks",
+                config.trace_lookup_concurrent_blocks,
+            ),
+        ] {
+            if value == 0 {
+                return Err(Error::Setting {
+                    setting,
+                    problem: "must be greater than 0".to_owned(),
+                });
+            }
+        }
+        let blocks = Blocks::new(
+            &config,
+            deps.backend,
+            deps.blocklist,
+            deps.cache,
+            deps.now_nanos,
+        );
+        let budget = Budget::new(config.max_evaluating_jobs, config.max_bytes_in_flight);
+        Ok(Self {
+            inner: Arc::new(Inner {
+                blocks,
+                recent: deps.recent,
+                budget,
+                metrics: Metrics::register(deps.registry)?,
+                config,
+            }),
+        })
+    }
+
+    /// How many loops whoever connects queue and querier should run.
+    pub fn max_concurrent_jobs(&self) -> usize {
+        self.inner.config.max_concurrent_jobs
+    }
+
+    /// Runs a job to its end, its timeout or its cancellation, whichever comes first. Dropping the
+    /// returned future cancels it, too; work on other threads ends soon after.
+    pub async fn run(
+        &self,
+        tenant: &Arc<str>,
+        job: Job,
+        cancelled: CancellationToken,
+    ) -> JobResult {
+        let inner = &self.inner;
+        inner.metrics.job();
+        let timeout = match &job {
+            Job::FindTrace { .. } => inner.config.trace_by_id_query_timeout,
+            _ => inner.config.search_query_timeout,
+        };
+        tokio::select! {
+            biased;
+            () = cancelled.cancelled() => Err(JobError::Cancelled),
+            result = tokio::time::timeout(timeout, inner.execute(tenant, job)) => {
+                result.unwrap_or(Err(JobError::TimedOut))
+            }
+        }
+    }
+}
+
+impl Inner {
+    async fn execute(&self, tenant: &Arc<str>, job: Job) -> JobResult {
+        match job {
+            Job::FindTrace {
+                trace_id,
+                place: TracePlace::Recent,
+            } => {
+                let (recent, tenant) = (Arc::clone(&self.recent), Arc::clone(tenant));
+                blocking(self.budget.share(0).await, move |_| {
+                    let found = recent.find_trace(&tenant, trace_id);
+                    found.map(JobOutput::Trace).map_err(recent_error)
+                })
+                .await
+            }
+            Job::FindTrace {
+                trace_id,
+                place: TracePlace::Blocks { first, last, range },
+            } => {
+                let started = Instant::now();
+                let found = self
+                    .blocks
+                    .find_trace(&self.budget, tenant, trace_id, first..=last, range)
+                    .await?;
+                self.metrics
+                    .block_job(Operation::FindTrace, tenant, started.elapsed());
+                Ok(JobOutput::Trace(found))
+            }
+            Job::Search { request, place } => {
+                self.on_tables(
+                    Operation::Search,
+                    tenant,
+                    place,
+                    move |tables, seconds, stop| {
+                        let seconds = seconds.unwrap_or(request.start..=request.end);
+                        evaluate::search(&request, tables, seconds, stop).map(JobOutput::Search)
+                    },
+                )
+                .await
+            }
+            Job::TagNames { request, place } => {
+                self.on_tables(
+                    Operation::TagNames,
+                    tenant,
+                    place,
+                    move |tables, _, stop| {
+                        evaluate::tag_names(&request, tables, stop).map(JobOutput::TagNames)
+                    },
+                )
+                .await
+            }
+            Job::TagValues { request, place } => {
+                self.on_tables(
+                    Operation::TagValues,
+                    tenant,
+                    place,
+                    move |tables, _, stop| {
+                        evaluate::tag_values(&request, tables, stop).map(JobOutput::TagValues)
+                    },
+                )
+                .await
+            }
+        }
+    }
+
+    /// Evaluates a query on the tables of a place, on a thread that may block. The evaluation is
+    /// told the seconds of the place if they differ from those of the query.
+    async fn on_tables(
+        &self,
+        operation: Operation,
+        tenant: &Arc<str>,
+        place: DataPlace,
+        evaluate: impl FnOnce(
+            &[Arc<dyn SpanTable>],
+            Option<RangeInclusive<u32>>,
+            &AtomicBool,
+        ) -> JobResult
+        + Send
+        + 'static,
+    ) -> JobResult {
+        match place {
+            DataPlace::Recent { start, end } => {
+                let (recent, tenant) = (Arc::clone(&self.recent), Arc::clone(tenant));
+                let operation = operation.on_recent();
+                blocking(self.budget.share(0).await, move |stop| {
+                    let nanos = |seconds: u32| u64::from(seconds) * 1_000_000_000;
+                    let view = recent
+                        .view(&tenant, nanos(start), nanos(end), operation)
+                        .map_err(recent_error)?;
+                    let result = evaluate(&view.tables, Some(start..=end), &stop);
+                    drop(view.hold);
+                    result
+                })
+                .await
+            }
+            DataPlace::Block {
+                meta,
+                first_row_group,
+                row_groups,
+            } => {
+                let started = Instant::now();
+                let part = BlockPart::new(&meta, first_row_group, row_groups)?;
+                let share = self.budget.share(part.bytes()).await;
+                let blocks = self.blocks.clone();
+                let result = blocking(share, move |stop| {
+                    evaluate(&blocks.tables(&part)?, None, &stop)
+                })
+                .await?;
+                self.metrics.block_job(operation, tenant, started.elapsed());
+                Ok(result)
+            }
+        }
+    }
+}
+
+/// Runs work on a thread that may block; it is told to stop when the returned future is dropped.
+/// The share is held until the work has really ended.
+pub(crate) fn blocking<T: Send + 'static>(
+    share: Share,
+    work: impl FnOnce(Arc<AtomicBool>) -> Result<T, JobError> + Send + 'static,
+) -> impl Future<Output = Result<T, JobError>> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let guard = StopOnDrop(Arc::clone(&stop));
+    let span = tracing::Span::current();
+    let task = tokio::task::spawn_blocking(move || {
+        let _entered = span.entered();
+        let _share = share;
+        if stop.load(Ordering::Relaxed) {
+            return Err(JobError::Cancelled);
+        }
+        work(stop)
+    });
+    async move {
+        let result = task.await;
+        drop(guard);
+        result.unwrap_or_else(|error| {
+            tracing::error!(%error, "a job panicked");
+            Err(JobError::Failed("a job panicked; see the log".to_owned()))
+        })
+    }
+}
+
+fn recent_error(error: RecentError) -> JobError {
+    match error {
+        RecentError::Unavailable(text) => JobError::Unavailable(text),
+        RecentError::Failed(text) => JobError::Failed(text),
+    }
+}

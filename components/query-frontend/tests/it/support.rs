@@ -1,0 +1,277 @@
+//! A frontend whose jobs are answered by a function, and a client for it.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex},
+};
+
+use axum::{Router, body::Body};
+use bytes::Bytes;
+use http::{Request, StatusCode, header};
+use prost::Message as _;
+use tempo_api::job::{Job, JobOutput, JobResult, TraceParts};
+use tempo_backend::{BlockChange, BlockFormat, BlockMeta, Blocklist, Timestamp};
+use tempo_proto::{
+    opentelemetry::proto::trace::v1::{ResourceSpans, ScopeSpans, Span},
+    tempopb::{
+        MetadataMetrics, SearchMetrics, SearchResponse, SearchTagValuesV2Response,
+        SearchTagsV2Response, SearchTagsV2Scope, TagValue, Trace, TraceSearchMetadata,
+    },
+};
+use tempo_query_frontend::{Config, Deps, Handle, QueueHandle, ReadLimits, build};
+use tower::ServiceExt as _;
+use uuid::Uuid;
+
+/// What the frontend takes for the present, unix seconds.
+pub(crate) const NOW: u32 = 1_700_000_000;
+
+/// A frontend at [`NOW`], and the blocks it knows.
+pub(crate) struct Stack {
+    pub(crate) handle: Handle,
+    pub(crate) registry: prometheus::Registry,
+    pub(crate) blocklist: Blocklist,
+    router: Router,
+}
+
+impl Stack {
+    pub(crate) fn new(config: Config) -> Self {
+        Self::with_limits(config, ReadLimits::default())
+    }
+
+    pub(crate) fn with_limits(config: Config, limits: ReadLimits) -> Self {
+        let registry = prometheus::Registry::new();
+        let blocklist = Blocklist::new();
+        let (handle, _service) = build(
+            config,
+            Deps {
+                blocklist: blocklist.clone(),
+                limits: Arc::new(limits),
+                now_nanos: Arc::new(|| i64::from(NOW) * 1_000_000_000),
+                registry: &registry,
+            },
+        )
+        .expect("settings are right");
+        Self {
+            router: handle.router(),
+            handle,
+            registry,
+            blocklist,
+        }
+    }
+
+    /// Makes a block known that ends `age_seconds` before [`NOW`].
+    pub(crate) fn add_block(&self, tenant: &str, age_seconds: u32, row_groups: u32) {
+        let mut meta = BlockMeta::new(tenant.into(), Uuid::new_v4(), BlockFormat::VParquet4);
+        let end = i64::from(NOW - age_seconds);
+        meta.start_time = Timestamp::from_unix_seconds(end - 60);
+        meta.end_time = Timestamp::from_unix_seconds(end);
+        meta.size = 1_000 * u64::from(row_groups);
+        meta.total_records = row_groups;
+        self.blocklist.apply_change(
+            tenant,
+            BlockChange {
+                added: vec![Arc::new(meta)],
+                ..BlockChange::default()
+            },
+        );
+    }
+
+    /// Answers every job, several at a time, and notes it.
+    pub(crate) fn querier(
+        &self,
+        answer: impl Fn(&str, &Job) -> JobResult + Send + Sync + 'static,
+    ) -> Seen {
+        let seen = Seen::default();
+        let answer = Arc::new(answer);
+        for _ in 0..4 {
+            let (queue, answer, seen) = (self.handle.queue(), Arc::clone(&answer), seen.clone());
+            tokio::spawn(async move { serve(queue, &*answer, seen).await });
+        }
+        seen
+    }
+
+    pub(crate) async fn get(&self, url: &str) -> Reply {
+        self.send(Request::get(url)).await
+    }
+
+    pub(crate) async fn send(&self, request: http::request::Builder) -> Reply {
+        let request = request.body(Body::empty()).expect("a proper request");
+        Reply::of(&self.router, request).await
+    }
+
+    /// The value of a metric with these labels, 0 if there is none.
+    pub(crate) fn metric(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
+        let families = self.registry.gather();
+        families
+            .iter()
+            .filter(|family| family.name() == name)
+            .flat_map(|family| family.get_metric())
+            .filter(|metric| {
+                labels.iter().all(|(label, value)| {
+                    metric
+                        .get_label()
+                        .iter()
+                        .any(|pair| pair.name() == *label && pair.value() == *value)
+                })
+            })
+            .map(|metric| metric.get_counter().get_value() + metric.get_gauge().get_value())
+            .sum()
+    }
+}
+
+async fn serve(queue: QueueHandle, answer: &(dyn Fn(&str, &Job) -> JobResult + Sync), seen: Seen) {
+    let connection = queue.connect();
+    while let Some(queued) = connection.next().await {
+        let (tenant, job, _, responder) = queued.into_parts();
+        seen.0
+            .lock()
+            .expect("no test panics with it")
+            .push_back((tenant.to_string(), job.clone()));
+        responder.respond(answer(&tenant, &job));
+    }
+}
+
+/// The jobs that were handed out, with their tenants.
+#[derive(Clone, Default)]
+pub(crate) struct Seen(Arc<Mutex<VecDeque<(String, Job)>>>);
+
+impl Seen {
+    pub(crate) fn take(&self) -> Vec<(String, Job)> {
+        self.0
+            .lock()
+            .expect("no test panics with it")
+            .drain(..)
+            .collect()
+    }
+}
+
+/// An answer, read to the end.
+#[derive(Debug)]
+pub(crate) struct Reply {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: http::HeaderMap,
+    pub(crate) body: Bytes,
+}
+
+impl Reply {
+    pub(crate) async fn of(router: &Router, request: Request<Body>) -> Self {
+        let response = router
+            .clone()
+            .oneshot(request)
+            .await
+            .expect("routers do not fail");
+        let (parts, body) = response.into_parts();
+        let body = axum::body::to_bytes(body, usize::MAX)
+            .await
+            .expect("bodies are in memory");
+        Self {
+            status: parts.status,
+            headers: parts.headers,
+            body,
+        }
+    }
+
+    pub(crate) fn text(&self) -> &str {
+        std::str::from_utf8(&self.body).expect("text")
+    }
+
+    pub(crate) fn content_type(&self) -> &str {
+        self.headers
+            .get(header::CONTENT_TYPE)
+            .map_or("", |value| value.to_str().expect("text"))
+    }
+
+    /// Status and text.
+    pub(crate) fn pair(&self) -> (u16, &str) {
+        (self.status.as_u16(), self.text())
+    }
+}
+
+/// What a querier answers that finds nothing.
+pub(crate) fn nothing(job: &Job) -> JobResult {
+    Ok(match job {
+        Job::FindTrace { .. } => JobOutput::Trace(TraceParts::default()),
+        Job::Search { .. } => JobOutput::Search(SearchResponse {
+            traces: Vec::new(),
+            metrics: Some(SearchMetrics {
+                inspected_bytes: 10,
+                ..SearchMetrics::default()
+            }),
+        }),
+        Job::TagNames { .. } => JobOutput::TagNames(SearchTagsV2Response::default()),
+        Job::TagValues { .. } => JobOutput::TagValues(SearchTagValuesV2Response::default()),
+    })
+}
+
+pub(crate) fn found_traces(ids: &[(&str, u64)]) -> JobOutput {
+    JobOutput::Search(SearchResponse {
+        traces: ids
+            .iter()
+            .map(|(id, start_seconds)| TraceSearchMetadata {
+                trace_id: (*id).to_owned(),
+                start_time_unix_nano: start_seconds * 1_000_000_000,
+                ..TraceSearchMetadata::default()
+            })
+            .collect(),
+        metrics: Some(SearchMetrics {
+            inspected_bytes: 10,
+            ..SearchMetrics::default()
+        }),
+    })
+}
+
+pub(crate) fn found_names(scope: &str, tags: &[&str]) -> JobOutput {
+    JobOutput::TagNames(SearchTagsV2Response {
+        scopes: vec![SearchTagsV2Scope {
+            name: scope.to_owned(),
+            tags: tags.iter().map(|tag| (*tag).to_owned()).collect(),
+        }],
+        metrics: Some(MetadataMetrics {
+            inspected_bytes: 7,
+            ..MetadataMetrics::default()
+        }),
+    })
+}
+
+pub(crate) fn found_values(values: &[(&str, &str)]) -> JobOutput {
+    JobOutput::TagValues(SearchTagValuesV2Response {
+        tag_values: values
+            .iter()
+            .map(|(of_type, value)| TagValue {
+                r#type: (*of_type).to_owned(),
+                value: (*value).to_owned(),
+            })
+            .collect(),
+        metrics: None,
+    })
+}
+
+/// A serialized trace with spans of these ids.
+pub(crate) fn trace(span_ids: &[u8]) -> Bytes {
+    Trace {
+        resource_spans: vec![ResourceSpans {
+            scope_spans: vec![ScopeSpans {
+                spans: span_ids
+                    .iter()
+                    .map(|&id| Span {
+                        trace_id: vec![1; 16],
+                        span_id: vec![id; 8],
+                        name: format!("span {id}"),
+                        ..Span::default()
+                    })
+                    .collect(),
+                ..ScopeSpans::default()
+            }],
+            ..ResourceSpans::default()
+        }],
+    }
+    .encode_to_vec()
+    .into()
+}
+
+pub(crate) fn found_trace(parts: Vec<Bytes>) -> JobOutput {
+    JobOutput::Trace(TraceParts {
+        parts,
+        inspected_bytes: 5,
+    })
+}
