@@ -117,12 +117,13 @@ pub trait SpanTable: Send + Sync {
         })
     }
 
-    /// A superset of the texts that `key` takes, if it is cheaper to have than the column:
-    /// when a predicate holds for none of them, no row needs to be read. `None` when unknown.
-    /// Says nothing about values of other types.
+    /// A superset of the texts that `key` takes, alone or within arrays, if it is cheaper to have
+    /// than the column: when a predicate holds for none of them, no row needs to be read. `None`
+    /// when unknown. Says nothing about values of other types.
     fn string_superset(&self, key: &ColumnKey) -> Result<Option<Arc<StringDict>>, TableError>;
 
-    /// Inclusive bounds of the integers that `key` takes, if statistics tell. `None` when unknown.
+    /// Inclusive bounds of the integers that `key` takes, alone or within arrays, if statistics
+    /// tell. `None` when unknown.
     fn int_bounds(&self, key: &ColumnKey) -> Result<Option<(i64, i64)>, TableError>;
 
     /// The distinct attribute names of `scope`, sorted. With `rows` (at the scope's level) only of

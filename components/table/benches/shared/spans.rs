@@ -14,14 +14,14 @@ use tempo_proto::{
 };
 
 /// A small generator of numbers (splitmix64).
-pub struct Random(u64);
+pub(crate) struct Random(u64);
 
 impl Random {
-    pub fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         Self(seed)
     }
 
-    pub fn next(&mut self) -> u64 {
+    pub(crate) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -29,7 +29,7 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    pub fn below(&mut self, limit: u64) -> u64 {
+    pub(crate) fn below(&mut self, limit: u64) -> u64 {
         self.next() % limit
     }
 
@@ -171,7 +171,7 @@ fn span(
 }
 
 /// About `spans` spans in traces of about eight, each trace over up to three services.
-pub fn traces(spans: usize) -> Vec<(TraceId, Vec<u8>)> {
+pub(crate) fn traces(spans: usize) -> Vec<(TraceId, Vec<u8>)> {
     let mut random = Random::new(7);
     let mut traces = Vec::new();
     let mut made = 0;

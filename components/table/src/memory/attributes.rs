@@ -655,12 +655,29 @@ impl AttributeColumn {
             || self.opaque.as_ref().is_some_and(|rows| rows.any(wanted))
     }
 
-    pub(super) fn dict(&self) -> Option<Arc<StringDict>> {
-        self.strings.as_ref().map(|lane| Arc::clone(&lane.dict))
+    /// All texts, unless some are in arrays.
+    pub(super) fn texts(&self) -> Option<Arc<StringDict>> {
+        let in_array = |value: &ArrayValue| matches!(value, ArrayValue::Strings(_));
+        if self.has_array(in_array) {
+            return None;
+        }
+        let dict = self.strings.as_ref().map(|lane| Arc::clone(&lane.dict));
+        Some(dict.unwrap_or_default())
     }
 
+    /// The bounds of all integers, unless some are in arrays.
     pub(super) fn int_bounds(&self) -> Option<(i64, i64)> {
+        let in_array = |value: &ArrayValue| matches!(value, ArrayValue::Ints(_));
+        if self.has_array(in_array) {
+            return None;
+        }
         self.ints.as_ref().map(|lane| lane.values.bounds())
+    }
+
+    fn has_array(&self, is: impl Fn(&ArrayValue) -> bool) -> bool {
+        self.arrays
+            .as_ref()
+            .is_some_and(|lane| lane.values.iter().any(is))
     }
 
     fn heap_bytes(&self) -> usize {

@@ -508,7 +508,7 @@ impl SpanTable for MemoryTable {
     fn string_superset(&self, key: &ColumnKey) -> Result<Option<Arc<StringDict>>, TableError> {
         Ok(match self.source(key) {
             Source::Texts(texts) => Some(Arc::clone(&texts.dict)),
-            Source::Attribute(column) => Some(column.dict().unwrap_or_default()),
+            Source::Attribute(column) => column.texts(),
             Source::Absent => Some(Arc::default()),
             Source::Ints(_) | Source::Ids(..) => None,
         })

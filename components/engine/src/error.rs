@@ -1,0 +1,43 @@
+//! Why a query has no answer.
+
+use tempo_table::TableError;
+use tempo_traceql::PatternError;
+
+/// Why a query cannot be planned. The text of the query is to blame: a client error.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PlanError {
+    /// The query is not one of spans.
+    #[error("{0} not supported")]
+    NotSupported(&'static str),
+    /// A regular expression that does not compile.
+    #[error(transparent)]
+    Pattern(#[from] PatternError),
+}
+
+/// Why a query failed on a table.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// The table cannot be read, or the one who asked is gone.
+    #[error(transparent)]
+    Table(#[from] TableError),
+    /// The query asks for something that a span's values do not allow: division by zero, `!` on
+    /// a text. The query is to blame.
+    #[error("{0}")]
+    Evaluation(String),
+    /// The query needs more memory than it may have.
+    #[error(
+        "the query needs columns of {needed_bytes} bytes at once, more than the {limit_bytes} it may hold; ask for less time or fewer attributes"
+    )]
+    OverBudget {
+        /// What is held and the column that was too much.
+        needed_bytes: usize,
+        /// [`crate::Limits::max_column_bytes`].
+        limit_bytes: usize,
+    },
+}
+
+impl EngineError {
+    pub(crate) fn cancelled() -> Self {
+        Self::Table(TableError::Cancelled)
+    }
+}

@@ -1,0 +1,636 @@
+//! Searches: from a plan and a table to traces as answers show them.
+
+use std::sync::Arc;
+
+use tempo_model::TraceId;
+use tempo_table::{
+    AttributeScope, Bitmap, Column, ColumnKey, Intrinsic as Stored, Level, SpanTable,
+    shape::ServiceStats,
+};
+use tempo_traceql::{Attribute, Intrinsic};
+
+use crate::{
+    error::EngineError,
+    filter::{is_impossible, joint_rows},
+    found::{Found, Label, Orders, PerTrace},
+    pipeline::Runner,
+    plan::{Loaded, Plan, SpanExpr, Stage},
+    rows::RowReader,
+    scan,
+    session::{Limits, Session},
+    test::elements,
+    value::{Value, ValueRef},
+};
+
+/// Spans per set when a request does not say.
+pub const DEFAULT_SPANS_PER_SPAN_SET: usize = 3;
+
+/// What a search asks of one table.
+#[derive(Debug, Clone, Copy)]
+pub struct SearchOptions<'a> {
+    /// Only traces that overlap this time, inclusive, in nanoseconds since the epoch.
+    pub time_range_nano: Option<(u64, u64)>,
+    /// Traces to return; 0 means all.
+    pub max_traces: usize,
+    /// Spans to return per set; 0 means [`DEFAULT_SPANS_PER_SPAN_SET`].
+    pub max_spans_per_span_set: usize,
+    /// The newest traces instead of the first that are found.
+    pub most_recent: bool,
+    /// What the search may use.
+    pub limits: Limits<'a>,
+}
+
+/// What a search found in one table.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct SearchOutput {
+    /// Newest first if the newest were asked for, otherwise as the table has them.
+    pub traces: Vec<FoundTrace>,
+    /// Traces that the table holds.
+    pub inspected_traces: u64,
+    /// Spans that the table holds.
+    pub inspected_spans: u64,
+}
+
+/// A trace that matches.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FoundTrace {
+    /// Its id.
+    pub trace_id: TraceId,
+    /// Empty when the root is not known.
+    pub root_service_name: Arc<str>,
+    /// Empty when the root is not known.
+    pub root_trace_name: Arc<str>,
+    /// Nanoseconds since the epoch.
+    pub start_unix_nano: u64,
+    /// Nanoseconds.
+    pub duration_nano: u64,
+    /// Every service with its spans and those that failed, of the whole trace.
+    pub service_stats: Vec<FoundService>,
+    /// At least one; more after `by()`.
+    pub span_sets: Vec<FoundSpanSet>,
+}
+
+/// A service of a trace.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FoundService {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Its spans.
+    pub spans: u32,
+    /// Those with status error.
+    pub errors: u32,
+}
+
+/// A set of spans that match.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FoundSpanSet {
+    /// As many as were asked for, in the order of the table.
+    pub spans: Vec<FoundSpan>,
+    /// How many match.
+    pub matched: u32,
+    /// `by(…)` and aggregates.
+    pub attributes: Vec<(Arc<str>, Value)>,
+}
+
+/// A span that matches.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FoundSpan {
+    /// Its id.
+    pub span_id: [u8; 8],
+    /// Nanoseconds since the epoch.
+    pub start_unix_nano: u64,
+    /// Nanoseconds.
+    pub duration_nano: u64,
+    /// Only if the query asks for names.
+    pub name: Option<Arc<str>>,
+    /// What the query asks for, by name without scope; a name may occur more than once.
+    pub attributes: Vec<(Arc<str>, Value)>,
+}
+
+/// Finds the spans that a pipeline keeps, without making results of them.
+///
+/// # Errors
+/// See [`EngineError`].
+pub fn find(
+    plan: &Plan,
+    table: &dyn SpanTable,
+    time_range_nano: Option<(u64, u64)>,
+    limits: Limits<'_>,
+) -> Result<Found, EngineError> {
+    let mut session = Session::new(table, limits)?;
+    run(plan, &mut session, time_range_nano)
+}
+
+/// Searches one table.
+///
+/// # Errors
+/// See [`EngineError`].
+pub fn search(
+    plan: &Plan,
+    table: &dyn SpanTable,
+    options: &SearchOptions<'_>,
+) -> Result<SearchOutput, EngineError> {
+    if plan.matches_nothing() {
+        return Ok(SearchOutput::default());
+    }
+    let mut session = Session::new(table, options.limits)?;
+    let found = run(plan, &mut session, options.time_range_nano)?;
+    let structure = Arc::clone(&session.structure);
+    Ok(SearchOutput {
+        traces: results(&session, plan, &found, options)?,
+        inspected_traces: structure.traces() as u64,
+        inspected_spans: structure.spans() as u64,
+    })
+}
+
+fn run(
+    plan: &Plan,
+    session: &mut Session<'_>,
+    time_range_nano: Option<(u64, u64)>,
+) -> Result<Found, EngineError> {
+    let nothing = || {
+        Found::PerTrace(PerTrace {
+            spans: Bitmap::new(session.structure.spans()),
+            order: None,
+            labels: Vec::new(),
+        })
+    };
+    if let Some(Stage::Spans(expr)) = plan.stages.first()
+        && is_hopeless(session, plan, expr)?
+    {
+        return Ok(nothing());
+    }
+    let candidates = overlapping(session, time_range_nano)?;
+    if candidates.is_empty() {
+        return Ok(nothing());
+    }
+    session.table.prefetch(&plan.first_pass)?;
+    session.event_mask = joint_rows(session, plan, Level::Event)?;
+    session.link_mask = joint_rows(session, plan, Level::Link)?;
+    let runner = Runner { session, plan };
+    let input = PerTrace {
+        spans: candidates,
+        order: None,
+        labels: Vec::new(),
+    };
+    runner.run(&plan.stages, Found::PerTrace(input))
+}
+
+/// Whether dictionaries and statistics tell that no span can match.
+fn is_hopeless(session: &Session<'_>, plan: &Plan, expr: &SpanExpr) -> Result<bool, EngineError> {
+    use tempo_traceql::ast::{SpansetOp, StructuralForm};
+    Ok(match expr {
+        SpanExpr::Filter(filter) => is_impossible(session, plan, filter)?,
+        SpanExpr::Operation { op, lhs, rhs } => match op {
+            SpansetOp::Or => is_hopeless(session, plan, lhs)? && is_hopeless(session, plan, rhs)?,
+            SpansetOp::Structural(op) if op.form == StructuralForm::Negated => {
+                is_hopeless(session, plan, rhs)?
+            }
+            SpansetOp::And | SpansetOp::Structural(_) => {
+                is_hopeless(session, plan, lhs)? || is_hopeless(session, plan, rhs)?
+            }
+        },
+        SpanExpr::Pipeline(stages) => match stages.first() {
+            Some(Stage::Spans(expr)) => is_hopeless(session, plan, expr)?,
+            _ => false,
+        },
+    })
+}
+
+/// The spans of traces that overlap a time range.
+fn overlapping(
+    session: &Session<'_>,
+    time_range_nano: Option<(u64, u64)>,
+) -> Result<Bitmap, EngineError> {
+    let all = || Bitmap::full(session.structure.spans());
+    let Some((from, to)) = time_range_nano else {
+        return Ok(all());
+    };
+    let starts = ColumnKey::from(Stored::TraceStartNano);
+    if let Some((earliest, latest)) = session.table.int_bounds(&starts)? {
+        if earliest as u64 > to {
+            return Ok(Bitmap::new(session.structure.spans()));
+        }
+        if earliest as u64 >= from && latest as u64 <= to {
+            return Ok(all());
+        }
+    }
+    let starts = session.column(&starts)?;
+    let durations = session.column(&Stored::TraceDurationNano.into())?;
+    let traces = Bitmap::from_fn(session.structure.traces(), |trace| {
+        let start = number(&starts, trace);
+        let end = start.wrapping_add(number(&durations, trace));
+        start <= to && end >= from
+    });
+    session.to_spans(Level::Trace, traces)
+}
+
+fn number(column: &Column, row: usize) -> u64 {
+    let value = column.ints.as_ref().and_then(|lane| lane.get(row));
+    value.unwrap_or_default() as u64
+}
+
+fn text(column: &Column, row: usize) -> Arc<str> {
+    match scan::value(column, crate::operand::Reading::Plain, row).to_value() {
+        Value::String(text) => text,
+        _ => Arc::from(""),
+    }
+}
+
+/// A set of a trace that will be returned.
+struct Picked {
+    /// Ascending, cut to what was asked for.
+    spans: Vec<u32>,
+    matched: u32,
+    attributes: Vec<(Arc<str>, Value)>,
+}
+
+fn results(
+    session: &Session<'_>,
+    plan: &Plan,
+    found: &Found,
+    options: &SearchOptions<'_>,
+) -> Result<Vec<FoundTrace>, EngineError> {
+    let picked = pick(session, plan, found, options)?;
+    if picked.is_empty() {
+        return Ok(Vec::new());
+    }
+    let traces: Vec<u32> = {
+        let mut traces: Vec<u32> = picked.iter().map(|(trace, _)| *trace as u32).collect();
+        traces.sort_unstable();
+        traces
+    };
+    let mut spans = Bitmap::new(session.structure.spans());
+    for set in picked.iter().flat_map(|(_, sets)| sets) {
+        set.spans
+            .iter()
+            .for_each(|&span| spans.insert(span as usize));
+    }
+    let of_traces = TraceColumns::load(session, &traces)?;
+    let of_spans = SpanColumns::load(session, plan, &spans)?;
+    picked
+        .into_iter()
+        .map(|(trace, sets)| {
+            let span_sets = sets
+                .into_iter()
+                .map(|set| FoundSpanSet {
+                    spans: set.spans.iter().map(|&span| of_spans.span(span)).collect(),
+                    matched: set.matched,
+                    attributes: set.attributes,
+                })
+                .collect();
+            Ok(of_traces.trace(trace, span_sets))
+        })
+        .collect()
+}
+
+/// Which traces to return, with their sets.
+fn pick(
+    session: &Session<'_>,
+    plan: &Plan,
+    found: &Found,
+    options: &SearchOptions<'_>,
+) -> Result<Vec<(usize, Vec<Picked>)>, EngineError> {
+    let runner = Runner { session, plan };
+    let spans = found.spans(session.structure.spans());
+    let mut traces: Vec<u32> = runner
+        .traces_with(&spans)
+        .iter()
+        .map(|trace| trace as u32)
+        .collect();
+    let max_traces = match options.max_traces {
+        0 => usize::MAX,
+        max_traces => max_traces,
+    };
+    if options.most_recent {
+        let starts = session.gather(&Stored::TraceStartNano.into(), &traces)?;
+        let mut newest: Vec<(u64, u32)> = traces
+            .iter()
+            .enumerate()
+            .map(|(at, &trace)| (number(&starts, at), trace))
+            .collect();
+        newest.sort_by(|a, b| b.0.cmp(&a.0).then(a.1.cmp(&b.1)));
+        traces = newest.into_iter().map(|(_, trace)| trace).collect();
+    }
+    traces.truncate(max_traces);
+
+    let max_spans = match options.max_spans_per_span_set {
+        0 => DEFAULT_SPANS_PER_SPAN_SET,
+        max_spans => max_spans,
+    };
+    let cut = |mut spans: Vec<u32>| {
+        let matched = spans.len() as u32;
+        spans.truncate(max_spans);
+        spans.sort_unstable();
+        (spans, matched)
+    };
+    let attributes = |labels: &[Label], at: usize| -> Vec<(Arc<str>, Value)> {
+        labels
+            .iter()
+            .map(|label| (Arc::clone(&label.text), label.values[at].clone()))
+            .collect()
+    };
+    let mut orders = Orders::new(session, spans);
+    let mut picked = Vec::with_capacity(traces.len());
+    for trace in traces {
+        let trace = trace as usize;
+        let sets = match found {
+            Found::PerTrace(found) => {
+                let range = session.structure.spans_of_trace(trace);
+                // The order only decides which spans are cut off.
+                let order = match found.spans.count_in(range) > max_spans {
+                    true => found.order.as_deref(),
+                    false => None,
+                };
+                let (spans, matched) = cut(orders.of(&found.spans, order, trace)?);
+                vec![Picked {
+                    spans,
+                    matched,
+                    attributes: attributes(&found.labels, trace),
+                }]
+            }
+            Found::Sets(found) => {
+                let first = found
+                    .sets
+                    .partition_point(|set| (set.trace as usize) < trace);
+                (first..found.sets.len())
+                    .take_while(|&at| found.sets[at].trace as usize == trace)
+                    .map(|at| {
+                        let (spans, matched) = cut(found.spans_of(&found.sets[at]).to_vec());
+                        Picked {
+                            spans,
+                            matched,
+                            attributes: attributes(&found.labels, at),
+                        }
+                    })
+                    .collect()
+            }
+        };
+        picked.push((trace, sets));
+    }
+    Ok(picked)
+}
+
+/// What answers say of traces, read for some of them.
+struct TraceColumns<'a> {
+    session: &'a Session<'a>,
+    traces: Vec<u32>,
+    ids: Column,
+    starts: Column,
+    durations: Column,
+    root_services: Column,
+    root_names: Column,
+    /// Rows of the services and of the statuses, and their values.
+    resources: Vec<u32>,
+    services: Column,
+    spans: Vec<u32>,
+    statuses: Column,
+}
+
+impl<'a> TraceColumns<'a> {
+    fn load(session: &'a Session<'a>, traces: &[u32]) -> Result<Self, EngineError> {
+        let structure = &session.structure;
+        let of_traces = |key: Stored| session.gather(&key.into(), traces);
+        let rows = |starts: &[u32]| -> Vec<u32> {
+            traces
+                .iter()
+                .flat_map(|&trace| starts[trace as usize]..starts[trace as usize + 1])
+                .collect()
+        };
+        let resources = rows(&structure.trace_resources);
+        let spans = rows(&structure.trace_spans);
+        let service = ColumnKey::attribute(AttributeScope::Resource, "service.name");
+        Ok(Self {
+            ids: of_traces(Stored::TraceId)?,
+            starts: of_traces(Stored::TraceStartNano)?,
+            durations: of_traces(Stored::TraceDurationNano)?,
+            root_services: of_traces(Stored::RootServiceName)?,
+            root_names: of_traces(Stored::RootSpanName)?,
+            services: session.gather(&service, &resources)?,
+            statuses: session.gather(&Stored::StatusCode.into(), &spans)?,
+            session,
+            traces: traces.to_vec(),
+            resources,
+            spans,
+        })
+    }
+
+    fn trace(&self, trace: usize, span_sets: Vec<FoundSpanSet>) -> FoundTrace {
+        let at = self
+            .traces
+            .partition_point(|&other| (other as usize) < trace);
+        let trace_id = match &self.ids.ids {
+            Some(lane) => TraceId::from_padded(lane.get(at)),
+            None => TraceId::default(),
+        };
+        FoundTrace {
+            trace_id,
+            root_service_name: text(&self.root_services, at),
+            root_trace_name: text(&self.root_names, at),
+            start_unix_nano: number(&self.starts, at),
+            duration_nano: number(&self.durations, at),
+            service_stats: self.service_stats(trace),
+            span_sets,
+        }
+    }
+
+    fn service_stats(&self, trace: usize) -> Vec<FoundService> {
+        let structure = &self.session.structure;
+        let resources = structure.trace_resources[trace]..structure.trace_resources[trace + 1];
+        let first_resource = self.resources.partition_point(|&row| row < resources.start);
+        let spans = structure.spans_of_trace(trace);
+        let first_span = self
+            .spans
+            .partition_point(|&row| (row as usize) < spans.start);
+        // Only texts name services: a number in their place counts as none.
+        const NO_SERVICE: u32 = u32::MAX;
+        let code = |resource: u32| {
+            let at = first_resource + (resource - resources.start) as usize;
+            match &self.services.strings {
+                Some(lane) if !lane.dict.is_empty() => lane.codes[at],
+                _ => NO_SERVICE,
+            }
+        };
+        let mut stats = ServiceStats::default();
+        for (number_of_span, span) in spans.enumerate() {
+            let status = number(&self.statuses, first_span + number_of_span);
+            let service = code(structure.span_resource[span]);
+            stats.add(service, 1, u32::from(status == 2));
+        }
+        stats
+            .entries()
+            .iter()
+            .map(|entry| FoundService {
+                name: match &self.services.strings {
+                    Some(lane) if entry.service != NO_SERVICE => {
+                        lane.dict.text(entry.service).into()
+                    }
+                    _ => Arc::from(""),
+                },
+                spans: entry.spans,
+                errors: entry.errors,
+            })
+            .collect()
+    }
+}
+
+/// What answers say of spans, read for some of them.
+struct SpanColumns<'a> {
+    session: &'a Session<'a>,
+    plan: &'a Plan,
+    reader: RowReader<'a>,
+    spans: Vec<u32>,
+    ids: Column,
+    starts: Column,
+    durations: Column,
+    /// The name by which each of the plan's loaded attributes is shown; `None` for those that are
+    /// not.
+    shown: Vec<Option<Arc<str>>>,
+}
+
+impl<'a> SpanColumns<'a> {
+    fn load(session: &'a Session<'a>, plan: &'a Plan, spans: &Bitmap) -> Result<Self, EngineError> {
+        let rows: Vec<u32> = spans.iter().map(|span| span as u32).collect();
+        let is_name = |loaded: &Loaded| {
+            plan.operands[loaded.operand].attribute == Attribute::Intrinsic(Intrinsic::Name)
+        };
+        let wanted: Vec<usize> = plan
+            .loaded
+            .iter()
+            .filter(|loaded| is_name(loaded) || !loaded.is_shown_elsewhere(&plan.operands))
+            .map(|loaded| loaded.operand)
+            .collect();
+        let shown = plan
+            .loaded
+            .iter()
+            .map(|loaded| match &plan.operands[loaded.operand].attribute {
+                _ if loaded.is_shown_elsewhere(&plan.operands) => None,
+                Attribute::Named { name, .. } => Some(Arc::clone(name)),
+                Attribute::Intrinsic(intrinsic) => Some(Arc::from(intrinsic.name())),
+            })
+            .collect();
+        Ok(Self {
+            reader: RowReader::for_operands(session, plan, &wanted, spans)?,
+            ids: session.gather(&Stored::SpanId.into(), &rows)?,
+            starts: session.gather(&Stored::SpanStartNano.into(), &rows)?,
+            durations: session.gather(&Stored::SpanDurationNano.into(), &rows)?,
+            session,
+            plan,
+            spans: rows,
+            shown,
+        })
+    }
+
+    fn span(&self, span: u32) -> FoundSpan {
+        let at = self.spans.partition_point(|&other| other < span);
+        let mut span_id = [0; 8];
+        if let Some(lane) = &self.ids.ids
+            && lane.width == span_id.len()
+        {
+            span_id.copy_from_slice(lane.get(at));
+        }
+        let mut found = FoundSpan {
+            span_id,
+            start_unix_nano: number(&self.starts, at),
+            duration_nano: number(&self.durations, at),
+            name: None,
+            attributes: Vec::new(),
+        };
+        for (loaded, shown) in self.plan.loaded.iter().zip(&self.shown) {
+            let operand = &self.plan.operands[loaded.operand];
+            let values = self.reader.values(loaded.operand, span as usize);
+            let mut surviving = values.enumerate().filter_map(|(source, value)| {
+                let is_resource = operand.is_unscoped() && source == 1;
+                if value.is_nil() && is_resource && !self.has_attributes(span) {
+                    return None;
+                }
+                survivor(value, loaded)
+            });
+            match shown {
+                None => {
+                    if operand.attribute == Attribute::Intrinsic(Intrinsic::Name)
+                        && let Some(Value::String(name)) = surviving.next()
+                    {
+                        found.name = Some(name);
+                    }
+                }
+                Some(name) => {
+                    // Of several events or links one is shown.
+                    let most = if operand.is_unscoped() { 2 } else { 1 };
+                    let shown = surviving.take(most).map(|value| (Arc::clone(name), value));
+                    found.attributes.extend(shown);
+                }
+            }
+        }
+        found
+    }
+
+    /// Whether the span's resource has any attribute but its service name: only of those does
+    /// Tempo say that they lack one.
+    fn has_attributes(&self, span: u32) -> bool {
+        let row = self.session.structure.span_resource[span as usize] as usize;
+        let mut rows = Bitmap::new(self.session.structure.resources());
+        rows.insert(row);
+        self.session
+            .table
+            .attribute_names(AttributeScope::Resource, Some(&rows))
+            .is_ok_and(|names| names.iter().any(|name| &**name != "service.name"))
+    }
+}
+
+/// What is left of a value when only that is shown which the query asks for.
+fn survivor(value: ValueRef<'_>, loaded: &Loaded) -> Option<Value> {
+    let passes =
+        |value: ValueRef<'_>| loaded.all || loaded.tests.iter().any(|test| test.passes(value));
+    match value {
+        ValueRef::Nil => loaded.missing.then_some(Value::Nil),
+        ValueRef::Opaque => None,
+        ValueRef::Array(array) => {
+            let mut left = elements(array).filter(|&element| passes(element));
+            let first = left.next()?;
+            if left.next().is_none() {
+                return Some(first.to_value());
+            }
+            Some(Value::Array(retain(array, |element| passes(element))))
+        }
+        value => passes(value).then(|| value.to_value()),
+    }
+}
+
+fn retain(
+    array: &tempo_table::ArrayValue,
+    keep: impl Fn(ValueRef<'_>) -> bool,
+) -> tempo_table::ArrayValue {
+    use tempo_table::ArrayValue;
+    match array {
+        ArrayValue::Empty => ArrayValue::Empty,
+        ArrayValue::Strings(items) => ArrayValue::Strings(
+            items
+                .iter()
+                .filter(|item| keep(ValueRef::Text(item.as_bytes())))
+                .cloned()
+                .collect(),
+        ),
+        ArrayValue::Ints(items) => ArrayValue::Ints(
+            items
+                .iter()
+                .copied()
+                .filter(|&item| keep(ValueRef::Int(item)))
+                .collect(),
+        ),
+        ArrayValue::Floats(items) => ArrayValue::Floats(
+            items
+                .iter()
+                .copied()
+                .filter(|&item| keep(ValueRef::Float(item)))
+                .collect(),
+        ),
+        ArrayValue::Bools(items) => ArrayValue::Bools(
+            items
+                .iter()
+                .copied()
+                .filter(|&item| keep(ValueRef::Bool(item)))
+                .collect(),
+        ),
+    }
+}

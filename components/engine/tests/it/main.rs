@@ -1,0 +1,4 @@
+//! The engine on tables in memory.
+
+mod golden;
+mod support;
