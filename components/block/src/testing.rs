@@ -5,7 +5,12 @@ use std::path::PathBuf;
 /// A file of the recorded data: `TEMPO_GOLDEN_DIR`, or `shared/golden` beside the repository.
 pub(crate) fn golden(path: &str) -> PathBuf {
     let root = std::env::var_os("TEMPO_GOLDEN_DIR").map_or_else(
-        || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/golden")),
+        || {
+            PathBuf::from(concat!(
+                env!("CARGO_MANIFEST_DIR"),
+                "/../../../shared/golden"
+            ))
+        },
         PathBuf::from,
     );
     let file = root.join(path);
@@ -43,4 +48,139 @@ pub(crate) fn trace_ids_of(path: &str) -> Vec<tempo_model::TraceId> {
         );
     }
     ids
+}
+
+/// One entry of a leaf column: repetition level, definition level, and the value as text.
+pub(crate) type Entry = (i16, i16, Option<String>);
+
+/// A leaf column as an independent reader sees it.
+pub(crate) struct LeafRows {
+    /// Dotted path.
+    pub(crate) path: String,
+    /// The entries of each row.
+    pub(crate) rows: Vec<Vec<Entry>>,
+}
+
+/// Every leaf of a file, read with the parquet library.
+pub(crate) fn read_leaves(file: bytes::Bytes) -> Vec<LeafRows> {
+    use parquet::{
+        column::reader::{ColumnReader, get_column_reader},
+        file::reader::{FileReader, SerializedFileReader},
+    };
+
+    fn rows_of<T: parquet::data_type::DataType>(
+        mut reader: parquet::column::reader::ColumnReaderImpl<T>,
+        max_rep: i16,
+        max_def: i16,
+        text: impl Fn(&T::T) -> String,
+    ) -> Vec<Vec<Entry>> {
+        let (mut defs, mut reps, mut values) = (Vec::new(), Vec::new(), Vec::new());
+        loop {
+            let (records, _, _) = reader
+                .read_records(1 << 20, Some(&mut defs), Some(&mut reps), &mut values)
+                .unwrap();
+            if records == 0 {
+                break;
+            }
+        }
+        if max_def == 0 {
+            defs = vec![0; values.len()];
+        }
+        if max_rep == 0 {
+            reps = vec![0; defs.len()];
+        }
+        assert_eq!(reps.len(), defs.len());
+        let mut values = values.iter().map(text);
+        let mut rows: Vec<Vec<Entry>> = Vec::new();
+        for (rep, def) in reps.into_iter().zip(defs) {
+            let value = (def == max_def).then(|| values.next().unwrap());
+            if rep == 0 {
+                rows.push(Vec::new());
+            }
+            rows.last_mut().unwrap().push((rep, def, value));
+        }
+        assert!(values.next().is_none());
+        rows
+    }
+
+    let bytes_text = |value: &parquet::data_type::ByteArray| match std::str::from_utf8(value.data())
+    {
+        Ok(text) => text.to_owned(),
+        Err(_) => format!("{:02x?}", value.data()),
+    };
+    let reader = SerializedFileReader::new(file).unwrap();
+    let mut leaves: Vec<LeafRows> = reader
+        .metadata()
+        .file_metadata()
+        .schema_descr()
+        .columns()
+        .iter()
+        .map(|column| LeafRows {
+            path: column.path().string(),
+            rows: Vec::new(),
+        })
+        .collect();
+    for group in 0..reader.num_row_groups() {
+        let group = reader.get_row_group(group).unwrap();
+        for (index, leaf) in leaves.iter_mut().enumerate() {
+            let column = group.metadata().column(index).column_descr_ptr();
+            let (max_rep, max_def) = (column.max_rep_level(), column.max_def_level());
+            let pages = group.get_column_page_reader(index).unwrap();
+            let rows = match get_column_reader(column, pages) {
+                ColumnReader::BoolColumnReader(r) => rows_of(r, max_rep, max_def, bool::to_string),
+                ColumnReader::Int32ColumnReader(r) => rows_of(r, max_rep, max_def, i32::to_string),
+                ColumnReader::Int64ColumnReader(r) => rows_of(r, max_rep, max_def, i64::to_string),
+                ColumnReader::DoubleColumnReader(r) => {
+                    rows_of(r, max_rep, max_def, |value| format!("{value:?}"))
+                }
+                ColumnReader::ByteArrayColumnReader(r) => rows_of(r, max_rep, max_def, bytes_text),
+                _ => panic!("{}: unexpected type", leaf.path),
+            };
+            leaf.rows.extend(rows);
+        }
+    }
+    leaves
+}
+
+/// The traces of the recorded input: for each, one serialized `tempopb.Trace` per request.
+pub(crate) fn input_traces() -> std::collections::BTreeMap<tempo_model::TraceId, Vec<Vec<u8>>> {
+    use prost::Message;
+    use tempo_proto::opentelemetry::proto::{
+        collector::trace::v1::ExportTraceServiceRequest,
+        trace::v1::{ResourceSpans, ScopeSpans, TracesData},
+    };
+    let mut traces = std::collections::BTreeMap::new();
+    for request in 0..8 {
+        let bytes = std::fs::read(golden(&format!("input/{request:02}.pb"))).unwrap();
+        let request = ExportTraceServiceRequest::decode(bytes.as_slice()).unwrap();
+        let mut of_request = std::collections::BTreeMap::<_, TracesData>::new();
+        for resource in request.resource_spans {
+            for scope in &resource.scope_spans {
+                // One trace's spans of a scope become one scope.
+                let mut of_scope = std::collections::BTreeMap::<_, Vec<_>>::new();
+                for span in &scope.spans {
+                    let id = tempo_model::TraceId::from_padded(&span.trace_id);
+                    of_scope.entry(id).or_default().push(span.clone());
+                }
+                for (id, spans) in of_scope {
+                    of_request.entry(id).or_default().resource_spans.push(ResourceSpans {
+                        resource: resource.resource.clone(),
+                        schema_url: resource.schema_url.clone(),
+                        scope_spans: vec![ScopeSpans {
+                            scope: scope.scope.clone(),
+                            schema_url: scope.schema_url.clone(),
+                            spans,
+                        }],
+                    });
+                }
+            }
+        }
+        for (id, trace) in of_request {
+            traces
+                .entry(id)
+                .or_insert_with(Vec::new)
+                .push(trace.encode_to_vec());
+        }
+    }
+    traces
 }

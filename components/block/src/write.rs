@@ -26,13 +26,14 @@ mod spare;
 mod templates;
 mod trace;
 mod unsupported;
+mod wire;
 
 pub use builder::{BlockBuilder, FinishedBlock, PushedTrace};
 pub use error::WriteError;
 pub use options::{
     BlockOptions, DEFAULT_ROW_GROUP_SIZE_BYTES, MAX_ROW_GROUP_SIZE_BYTES, MAX_TRACE_BYTES,
 };
-pub use publish::{PublishError, publish, write_block};
+pub use publish::{PublishError, publish, write_block, write_data};
 
 #[cfg(test)]
 mod tests;

@@ -4,6 +4,8 @@ use std::hash::BuildHasher;
 
 use foldhash::fast::RandomState;
 
+use super::wire::is_same;
+
 /// Gives every distinct text a code, from 0 in order of appearance, and keeps the texts as a
 /// dictionary page lays them out: length and bytes, one after another.
 ///
@@ -13,9 +15,20 @@ pub(super) struct Interner {
     plain: Vec<u8>,
     /// Where each text ends in `plain`.
     ends: Vec<u32>,
-    /// Open addressing; hash and code + 1, 0 where free.
-    slots: Vec<u64>,
+    /// Open addressing.
+    slots: Vec<Slot>,
     hasher: RandomState,
+}
+
+/// What is known of a text without looking at it.
+#[derive(Debug, Clone, Copy, Default)]
+struct Slot {
+    hash: u32,
+    /// Where its bytes begin.
+    start: u32,
+    length: u32,
+    /// Its code + 1, 0 where the slot is free.
+    next_code: u32,
 }
 
 const LENGTH_BYTES: usize = 4;
@@ -42,13 +55,15 @@ impl Interner {
         let mask = self.slots.len() - 1;
         let mut at = hash as usize & mask;
         loop {
-            let slot = self.slots[at];
-            if slot == 0 {
+            let slot = &self.slots[at];
+            if slot.next_code == 0 {
                 return Err(at);
             }
-            let code = slot as u32 - 1;
-            if (slot >> 32) as u32 == hash && self.bytes(code) == text {
-                return Ok(code);
+            if slot.hash == hash && slot.length as usize == text.len() {
+                let start = slot.start as usize;
+                if is_same(&self.plain[start..start + text.len()], text) {
+                    return Ok(slot.next_code - 1);
+                }
             }
             at = (at + 1) & mask;
         }
@@ -62,24 +77,30 @@ impl Interner {
             return self.intern(replaced.as_bytes());
         }
         let code = self.ends.len() as u32;
-        self.plain
-            .extend_from_slice(&(text.len() as u32).to_le_bytes());
+        let length = text.len() as u32;
+        self.plain.extend_from_slice(&length.to_le_bytes());
+        let start = self.plain.len() as u32;
         self.plain.extend_from_slice(text);
         self.ends.push(self.plain.len() as u32);
-        if (self.ends.len() + 1) * 4 > self.slots.len() * 3 {
+        let slot = if (self.ends.len() + 1) * 4 > self.slots.len() * 3 {
             self.grow();
-            let slot = self.find_free(hash);
-            self.slots[slot] = entry(hash, code);
+            self.find_free(hash)
         } else {
-            self.slots[slot] = entry(hash, code);
-        }
+            slot
+        };
+        self.slots[slot] = Slot {
+            hash,
+            start,
+            length,
+            next_code: code + 1,
+        };
         code
     }
 
     fn find_free(&self, hash: u32) -> usize {
         let mask = self.slots.len() - 1;
         let mut at = hash as usize & mask;
-        while self.slots[at] != 0 {
+        while self.slots[at].next_code != 0 {
             at = (at + 1) & mask;
         }
         at
@@ -87,9 +108,9 @@ impl Interner {
 
     fn grow(&mut self) {
         let size = (self.slots.len() * 2).max(MIN_SLOTS);
-        let old = std::mem::replace(&mut self.slots, vec![0; size]);
-        for slot in old.into_iter().filter(|&slot| slot != 0) {
-            let at = self.find_free((slot >> 32) as u32);
+        let old = std::mem::replace(&mut self.slots, vec![Slot::default(); size]);
+        for slot in old.into_iter().filter(|slot| slot.next_code != 0) {
+            let at = self.find_free(slot.hash);
             self.slots[at] = slot;
         }
     }
@@ -128,18 +149,14 @@ impl Interner {
         if self.slots.len() > KEPT_SLOTS {
             *self = Self::default();
         } else {
-            self.slots.fill(0);
+            self.slots.fill(Slot::default());
         }
     }
 
     /// Heap bytes held.
     pub(super) fn heap_bytes(&self) -> u64 {
-        (self.plain.capacity() + self.ends.capacity() * 4 + self.slots.capacity() * 8) as u64
+        (self.plain.capacity() + self.ends.capacity() * 4 + self.slots.capacity() * size_of::<Slot>()) as u64
     }
-}
-
-fn entry(hash: u32, code: u32) -> u64 {
-    u64::from(hash) << 32 | u64::from(code + 1)
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::interner::Interner;
+use super::{interner::Interner, wire::is_same};
 
 /// Where the attributes of a key are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,7 +69,7 @@ impl Keys {
             NO_CODE => self.first,
             last => self.infos[last as usize].next,
         };
-        let found = if guess != NO_CODE && self.known.bytes(guess) == key {
+        let found = if guess != NO_CODE && is_same(self.known.bytes(guess), key) {
             guess
         } else {
             let found = self.known.intern(key);

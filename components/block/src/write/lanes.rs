@@ -1,6 +1,6 @@
 //! The simplest columns: what was pushed, in order, until a page is made of it.
 
-use super::interner::Interner;
+use super::{interner::Interner, wire::is_same};
 
 /// Byte strings one after another.
 #[derive(Debug, Default)]
@@ -75,7 +75,7 @@ impl CodedLane {
     #[inline]
     pub(super) fn push(&mut self, text: &[u8]) {
         let code = match self.codes.last() {
-            Some(&last) if self.dict.bytes(last) == text => last,
+            Some(&last) if is_same(self.dict.bytes(last), text) => last,
             _ => self.dict.intern(text),
         };
         self.codes.push(code);

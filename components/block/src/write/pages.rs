@@ -632,7 +632,7 @@ fn widen_bounds(chunk: &mut ColumnChunk, encoding: LeafEncoding, values: Values<
         Values::I32(values) => bounds.signed(values.iter().map(|&value| i64::from(value))),
         Values::F64(values) => bounds.doubles(values),
         Values::Bool(values) => bounds.bools(values),
-        Values::Bytes(lane) => bounds.bytes(lane.iter()),
+        Values::Bytes(lane) => bounds.lane(lane),
         Values::Fixed(bytes, width) => bounds.bytes(bytes.chunks_exact(width)),
         Values::Codes(codes, dict) if encoding != LeafEncoding::Dictionary => {
             bounds.bytes(codes.iter().map(|&code| dict.bytes(code)));

@@ -103,11 +103,14 @@ impl RowGroup {
             pages,
             ..
         } = self;
-        let finished = schema.leaves().iter().zip(chunks).map(|(leaf, chunk)| {
-            finish_column(leaf, chunk, columns, pages.compressor())
+        let leaves = schema.leaves().iter().enumerate().zip(chunks);
+        let finished = leaves.map(|((index, leaf), chunk)| {
+            let dictionary = dictionary_of(index, leaf.column, columns);
+            finish_column(leaf, chunk, dictionary, pages.compressor())
                 .map_err(|error| error.in_column(&leaf.path))
         });
         file.write_row_group(self.rows, finished)?;
+        self.pages.compressor().trim();
         self.columns.clear_dictionaries();
         self.templates.clear();
         self.rows = 0;
@@ -125,13 +128,13 @@ impl RowGroup {
 fn finish_column(
     leaf: &Leaf,
     chunk: &mut ColumnChunk,
-    columns: &Columns,
+    dictionary: Dictionary<'_>,
     compressor: &mut Compressor,
 ) -> Result<FinishedColumn, WriteError> {
     if leaf.encoding != LeafEncoding::Dictionary {
         return Ok(chunk.finish(leaf, None, compressor)?);
     }
-    let finished = match dictionary_of(leaf.column, columns) {
+    let finished = match dictionary {
         Dictionary::Texts(dict) => {
             chunk.bounds.bytes(dict.iter());
             chunk.finish(leaf, Some((dict.plain(), dict.len())), compressor)
@@ -158,7 +161,8 @@ enum Dictionary<'a> {
     Empty,
 }
 
-fn dictionary_of(column: LeafColumn, columns: &Columns) -> Dictionary<'_> {
+/// `index` is the position of the column in the schema.
+fn dictionary_of(index: usize, column: LeafColumn, columns: &Columns) -> Dictionary<'_> {
     let Columns {
         traces,
         resources,
@@ -189,7 +193,14 @@ fn dictionary_of(column: LeafColumn, columns: &Columns) -> Dictionary<'_> {
                 _ => &attributes.values,
             }
         }
-        _ => return Dictionary::Empty,
+        _ => {
+            let spare = [&resources.spare, &spans.spare, &events.spare];
+            let assigned = spare.into_iter().flatten().find(|column| column.leaf == index);
+            match assigned {
+                Some(column) => &column.dict,
+                None => return Dictionary::Empty,
+            }
+        }
     };
     Dictionary::Texts(texts)
 }

@@ -1,12 +1,13 @@
 //! Spans, events and links, from the wire into the columns.
 
-use tempo_model::otlp::{AnyValueRef, EventRef, Fields, KeyValueRef, LinkRef, SpanRef, WireError};
+use tempo_model::otlp::{AnyValueRef, EventRef, Fields, LinkRef, SpanRef, WireError};
 use tempo_table::shape::NestedSet;
 
 use super::{
     columns::{Columns, EventColumns, LinkColumns, level},
     keys::{Cursor, Keys, Route},
     spare::SpareColumn,
+    wire::key_value,
 };
 
 /// Field numbers of `Span`.
@@ -56,7 +57,7 @@ pub(super) fn push_span(
         let field = field?;
         match field.number {
             span_field::ATTRIBUTES => {
-                let attribute = KeyValueRef::parse(field.message()?)?;
+                let attribute = key_value(field.message()?)?;
                 let key = spans.keys.find(attribute.key, &mut cursor);
                 if !offer(&mut spans.spare, &spans.keys, key, attribute.value)? {
                     let code = spans.keys.generic_code(key);

@@ -5,6 +5,7 @@ use tempo_model::otlp::{AnyValueRef, ArrayRef, WireError};
 use super::{
     attributes::{kind, uniform_array},
     interner::Interner,
+    wire::is_same,
 };
 
 /// One such column of a stripe.
@@ -63,7 +64,7 @@ impl SpareColumn {
             AnyValueRef::String(text) if !self.is_int => {
                 self.pending.codes.clear();
                 let code = match self.codes.last() {
-                    Some(&last) if self.dict.bytes(last) == text => last,
+                    Some(&last) if is_same(self.dict.bytes(last), text) => last,
                     _ => self.dict.intern(text),
                 };
                 self.pending.codes.push(code);

@@ -198,6 +198,9 @@ impl<'a> Trace<'a> {
         let same = |at: usize| {
             keys[at] == key && spans[at].kind == span.kind && spans[at].span_id == span.span_id
         };
+        if keys.len() <= Finder::LINEAR_MAX && !keys.contains(&key) {
+            return true;
+        }
         self.known_spans
             .find(keys.len(), |at| keys[at], key, same)
             .is_none()

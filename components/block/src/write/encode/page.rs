@@ -29,6 +29,14 @@ impl Compressor {
         }
     }
 
+    /// Gives back what a large dictionary needed.
+    pub(in super::super) fn trim(&mut self) {
+        const KEPT_BYTES: usize = 1 << 20;
+        if self.buffer.capacity() > KEPT_BYTES {
+            self.buffer = Vec::new();
+        }
+    }
+
     /// The compressed bytes; `None` without a codec.
     fn compress(&mut self, codec: Codec, bytes: &[u8]) -> Result<Option<&[u8]>, PageTooLarge> {
         let length = match codec {
