@@ -1,6 +1,7 @@
 //! The handle: push, find, look, flush.
 
 use std::{
+    collections::BTreeMap,
     sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
@@ -389,23 +390,26 @@ impl LiveStore {
     /// tried again in the background.
     pub async fn flush_all(&self) -> Result<(), FlushError> {
         let shared = &self.shared;
+        // Those that failed before are to be tried once more; the count tells when they were.
+        let mut watched = BTreeMap::new();
+        for (id, job) in shared.jobs.lock().iter() {
+            let progress = job.progress.subscribe();
+            let failures = progress.borrow().failures;
+            watched.insert(*id, (Arc::clone(job), progress, failures));
+        }
+        shared.retry_now.send_modify(|round| *round += 1);
         let cutting = Arc::clone(shared);
         let cut = tokio::task::spawn_blocking(move || cutting.cut_all()).await;
         if let Err(error) = cut {
             tracing::error!(%error, "cutting for a flush failed");
         }
-        let jobs: Vec<_> = shared.jobs.lock().values().cloned().collect();
-        let mut watched: Vec<_> = jobs
-            .iter()
-            .map(|job| {
-                let progress = job.progress.subscribe();
-                let failures = progress.borrow().failures;
-                (Arc::clone(job), progress, failures)
-            })
-            .collect();
-        shared.retry_now.send_modify(|round| *round += 1);
+        for (id, job) in shared.jobs.lock().iter() {
+            watched
+                .entry(*id)
+                .or_insert_with(|| (Arc::clone(job), job.progress.subscribe(), 0));
+        }
         let mut left = Vec::new();
-        for (job, progress, failures_before) in &mut watched {
+        for (job, progress, failures_before) in watched.values_mut() {
             let settled = progress.wait_for(|progress| {
                 progress.stage == Stage::Flushed || progress.failures > *failures_before
             });

@@ -28,6 +28,8 @@ mod service;
 mod store;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod tests;
 mod wal;
 
 pub use clock::{Clock, SystemClock};

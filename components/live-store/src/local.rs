@@ -94,7 +94,7 @@ impl LocalBlock {
         id: &TraceId,
         stats: &ReadStats,
     ) -> Result<Option<Bytes>, tempo_block::Error> {
-        Ok(None) // FIXME
+        tempo_block::read::find_trace(&self.backend, &self.cache, &self.meta, id, stats)
     }
 
     /// Whether any of its spans may lie between the two times, nanoseconds since the epoch.

@@ -141,8 +141,11 @@ fn reached(job: &Job, stage: Stage) {
 }
 
 /// Waits before the next attempt; `false` when there will be none.
-async fn pause(shared: &Shared, backoff: &mut Backoff, stop: &CancellationToken) -> bool {
-    let mut retry_now = shared.retry_now.subscribe();
+async fn pause(
+    backoff: &mut Backoff,
+    retry_now: &mut watch::Receiver<u64>,
+    stop: &CancellationToken,
+) -> bool {
     tokio::select! {
         () = stop.cancelled() => false,
         () = tokio::time::sleep(backoff.next()) => true,
@@ -159,6 +162,8 @@ async fn complete_until_done(
     let mut backoff = Backoff::new(shared);
     let mut is_retry = false;
     loop {
+        // From before the attempt: who asks for another one while it fails must not be missed.
+        let mut retry_now = shared.retry_now.subscribe();
         let permit = tokio::select! {
             () = shared.stop_completing.cancelled() => return None,
             permit = shared.completing.acquire() => permit.ok()?,
@@ -196,7 +201,7 @@ async fn complete_until_done(
         tracing::error!(tenant = %job.tenant.name, block_id = %job.id, %error, "completing block failed, trying again");
         failed(job, &error);
         is_retry = true;
-        if !pause(shared, &mut backoff, &shared.stop_completing).await {
+        if !pause(&mut backoff, &mut retry_now, &shared.stop_completing).await {
             return None;
         }
     }
@@ -254,6 +259,7 @@ async fn flush_until_done(shared: &Arc<Shared>, job: &Job, block: &Arc<LocalBloc
     let mut backoff = Backoff::new(shared);
     let mut is_retry = false;
     loop {
+        let mut retry_now = shared.retry_now.subscribe();
         let attempt = async {
             let _permit = shared.flushing.acquire().await;
             if is_retry {
@@ -289,7 +295,7 @@ async fn flush_until_done(shared: &Arc<Shared>, job: &Job, block: &Arc<LocalBloc
             }
         }
         is_retry = true;
-        if !pause(shared, &mut backoff, &shared.stop_flushing).await {
+        if !pause(&mut backoff, &mut retry_now, &shared.stop_flushing).await {
             return;
         }
     }

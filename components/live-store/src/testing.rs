@@ -45,6 +45,9 @@ fn int(key: &str, value: i64) -> KeyValue {
     }
 }
 
+/// When spans of tests start unless told otherwise, in nanoseconds since the epoch.
+pub(crate) const TEST_TIME: u64 = 1_700_000_000_000_000_000;
+
 /// The bytes of the span id with number `n`.
 pub(crate) fn span_id(n: u32) -> Vec<u8> {
     u64::from(n).to_be_bytes().to_vec()
@@ -57,7 +60,7 @@ impl TestTrace {
             first_span: 1,
             spans: 1,
             service: format!("service-{}", n % 3),
-            start_unix_nanos: crate::clock::system_unix_nanos(),
+            start_unix_nanos: TEST_TIME,
         }
     }
 

@@ -461,6 +461,3 @@ fn by_trace(mut pending: Vec<Pending>) -> Vec<TraceChunks> {
     }
     traces
 }
-
-#[cfg(test)]
-mod tests;

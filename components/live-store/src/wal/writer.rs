@@ -217,7 +217,12 @@ impl Writer {
                 continue;
             }
             let bytes: u64 = group.iter().map(|append| append.body.record_bytes()).sum();
-            match self.write(&group) {
+            let written = self.write(&group);
+            let mut state = self.queue.state.lock();
+            state.bytes -= bytes;
+            self.metrics.queue_bytes.set(state.bytes as i64);
+            drop(state);
+            match written {
                 Ok((segment, start)) => self.report(group, &segment, start),
                 Err(error) => {
                     self.metrics.append_failure(&error);
@@ -232,9 +237,6 @@ impl Writer {
                     }
                 }
             }
-            let mut state = self.queue.state.lock();
-            state.bytes -= bytes;
-            self.metrics.queue_bytes.set(state.bytes as i64);
         }
         self.seal();
     }

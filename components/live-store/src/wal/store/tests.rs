@@ -408,25 +408,24 @@ fn the_queue_is_bounded_but_never_refuses_a_push_alone() {
     // The writer is held up by a callback while others queue.
     let (entered, is_inside) = mpsc::channel();
     let (release, wait) = mpsc::channel::<()>();
+    let hold = move |_: Placement| {
+        entered.send(()).unwrap();
+        wait.recv().unwrap();
+    };
     let held = wal
-        .append(
-            "tenant",
-            batch(&[1]),
-            0,
-            Box::new(move |_| {
-                entered.send(()).unwrap();
-                wait.recv().unwrap();
-            }),
-        )
+        .append("tenant", batch(&[1]), 0, Box::new(hold))
         .unwrap();
     is_inside.recv().unwrap();
-    let refused = wal.append("tenant", batch(&[2]), 0, Box::new(|_| {}));
+    let queue = |ids: &[u8]| wal.append("tenant", batch(ids), 0, Box::new(|_| {}));
+    let queued = queue(&[2, 3]).unwrap();
     assert!(matches!(
-        refused,
+        queue(&[4]),
         Err(AppendError::QueueFull { max_bytes: 150, .. })
     ));
     release.send(()).unwrap();
     held.blocking_recv().unwrap().unwrap();
+    queued.blocking_recv().unwrap().unwrap();
+    queue(&[4]).unwrap().blocking_recv().unwrap().unwrap();
 }
 
 #[test]
