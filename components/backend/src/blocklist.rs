@@ -9,7 +9,7 @@ use std::{
     sync::Arc,
 };
 
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use uuid::Uuid;
 
 use crate::{BlockMeta, CompactedBlockMeta, Timestamp};
@@ -17,15 +17,19 @@ use crate::{BlockMeta, CompactedBlockMeta, Timestamp};
 /// The blocks of every tenant. Clones show the same lists.
 #[derive(Debug, Clone, Default)]
 pub struct Blocklist {
-    state: Arc<RwLock<State>>,
+    state: Arc<State>,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    tenants: BTreeMap<Arc<str>, Arc<TenantBlocks>>,
-    /// What this process did since the last poll but one.
-    changes: HashMap<Arc<str>, Vec<LocalChange>>,
+    /// Locked for writing only to put finished lists in their place.
+    tenants: RwLock<Tenants>,
+    /// What this process did since the last poll but one. Whoever changes lists holds this lock
+    /// while it makes the new ones.
+    changes: Mutex<HashMap<Arc<str>, Vec<LocalChange>>>,
 }
+
+type Tenants = BTreeMap<Arc<str>, Arc<TenantBlocks>>;
 
 /// A change that this process made to the store. It stays visible through one poll, whose listing
 /// may have begun before it.
@@ -56,15 +60,15 @@ impl Blocklist {
 
     /// Tenants that have any block, sorted.
     pub fn tenants(&self) -> Vec<Arc<str>> {
-        self.state.read().tenants.keys().cloned().collect()
+        self.state.tenants.read().keys().cloned().collect()
     }
 
     /// The blocks of a tenant, as a snapshot that later polls do not change; empty for an unknown
     /// tenant.
     pub fn tenant(&self, tenant: &str) -> Arc<TenantBlocks> {
         self.state
-            .read()
             .tenants
+            .read()
             .get(tenant)
             .cloned()
             .unwrap_or_default()
@@ -87,12 +91,19 @@ impl Blocklist {
 
     /// Makes visible, at once, what this process did to the store.
     pub fn apply_change(&self, tenant: &str, change: BlockChange) {
-        let mut state = self.state.write();
-        let current = state.tenants.get(tenant).cloned().unwrap_or_default();
+        let mut changes = self.state.changes.lock();
+        let changed = self
+            .tenant(tenant)
+            .with_changes(std::slice::from_ref(&change));
         let tenant: Arc<str> = Arc::from(tenant);
-        let changed = current.with_changes(std::slice::from_ref(&change));
-        state.set(&tenant, changed);
-        state.changes.entry(tenant).or_default().push(LocalChange {
+        let mut tenants = self.state.tenants.write();
+        if changed.is_empty() {
+            tenants.remove(&tenant);
+        } else {
+            tenants.insert(Arc::clone(&tenant), Arc::new(changed));
+        }
+        drop(tenants);
+        changes.entry(tenant).or_default().push(LocalChange {
             change,
             polled: false,
         });
@@ -105,21 +116,18 @@ impl Blocklist {
         polled: Vec<(Arc<str>, TenantBlocks)>,
         kept: &HashSet<Arc<str>>,
     ) {
-        let mut state = self.state.write();
-        let state = &mut *state;
-        let mut tenants: BTreeMap<Arc<str>, Arc<TenantBlocks>> = std::mem::take(&mut state.tenants)
-            .into_iter()
-            .filter(|(tenant, _)| kept.contains(tenant))
-            .collect();
+        let mut all_changes = self.state.changes.lock();
+        let mut tenants: Tenants = self.state.tenants.read().clone();
+        tenants.retain(|tenant, _| kept.contains(tenant));
         let mut found: HashMap<Arc<str>, TenantBlocks> = polled.into_iter().collect();
         // A tenant whose first block this process has just written may not be in the listing.
-        for tenant in state.changes.keys() {
+        for tenant in all_changes.keys() {
             if !kept.contains(tenant) {
                 found.entry(Arc::clone(tenant)).or_default();
             }
         }
         for (tenant, blocks) in found {
-            let blocks = match state.changes.get_mut(&tenant) {
+            let blocks = match all_changes.get_mut(&tenant) {
                 None => blocks,
                 Some(changes) => {
                     changes.retain(|change| !change.polled);
@@ -137,18 +145,8 @@ impl Blocklist {
                 tenants.insert(tenant, Arc::new(blocks));
             }
         }
-        state.changes.retain(|_, changes| !changes.is_empty());
-        state.tenants = tenants;
-    }
-}
-
-impl State {
-    fn set(&mut self, tenant: &Arc<str>, blocks: TenantBlocks) {
-        if blocks.is_empty() {
-            self.tenants.remove(tenant);
-        } else {
-            self.tenants.insert(Arc::clone(tenant), Arc::new(blocks));
-        }
+        all_changes.retain(|_, changes| !changes.is_empty());
+        *self.state.tenants.write() = tenants;
     }
 }
 

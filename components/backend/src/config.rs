@@ -34,10 +34,9 @@ impl BackendConfig {
     /// Settings that are set and do nothing here, to be listed once at start.
     pub fn ineffective_settings(&self) -> Vec<IneffectiveSetting> {
         let (kind, found) = match &self.store {
-            StoreConfig::Local(_) => ("local", Vec::new()),
             StoreConfig::S3(s3) => ("s3", s3.ineffective()),
-            StoreConfig::Gcs(gcs) => ("gcs", gcs.ineffective()),
-            StoreConfig::Azure(azure) => ("azure", azure.ineffective()),
+            // Every setting of the others has its effect.
+            StoreConfig::Local(_) | StoreConfig::Gcs(_) | StoreConfig::Azure(_) => return vec![],
         };
         found
             .into_iter()
@@ -307,7 +306,7 @@ impl S3Config {
     fn ineffective(&self) -> Vec<(&'static str, &'static str)> {
         let tls = &self.tls;
         let kms_context = matches!(&self.encryption, S3Encryption::Kms { encryption_context, .. } if !encryption_context.is_empty());
-        ineffective([
+        let checks = [
             (
                 self.signature_v2,
                 "signature_v2",
@@ -351,7 +350,12 @@ impl S3Config {
                 "tls_min_version",
                 "TLS 1.2 and 1.3 are both accepted",
             ),
-        ])
+        ];
+        checks
+            .into_iter()
+            .filter(|(set, _, _)| *set)
+            .map(|(_, name, reason)| (name, reason))
+            .collect()
     }
 }
 
@@ -394,12 +398,6 @@ impl Default for GcsConfig {
             list_blocks_concurrency: 3,
             max_retries: 3,
         }
-    }
-}
-
-impl GcsConfig {
-    fn ineffective(&self) -> Vec<(&'static str, &'static str)> {
-        Vec::new()
     }
 }
 
@@ -449,18 +447,51 @@ impl Default for AzureConfig {
     }
 }
 
-impl AzureConfig {
-    fn ineffective(&self) -> Vec<(&'static str, &'static str)> {
-        Vec::new()
-    }
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-fn ineffective<const N: usize>(
-    checks: [(bool, &'static str, &'static str); N],
-) -> Vec<(&'static str, &'static str)> {
-    checks
-        .into_iter()
-        .filter(|(set, _, _)| *set)
-        .map(|(_, name, reason)| (name, reason))
-        .collect()
+    #[test]
+    fn settings_without_effect_are_listed_only_when_they_are_set() {
+        let listed = |s3: S3Config| -> Vec<String> {
+            BackendConfig::new(StoreConfig::S3(Box::new(s3)))
+                .ineffective_settings()
+                .into_iter()
+                .map(|found| found.setting)
+                .collect()
+        };
+        assert!(listed(S3Config::default()).is_empty());
+        let s3 = S3Config {
+            signature_v2: true,
+            encryption: S3Encryption::Kms {
+                key_id: "k".to_owned(),
+                encryption_context: "{}".to_owned(),
+            },
+            tls: TlsConfig {
+                server_name: "s".to_owned(),
+                min_version: "VersionTLS13".to_owned(),
+                ..TlsConfig::default()
+            },
+            ..S3Config::default()
+        };
+        assert_eq!(
+            listed(s3),
+            [
+                "storage.trace.s3.signature_v2",
+                "storage.trace.s3.sse.kms_encryption_context",
+                "storage.trace.s3.tls_server_name",
+                "storage.trace.s3.tls_min_version",
+            ]
+        );
+        assert!(BackendConfig::local("/x").ineffective_settings().is_empty());
+    }
+
+    #[test]
+    fn secrets_are_not_printed() {
+        let s3 = S3Config {
+            secret_key: Secret::new("hush"),
+            ..S3Config::default()
+        };
+        assert!(!format!("{s3:?}").contains("hush"));
+    }
 }

@@ -394,8 +394,15 @@ impl<'de> Deserialize<'de> for DedicatedColumns {
     }
 }
 
-/// The JSON text of a list as it stands in the protobuf tenant index; an empty text is an empty
-/// list.
+/// The JSON text of a list as it stands in the protobuf tenant index; of an empty list nothing.
+pub(crate) fn to_json(columns: &DedicatedColumns) -> Vec<u8> {
+    if columns.0.is_empty() {
+        return Vec::new();
+    }
+    serde_json::to_vec(columns).unwrap_or_default()
+}
+
+/// Reads what [`to_json`] writes.
 pub(crate) fn from_json(text: &[u8]) -> Result<DedicatedColumns, serde_json::Error> {
     if text.is_empty() {
         return Ok(DedicatedColumns::default());

@@ -195,17 +195,21 @@ impl BlockMeta {
             total_records: self.total_records,
             bloom_shards: self.bloom_shards,
             footer_size: self.footer_size,
-            dedicated_columns: if self.dedicated_columns.as_slice().is_empty() {
-                Vec::new()
-            } else {
-                serde_json::to_vec(&self.dedicated_columns).unwrap_or_default()
-            },
+            dedicated_columns: dedicated::to_json(&self.dedicated_columns),
             replication_factor: self.replication_factor,
         }
     }
 
     /// The meta of a protobuf message. The error says what is wrong with it.
     pub fn from_proto(message: &proto::BlockMeta) -> Result<Self, String> {
+        Self::from_proto_sharing(message, &mut Shared::default())
+    }
+
+    /// [`BlockMeta::from_proto`], sharing what the meta before had too.
+    pub(crate) fn from_proto_sharing(
+        message: &proto::BlockMeta,
+        shared: &mut Shared,
+    ) -> Result<Self, String> {
         let block_id = match message.block_id.as_slice() {
             [] => Uuid::nil(),
             bytes => Uuid::from_slice(bytes)
@@ -214,7 +218,7 @@ impl BlockMeta {
         Ok(Self {
             format: BlockFormat::from(message.format.as_str()),
             block_id,
-            tenant_id: Arc::from(message.tenant_id.as_str()),
+            tenant_id: shared.tenant(&message.tenant_id),
             start_time: Timestamp::from_proto(message.start_time.as_ref()),
             end_time: Timestamp::from_proto(message.end_time.as_ref()),
             total_objects: message.total_objects,
@@ -224,10 +228,46 @@ impl BlockMeta {
             total_records: message.total_records,
             bloom_shards: message.bloom_shards,
             footer_size: message.footer_size,
-            dedicated_columns: dedicated::from_json(&message.dedicated_columns)
+            dedicated_columns: shared
+                .columns(&message.dedicated_columns)
                 .map_err(|error| format!("dedicated columns of block {block_id}: {error}"))?,
             replication_factor: message.replication_factor,
         })
+    }
+}
+
+/// Tenant and dedicated columns of the meta read before: nearly always those of the next one.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    tenant: Arc<str>,
+    columns_json: Vec<u8>,
+    columns: DedicatedColumns,
+}
+
+impl Default for Shared {
+    fn default() -> Self {
+        Self {
+            tenant: Arc::from(""),
+            columns_json: Vec::new(),
+            columns: DedicatedColumns::default(),
+        }
+    }
+}
+
+impl Shared {
+    fn tenant(&mut self, tenant: &str) -> Arc<str> {
+        if &*self.tenant != tenant {
+            self.tenant = Arc::from(tenant);
+        }
+        Arc::clone(&self.tenant)
+    }
+
+    fn columns(&mut self, json: &[u8]) -> Result<DedicatedColumns, serde_json::Error> {
+        if self.columns_json != json {
+            self.columns = dedicated::from_json(json)?;
+            json.clone_into(&mut self.columns_json);
+        }
+        Ok(self.columns.clone())
     }
 }
 

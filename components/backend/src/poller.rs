@@ -275,13 +275,13 @@ impl Poller {
         if blocks.is_empty() && self.config.empty_tenant_deletion_enabled {
             self.remove_leftovers(tenant).await?;
         }
-        let index = TenantIndex {
+        let index = Arc::new(TenantIndex {
             created_at: (self.now)(),
             live: blocks.live().to_vec(),
             compacted: blocks.compacted().to_vec(),
-        };
+        });
         // Others can still list the store themselves; here the list is complete.
-        if let Err(error) = self.backend.write_tenant_index(tenant, &index).await {
+        if let Err(error) = self.backend.write_tenant_index(tenant, index).await {
             self.metrics.index_errors.with_label_values(&[tenant]).inc();
             tracing::error!(tenant, %error, "tenant index not written");
         }

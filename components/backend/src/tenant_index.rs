@@ -18,6 +18,7 @@ use tempo_proto::tempopb::backend::v1 as proto;
 use crate::{
     Backend, BlockMeta, CompactedBlockMeta, Error, ObjectKey, ReadStats, Timestamp,
     keys::{TENANT_INDEX_JSON, TENANT_INDEX_PROTO, check_tenant},
+    meta::Shared,
 };
 
 /// An index that unpacks to more is not read.
@@ -79,8 +80,10 @@ impl TenantIndex {
             live: Vec::with_capacity(message.meta.len()),
             compacted: Vec::with_capacity(message.compacted_meta.len()),
         };
+        let mut shared = Shared::default();
         for meta in &message.meta {
-            index.live.push(Arc::new(BlockMeta::from_proto(meta)?));
+            let meta = BlockMeta::from_proto_sharing(meta, &mut shared)?;
+            index.live.push(Arc::new(meta));
         }
         for block in &message.compacted_meta {
             let meta = block
@@ -88,11 +91,10 @@ impl TenantIndex {
                 .as_ref()
                 .ok_or("a compacted block has no meta")?;
             index.compacted.push(Arc::new(CompactedBlockMeta {
-                meta: Arc::new(BlockMeta::from_proto(meta)?),
+                meta: Arc::new(BlockMeta::from_proto_sharing(meta, &mut shared)?),
                 compacted_time: Timestamp::from_proto(block.compacted_time.as_ref()),
             }));
         }
-        index.share_repetitions();
         Ok(index)
     }
 
@@ -101,8 +103,7 @@ impl TenantIndex {
         let mut writer = GzBuilder::new()
             .filename("index.json")
             .write(Vec::new(), Compression::default());
-        serde_json::to_writer(&mut writer, self)?;
-        writer.flush()?;
+        writer.write_all(&serde_json::to_vec(self)?)?;
         writer.finish()
     }
 
@@ -165,6 +166,21 @@ fn read_limited(reader: impl Read) -> Result<Vec<u8>, String> {
     Ok(unpacked)
 }
 
+/// Packs or unpacks on a thread that may be busy for long: seconds, with very many blocks.
+async fn apart<T, E>(
+    key: &ObjectKey,
+    work: impl FnOnce() -> Result<T, E> + Send + 'static,
+) -> Result<T, Error>
+where
+    T: Send + 'static,
+    E: std::fmt::Display + Send + 'static,
+{
+    match tokio::task::spawn_blocking(work).await {
+        Ok(outcome) => outcome.map_err(|problem| Error::corrupt(key.as_str(), problem)),
+        Err(stopped) => Err(Error::corrupt(key.as_str(), stopped)),
+    }
+}
+
 impl Backend {
     /// Reads the tenant index: the protobuf form, or the JSON form where that does not exist.
     ///
@@ -175,33 +191,31 @@ impl Backend {
         let stats = ReadStats::new();
         let key = ObjectKey::tenant(tenant, TENANT_INDEX_PROTO);
         match self.read(&key, &stats).await {
-            Ok(bytes) => {
-                return TenantIndex::decode_proto(&bytes)
-                    .map_err(|problem| Error::corrupt(key.as_str(), problem));
-            }
+            Ok(bytes) => return apart(&key, move || TenantIndex::decode_proto(&bytes)).await,
             Err(error) if error.is_not_found() => {}
             Err(error) => return Err(error),
         }
         let key = ObjectKey::tenant(tenant, TENANT_INDEX_JSON);
         let bytes = self.read(&key, &stats).await?;
-        TenantIndex::decode_json(&bytes).map_err(|problem| Error::corrupt(key.as_str(), problem))
+        apart(&key, move || TenantIndex::decode_json(&bytes)).await
     }
 
     /// Writes both forms of the tenant index, protobuf first; removes both when it lists nothing.
-    pub async fn write_tenant_index(&self, tenant: &str, index: &TenantIndex) -> Result<(), Error> {
+    pub async fn write_tenant_index(
+        &self,
+        tenant: &str,
+        index: Arc<TenantIndex>,
+    ) -> Result<(), Error> {
         if index.is_empty() {
             return self.delete_tenant_index(tenant).await;
         }
         check_tenant(tenant)?;
         let key = ObjectKey::tenant(tenant, TENANT_INDEX_PROTO);
-        let bytes = index
-            .encode_proto()
-            .map_err(|error| Error::corrupt(key.as_str(), error))?;
+        let same = Arc::clone(&index);
+        let bytes = apart(&key, move || same.encode_proto()).await?;
         self.write(&key, Bytes::from(bytes)).await?;
         let key = ObjectKey::tenant(tenant, TENANT_INDEX_JSON);
-        let bytes = index
-            .encode_json()
-            .map_err(|error| Error::corrupt(key.as_str(), error))?;
+        let bytes = apart(&key, move || index.encode_json()).await?;
         self.write(&key, Bytes::from(bytes)).await
     }
 
@@ -274,8 +288,9 @@ mod tests {
             let text = read_limited(GzDecoder::new(json)).unwrap();
             let ours =
                 read_limited(GzDecoder::new(index.encode_json().unwrap().as_slice())).unwrap();
-            let parse = |text: &[u8]| serde_json::from_slice::<serde_json::Value>(text).unwrap();
-            assert_eq!(parse(&ours), parse(&text));
+            assert_eq!(String::from_utf8(ours), String::from_utf8(text));
+            let message = |packed: &[u8]| zstd::decode_all(packed).unwrap();
+            assert_eq!(message(&index.encode_proto().unwrap()), message(proto));
 
             index.compacted.push(Arc::new(CompactedBlockMeta {
                 meta: Arc::new(BlockMeta {
@@ -333,16 +348,20 @@ mod tests {
                 .is_not_found()
         );
         let index = TenantIndex::decode_proto(GOLDEN[0].0).unwrap();
-        backend.write_tenant_index("t", &index).await.unwrap();
+        let index = Arc::new(index);
+        backend
+            .write_tenant_index("t", Arc::clone(&index))
+            .await
+            .unwrap();
         faults.forget_requests();
-        assert_eq!(backend.read_tenant_index("t").await.unwrap(), index);
+        assert_eq!(backend.read_tenant_index("t").await.unwrap(), *index);
         assert_eq!(faults.count(testing::Operation::Read, "index.json.gz"), 0);
 
         backend
             .delete(&ObjectKey::tenant("t", TENANT_INDEX_PROTO))
             .await
             .unwrap();
-        assert_eq!(backend.read_tenant_index("t").await.unwrap(), index);
+        assert_eq!(backend.read_tenant_index("t").await.unwrap(), *index);
 
         // A damaged or unreachable protobuf form is not papered over.
         backend
@@ -367,9 +386,13 @@ mod tests {
     async fn an_empty_index_removes_both_objects() {
         let backend = testing::memory();
         let index = TenantIndex::decode_proto(GOLDEN[0].0).unwrap();
-        backend.write_tenant_index("t", &index).await.unwrap();
+        let index = Arc::new(index);
         backend
-            .write_tenant_index("t", &TenantIndex::default())
+            .write_tenant_index("t", Arc::clone(&index))
+            .await
+            .unwrap();
+        backend
+            .write_tenant_index("t", Arc::default())
             .await
             .unwrap();
         assert!(
@@ -380,7 +403,7 @@ mod tests {
                 .is_not_found()
         );
         backend
-            .write_tenant_index("t", &TenantIndex::default())
+            .write_tenant_index("t", Arc::default())
             .await
             .unwrap();
     }

@@ -161,7 +161,7 @@ impl fmt::Display for PrometheusDuration {
         }
         for (index, (unit, nanos)) in PROMETHEUS_UNITS.iter().enumerate() {
             // Years and weeks only where nothing remains, as Prometheus prints them.
-            if index < 2 && rest % nanos != 0 {
+            if index < 2 && !rest.is_multiple_of(*nanos) {
                 continue;
             }
             let count = rest / nanos;

@@ -68,13 +68,26 @@ pub(super) async fn open(config: &BackendConfig, local: &LocalConfig) -> Result<
     })
 }
 
-/// Creates a directory, and those above it, for this user alone.
+/// Creates a directory, and those above it, for this user alone. It is there to stay when this
+/// returns: what is written into a directory is lost with it.
 fn create_private_directory(path: &Path) -> io::Result<()> {
     use std::os::unix::fs::DirBuilderExt;
+    let missing: Vec<&Path> = path
+        .ancestors()
+        .take_while(|ancestor| !ancestor.as_os_str().is_empty() && !ancestor.exists())
+        .collect();
     std::fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)
-        .create(path)
+        .create(path)?;
+    for created in missing {
+        let parent = match created.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent,
+            _ => Path::new("."),
+        };
+        std::fs::File::open(parent)?.sync_all()?;
+    }
+    Ok(())
 }
 
 /// Removes unfinished files of blocks: `<tenant>/<block>/<name>#<digits>`.
@@ -118,6 +131,22 @@ fn is_unfinished(name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_directory_is_made_with_those_above_and_for_its_user_alone() {
+        use std::os::unix::fs::PermissionsExt;
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a/b/c");
+        for _ in 0..2 {
+            create_private_directory(&path).unwrap();
+            for made in [&path, path.parent().unwrap()] {
+                let mode = made.metadata().unwrap().permissions().mode();
+                assert_eq!(mode & 0o777, 0o700);
+            }
+        }
+        std::fs::write(path.join("file"), "x").unwrap();
+        assert!(create_private_directory(&path.join("file")).is_err());
+    }
 
     #[test]
     fn only_abandoned_unfinished_files_are_swept() {

@@ -287,8 +287,12 @@ async fn index(backend: &Backend) {
             .unwrap_err()
             .is_not_found()
     );
-    backend.write_tenant_index(TENANT, &index).await.unwrap();
-    assert_eq!(backend.read_tenant_index(TENANT).await.unwrap(), index);
+    let index = Arc::new(index);
+    backend
+        .write_tenant_index(TENANT, Arc::clone(&index))
+        .await
+        .unwrap();
+    assert_eq!(backend.read_tenant_index(TENANT).await.unwrap(), *index);
     backend.delete_tenant_index(TENANT).await.unwrap();
     assert!(
         backend
