@@ -6,6 +6,7 @@
 //! which blocks exist, or when.
 
 pub mod bloom;
+pub mod check;
 mod copy;
 pub mod dedicated;
 mod error;

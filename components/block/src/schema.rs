@@ -20,6 +20,7 @@ pub use leaf::{
     AttributeLeaf, Codec, DedicatedLeaf, DedicatedType, Leaf, LeafColumn, LeafEncoding, LeafType,
     WellKnown,
 };
+pub(crate) use v5::ROUNDED_STEPS_SECONDS;
 
 /// Which of Tempo's block formats.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

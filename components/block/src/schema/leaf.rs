@@ -1,5 +1,6 @@
 //! What one leaf column holds and how it is stored.
 
+use parquet::basic::Type as Physical;
 use tempo_table::AttributeScope;
 
 /// What a leaf column holds, independent of the block version.
@@ -245,6 +246,19 @@ pub enum LeafType {
     F64,
     /// Booleans.
     Bool,
+}
+
+impl LeafType {
+    /// The type that the file stores.
+    pub(crate) fn physical(self) -> Physical {
+        match self {
+            Self::Text | Self::Bytes => Physical::BYTE_ARRAY,
+            Self::I32 | Self::U32 => Physical::INT32,
+            Self::I64 | Self::U64 => Physical::INT64,
+            Self::F64 => Physical::DOUBLE,
+            Self::Bool => Physical::BOOLEAN,
+        }
+    }
 }
 
 /// How data pages of a leaf are encoded.

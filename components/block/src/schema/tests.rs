@@ -42,7 +42,11 @@ fn printed(schema: &parquet::schema::types::Type) -> String {
 fn converted_types(node: &parquet::schema::types::Type) -> Vec<ConvertedType> {
     let mut types = vec![node.get_basic_info().converted_type()];
     if node.is_group() {
-        types.extend(node.get_fields().iter().flat_map(|field| converted_types(field)));
+        types.extend(
+            node.get_fields()
+                .iter()
+                .flat_map(|field| converted_types(field)),
+        );
     }
     types
 }
@@ -62,11 +66,7 @@ fn assert_matches_file(schema: &BlockSchema, path: &str) {
         converted_types(theirs.root_schema())
     );
     assert_eq!(schema.leaves().len(), theirs.num_columns());
-    for (leaf, chunk) in schema
-        .leaves()
-        .iter()
-        .zip(metadata.row_group(0).columns())
-    {
+    for (leaf, chunk) in schema.leaves().iter().zip(metadata.row_group(0).columns()) {
         let column = chunk.column_descr();
         assert_eq!(leaf.path, column.path().string());
         assert_eq!(

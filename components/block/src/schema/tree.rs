@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use parquet::{
-    basic::{LogicalType, Repetition, Type as Physical},
+    basic::{LogicalType, Repetition},
     schema::types::{Type, TypePtr},
 };
 use tempo_table::AttributeScope;
@@ -24,7 +24,11 @@ pub(super) type Storage = (LeafType, LeafEncoding, Codec);
 
 pub(super) const DICT: Storage = (LeafType::Text, LeafEncoding::Dictionary, Codec::Snappy);
 pub(super) const TEXT: Storage = (LeafType::Text, LeafEncoding::DeltaLength, Codec::Snappy);
-pub(super) const ID: Storage = (LeafType::Bytes, LeafEncoding::DeltaLength, Codec::Uncompressed);
+pub(super) const ID: Storage = (
+    LeafType::Bytes,
+    LeafEncoding::DeltaLength,
+    Codec::Uncompressed,
+);
 pub(super) const COUNT: Storage = (
     LeafType::I32,
     LeafEncoding::DeltaBinaryPacked,
@@ -92,18 +96,16 @@ impl Tree {
             blob: codec == Codec::Zstd,
         });
         self.path.pop();
-        let (physical, logical) = match value_type {
-            LeafType::Text => (Physical::BYTE_ARRAY, Some(LogicalType::String)),
-            LeafType::Bytes => (Physical::BYTE_ARRAY, None),
-            LeafType::I32 => (Physical::INT32, Some(LogicalType::integer(32, true))),
-            LeafType::U32 => (Physical::INT32, Some(LogicalType::integer(32, false))),
-            LeafType::I64 => (Physical::INT64, Some(LogicalType::integer(64, true))),
-            LeafType::U64 => (Physical::INT64, Some(LogicalType::integer(64, false))),
-            LeafType::F64 => (Physical::DOUBLE, None),
-            LeafType::Bool => (Physical::BOOLEAN, None),
+        let logical = match value_type {
+            LeafType::Text => Some(LogicalType::String),
+            LeafType::I32 => Some(LogicalType::integer(32, true)),
+            LeafType::U32 => Some(LogicalType::integer(32, false)),
+            LeafType::I64 => Some(LogicalType::integer(64, true)),
+            LeafType::U64 => Some(LogicalType::integer(64, false)),
+            LeafType::Bytes | LeafType::F64 | LeafType::Bool => None,
         };
         built(
-            Type::primitive_type_builder(name, physical)
+            Type::primitive_type_builder(name, value_type.physical())
                 .with_repetition(repetition)
                 .with_logical_type(logical)
                 .build(),
@@ -140,16 +142,17 @@ impl Tree {
         }
     }
 
-    fn list_wrapper(
-        &mut self,
-        name: &str,
-        element: impl FnOnce(&mut Self) -> TypePtr,
-    ) -> TypePtr {
-        self.group_of(name, Repetition::REQUIRED, Some(LogicalType::List), |tree| {
-            vec![tree.group_of("list", Repetition::REPEATED, None, |tree| {
-                vec![element(tree)]
-            })]
-        })
+    fn list_wrapper(&mut self, name: &str, element: impl FnOnce(&mut Self) -> TypePtr) -> TypePtr {
+        self.group_of(
+            name,
+            Repetition::REQUIRED,
+            Some(LogicalType::List),
+            |tree| {
+                vec![tree.group_of("list", Repetition::REPEATED, None, |tree| {
+                    vec![element(tree)]
+                })]
+            },
+        )
     }
 
     /// `required group X (MAP) { repeated group key_value { … } }`.

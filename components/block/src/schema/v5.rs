@@ -83,8 +83,10 @@ fn dedicated_group(
     scope: AttributeScope,
     dedicated: &[DedicatedLeaf],
 ) -> Option<TypePtr> {
-    let mut leaves: Vec<&DedicatedLeaf> =
-        dedicated.iter().filter(|leaf| leaf.scope == scope).collect();
+    let mut leaves: Vec<&DedicatedLeaf> = dedicated
+        .iter()
+        .filter(|leaf| leaf.scope == scope)
+        .collect();
     leaves.sort_by_key(|leaf| (leaf.value_type, leaf.slot));
     if leaves.is_empty() {
         return None;
