@@ -38,5 +38,6 @@ pub use query::{
     DEFAULT_MAX_QUERY_BYTES, ParseOptions, check_size, parse, parse_identifier, parse_with,
     parse_without_rewrites,
 };
+pub use rewrite::REWRITE_NAMES;
 pub use types::Type;
 pub use validate::{MAX_COMPARE_TOP_VALUES, MAX_GROUP_BY_ATTRIBUTES};

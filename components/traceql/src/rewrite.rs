@@ -14,6 +14,8 @@ use crate::types::Type;
 pub(crate) const OR_TO_IN: &str = "or_to_in";
 /// All rewrites, in the hint `skip_ast_transformations`.
 pub(crate) const ALL: &str = "all";
+/// What the hint `skip_ast_transformations` and the setting of that name may name.
+pub const REWRITE_NAMES: [&str; 2] = [ALL, OR_TO_IN];
 
 /// Rewrites a valid query.
 pub(crate) fn or_to_in(query: Query) -> Query {

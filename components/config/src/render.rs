@@ -1,0 +1,175 @@
+//! Settings back to YAML.
+
+use std::fmt::Write;
+
+use crate::document::{Content, Node};
+
+/// A value to be written.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Rendered {
+    /// Not written at all, not even its key.
+    Absent,
+    /// `null`
+    Null,
+    /// A number, a boolean, a duration: never quoted.
+    Bare(String),
+    /// Text, quoted where YAML would take it for something else.
+    Text(String),
+    List(Vec<Rendered>),
+    Map(Vec<(String, Rendered)>),
+}
+
+impl Rendered {
+    pub(crate) fn text(text: &str) -> Self {
+        Self::Text(text.to_owned())
+    }
+
+    /// The document.
+    pub(crate) fn to_yaml(&self) -> String {
+        let mut out = String::new();
+        match self {
+            Self::Map(entries) if !entries.is_empty() => write_map(&mut out, entries, 0),
+            Self::List(items) if !items.is_empty() => write_list(&mut out, items, 0),
+            single => {
+                out.push_str(&single.inline());
+                out.push('\n');
+            }
+        }
+        out
+    }
+
+    /// The value on one line; lists and maps in flow style.
+    pub(crate) fn inline(&self) -> String {
+        match self {
+            Self::Absent => String::new(),
+            Self::Null => "null".to_owned(),
+            Self::Bare(text) => text.clone(),
+            Self::Text(text) => quoted(text),
+            Self::List(items) => {
+                let items: Vec<String> = items.iter().map(Self::inline).collect();
+                format!("[{}]", items.join(", "))
+            }
+            Self::Map(entries) => {
+                let entries: Vec<String> = entries
+                    .iter()
+                    .map(|(key, value)| format!("{}: {}", quoted(key), value.inline()))
+                    .collect();
+                format!("{{{}}}", entries.join(", "))
+            }
+        }
+    }
+
+    /// What differs from `base`, nothing when all is equal.
+    pub(crate) fn difference(&self, base: &Self) -> Option<Self> {
+        match (self, base) {
+            (Self::Map(entries), Self::Map(base)) => {
+                let different: Vec<(String, Self)> = entries
+                    .iter()
+                    .filter_map(|(key, value)| {
+                        let before = base.iter().find(|(name, _)| name == key);
+                        let value = match before {
+                            Some((_, before)) => value.difference(before)?,
+                            None => value.clone(),
+                        };
+                        Some((key.clone(), value))
+                    })
+                    .collect();
+                (!different.is_empty() || (entries.is_empty() && !base.is_empty()))
+                    .then_some(Self::Map(different))
+            }
+            _ => (self != base).then(|| self.clone()),
+        }
+    }
+}
+
+impl From<&Node> for Rendered {
+    fn from(node: &Node) -> Self {
+        match &node.content {
+            Content::Null => Self::Null,
+            Content::Scalar { text, quoted: true } => Self::Text(text.clone()),
+            Content::Scalar { text, .. } => Self::Bare(text.clone()),
+            Content::List(items) => Self::List(items.iter().map(Self::from).collect()),
+            Content::Map(entries) => Self::Map(
+                entries
+                    .iter()
+                    .map(|entry| (entry.key.clone(), Self::from(&entry.value)))
+                    .collect(),
+            ),
+        }
+    }
+}
+
+fn write_map(out: &mut String, entries: &[(String, Rendered)], indent: usize) {
+    for (key, value) in entries {
+        let _ = write!(out, "{:indent$}{}:", "", quoted(key));
+        write_value(out, value, indent);
+    }
+}
+
+fn write_list(out: &mut String, items: &[Rendered], indent: usize) {
+    for item in items {
+        let _ = write!(out, "{:indent$}-", "");
+        match item {
+            Rendered::Map(entries) if !entries.is_empty() => {
+                // The first key stands behind the dash.
+                let mut body = String::new();
+                write_map(&mut body, entries, indent + 2);
+                out.push(' ');
+                out.push_str(body.trim_start());
+            }
+            item => write_value(out, item, indent),
+        }
+    }
+}
+
+fn write_value(out: &mut String, value: &Rendered, indent: usize) {
+    match value {
+        Rendered::Map(entries) if !entries.is_empty() => {
+            out.push('\n');
+            write_map(out, entries, indent + 4);
+        }
+        Rendered::List(items) if !items.is_empty() => {
+            out.push('\n');
+            write_list(out, items, indent + 4);
+        }
+        single => {
+            out.push(' ');
+            out.push_str(&single.inline());
+            out.push('\n');
+        }
+    }
+}
+
+/// Text as YAML must write it to be read as the same text.
+fn quoted(text: &str) -> String {
+    let plain = text
+        .chars()
+        .all(|c| c.is_alphanumeric() || matches!(c, '_' | '-' | '.' | '/' | ':' | '+' | '@' | ' '))
+        && text.starts_with(|c: char| c.is_alphabetic() || c == '/' || c == '_')
+        && !text.contains(": ")
+        && !text.ends_with([':', ' '])
+        && !matches!(
+            &*text.to_ascii_lowercase(),
+            "true" | "false" | "yes" | "no" | "on" | "off" | "y" | "n" | "null" | "inf" | "nan"
+        );
+    if plain {
+        return text.to_owned();
+    }
+    let mut out = String::with_capacity(text.len() + 2);
+    out.push('"');
+    for c in text.chars() {
+        match c {
+            '"' => out.push_str("\\\""),
+            '\\' => out.push_str("\\\\"),
+            '\n' => out.push_str("\\n"),
+            '\t' => out.push_str("\\t"),
+            '\r' => out.push_str("\\r"),
+            c if c.is_control() => {
+                let _ = write!(out, "\\U{:08X}", u32::from(c));
+            }
+            c => out.push(c),
+        }
+    }
+    out.push('"');
+    out
+}
