@@ -16,7 +16,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         "tempo-engine",
         &["tempo-model", "tempo-table", "tempo-traceql"],
     ),
-    ("tempo-config", &[]),
+    ("tempo-config", &["tempo-traceql"]),
     (
         "tempo-api",
         &[
