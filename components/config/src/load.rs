@@ -133,13 +133,22 @@ impl Config {
         self.has_legacy_overrides
     }
 
+    /// Whether the text or a flag sets this key, be it to its default.
+    pub fn is_set(&self, path: &str) -> bool {
+        self.set.iter().any(|key| key.path == path)
+    }
+
     /// The keys that were set but mean nothing in this version, in the order of setting: logged
-    /// once at start.
+    /// once at start. Of a list only its own key is named.
     pub fn ineffective_keys(&self) -> Vec<String> {
         let mut keys: Vec<String> = Vec::new();
-        for key in &self.set {
-            if key.status != Status::Used && !keys.contains(&key.path) {
-                keys.push(key.path.clone());
+        for key in self.set.iter().filter(|key| key.status != Status::Used) {
+            let path = key
+                .path
+                .split_once('[')
+                .map_or(&*key.path, |(list, _)| list);
+            if !keys.iter().any(|known| known == path) {
+                keys.push(path.to_owned());
             }
         }
         keys

@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use crate::blocks::root::RawConfig;
+use crate::render::Rendered;
 use crate::value::{Block, Status, Value};
 
 /// `docs/reference/configuration.md`.
@@ -80,11 +81,13 @@ fn rows(page: &mut String, path: &str, value: &dyn Value, meaning: &[&str], stat
         Status::Later => "later",
         Status::Ignored => "ignored",
     };
-    let default = value.render().inline();
-    // Lists that would fill the page are in the text of the manifest only by their number.
-    let default = match default.chars().count() {
-        0..=120 => format!("`{default}`"),
-        _ => "see below".to_owned(),
+    let rendered = value.render();
+    let inline = rendered.inline();
+    let default = match (&rendered, inline.chars().count()) {
+        (Rendered::List(items), 121..) => {
+            format!("{} items, see `/status/config?mode=defaults`", items.len())
+        }
+        _ => format!("`{inline}`"),
     };
     let _ = writeln!(
         page,

@@ -18,7 +18,7 @@ pub struct GoDuration(pub Duration);
 pub struct PrometheusDuration(pub Duration);
 
 macro_rules! duration_type {
-    ($name:ident, $parse:path, $expected:literal) => {
+    ($name:ident, $parse:path, $type_name:literal, $expected:literal) => {
         impl $name {
             /// Nothing, which often means off.
             pub const ZERO: Self = Self(Duration::ZERO);
@@ -61,7 +61,7 @@ macro_rules! duration_type {
                 Rendered::Bare(duration::GoDuration { nanos }.to_string())
             }
             fn type_name(&self) -> String {
-                "duration".to_owned()
+                $type_name.to_owned()
             }
         }
     };
@@ -70,11 +70,13 @@ macro_rules! duration_type {
 duration_type!(
     GoDuration,
     duration::parse_go,
+    "duration",
     "a duration such as 1h30m or 500ms"
 );
 duration_type!(
     PrometheusDuration,
     duration::parse_prometheus,
+    "duration, days too",
     "a duration such as 1d12h or 30s"
 );
 
@@ -359,19 +361,6 @@ impl<T: Value + Default + 'static> Value for Enabled<T> {
     fn item(&self) -> Option<(&'static str, Box<dyn Value>)> {
         self.0.item()
     }
-}
-
-/// A list written as a list, which a text says in the form `a, b` too (flags).
-pub(crate) fn merge_flag_list(texts: &[String]) -> Content {
-    Content::List(
-        texts
-            .iter()
-            .map(|text| Node {
-                content: Content::plain(text),
-                mark: crate::document::Mark::default(),
-            })
-            .collect(),
-    )
 }
 
 /// Settings with a fixed set of texts.
