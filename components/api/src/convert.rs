@@ -1,13 +1,18 @@
 //! What the engine finds, as messages of the API.
 
-use tempo_engine::{FoundSpan, FoundSpanSet, FoundTrace, Value};
+use std::sync::Arc;
+
+use tempo_engine::{FoundSpan, FoundSpanSet, FoundTrace, TagValue, Value};
 use tempo_proto::{
     opentelemetry::proto::common::v1::{
         AnyValue, ArrayValue as ArrayMessage, KeyValue, any_value::Value as AnyOf,
     },
-    tempopb::{ServiceStats, Span, SpanSet, TraceSearchMetadata},
+    tempopb::{
+        self, MetadataMetrics, SearchTagValuesV2Response, SearchTagsV2Response, SearchTagsV2Scope,
+        ServiceStats, Span, SpanSet, TraceSearchMetadata,
+    },
 };
-use tempo_table::ArrayValue;
+use tempo_table::{ArrayValue, AttributeScope};
 use tempo_traceql::{Static, duration::GoDuration};
 
 const NANOS_PER_MILLI: u64 = 1_000_000;
@@ -39,6 +44,55 @@ pub fn search_result(found: FoundTrace) -> TraceSearchMetadata {
     }
 }
 
+/// The tag names of one table, after `inspected_bytes` were read for them.
+pub fn tag_names(
+    found: Vec<(AttributeScope, Vec<Arc<str>>)>,
+    inspected_bytes: u64,
+) -> SearchTagsV2Response {
+    let scopes = found
+        .into_iter()
+        .map(|(scope, names)| SearchTagsV2Scope {
+            name: scope_name(scope).to_owned(),
+            tags: names.iter().map(ToString::to_string).collect(),
+        })
+        .collect();
+    SearchTagsV2Response {
+        scopes,
+        metrics: Some(MetadataMetrics {
+            inspected_bytes,
+            ..MetadataMetrics::default()
+        }),
+    }
+}
+
+/// The values of a tag in one table, after `inspected_bytes` were read for them.
+pub fn tag_values(found: Vec<TagValue>, inspected_bytes: u64) -> SearchTagValuesV2Response {
+    let tag_values = found
+        .into_iter()
+        .map(|value| tempopb::TagValue {
+            r#type: value.value_type.name().to_owned(),
+            value: value.value.to_string(),
+        })
+        .collect();
+    SearchTagValuesV2Response {
+        tag_values,
+        metrics: Some(MetadataMetrics {
+            inspected_bytes,
+            ..MetadataMetrics::default()
+        }),
+    }
+}
+
+fn scope_name(scope: AttributeScope) -> &'static str {
+    match scope {
+        AttributeScope::Resource => "resource",
+        AttributeScope::Instrumentation => "instrumentation",
+        AttributeScope::Span => "span",
+        AttributeScope::Event => "event",
+        AttributeScope::Link => "link",
+    }
+}
+
 fn span_set(found: FoundSpanSet) -> SpanSet {
     SpanSet {
         spans: found.spans.into_iter().map(span).collect(),
@@ -57,7 +111,7 @@ fn span(found: FoundSpan) -> Span {
     }
 }
 
-fn attributes(found: Vec<(std::sync::Arc<str>, Value)>) -> Vec<KeyValue> {
+fn attributes(found: Vec<(Arc<str>, Value)>) -> Vec<KeyValue> {
     found
         .into_iter()
         .map(|(name, value)| KeyValue {
@@ -109,8 +163,6 @@ fn array_message(array: ArrayValue) -> ArrayMessage {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use tempo_engine::FoundService;
     use tempo_model::TraceId;
     use tempo_proto::tempopb::{SearchMetrics, SearchResponse};

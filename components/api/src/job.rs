@@ -33,6 +33,8 @@ pub enum Job {
     TagNames {
         /// What to collect.
         request: Arc<SearchTagsRequest>,
+        /// Collecting ends before the names take more bytes than this; 0 means never.
+        max_bytes: u64,
         /// Where to look.
         place: DataPlace,
     },
@@ -40,6 +42,8 @@ pub enum Job {
     TagValues {
         /// What to collect. The name is one that TraceQL knows.
         request: Arc<SearchTagValuesRequest>,
+        /// Collecting ends before types and values take more bytes than this; 0 means never.
+        max_bytes: u64,
         /// Where to look.
         place: DataPlace,
     },

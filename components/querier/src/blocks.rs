@@ -7,7 +7,7 @@ use tempo_api::job::{JobError, TraceParts};
 use tempo_backend::{
     Backend, BlockMeta, Blocklist, ReadStats, Timestamp, TraceLookup, cache::Cache,
 };
-use tempo_block::read::BlockReader;
+use tempo_block::read::{BlockReader, find_trace};
 use tempo_model::TraceId;
 use tempo_proto::tempopb::backend::v1 as proto;
 use tempo_table::{SpanTable, TableError};
@@ -75,7 +75,9 @@ impl Blocks {
 
     /// The row groups as tables; none for a block of a format that cannot be read. Blocks.
     pub(crate) fn tables(&self, part: &BlockPart) -> Result<Vec<Arc<dyn SpanTable>>, JobError> {
-        let Some(reader) = self.open(Arc::clone(&part.meta))? else {
+        let meta = Arc::clone(&part.meta);
+        let opened = BlockReader::open(&self.backend, &self.cache, meta, ReadStats::new());
+        let Some(reader) = skip_unsupported(opened)? else {
             return Ok(Vec::new());
         };
         let last = part.first.saturating_add(part.count);
@@ -83,18 +85,6 @@ impl Blocks {
             .filter_map(|group| reader.table(group, ReadStats::new()))
             .map(|table| Arc::new(table) as Arc<dyn SpanTable>)
             .collect())
-    }
-
-    /// Opens a block; `None` when its format cannot be read, which is told in the log.
-    fn open(&self, meta: Arc<BlockMeta>) -> Result<Option<Arc<BlockReader>>, JobError> {
-        match BlockReader::open(&self.backend, &self.cache, meta, ReadStats::new()) {
-            Ok(reader) => Ok(Some(reader)),
-            Err(error @ tempo_block::Error::Unsupported { .. }) => {
-                tracing::warn!(%error, "block skipped");
-                Ok(None)
-            }
-            Err(tempo_block::Error::Data(error)) => Err(table_error(&error)),
-        }
     }
 
     /// Looks for a trace in all blocks with ids in `block_ids` that may hold it.
@@ -140,13 +130,26 @@ impl Blocks {
         let blocks = self.clone();
         blocking(share, move |_| {
             let stats = ReadStats::new();
-            let found = blocks.look_up(meta, trace_id, &stats)?;
+            let found = find_trace(&blocks.backend, &blocks.cache, &meta, &trace_id, &stats);
+            let found = skip_unsupported(found)?.flatten();
             Ok(TraceParts {
                 parts: found.into_iter().collect(),
                 inspected_bytes: stats.bytes(),
             })
         })
         .await
+    }
+}
+
+/// A block of a format that cannot be read holds nothing for anyone; the log tells of it.
+fn skip_unsupported<T>(read: Result<T, tempo_block::Error>) -> Result<Option<T>, JobError> {
+    match read {
+        Ok(value) => Ok(Some(value)),
+        Err(error @ tempo_block::Error::Unsupported { .. }) => {
+            tracing::warn!(%error, "block skipped");
+            Ok(None)
+        }
+        Err(tempo_block::Error::Data(error)) => Err(table_error(&error)),
     }
 }
 

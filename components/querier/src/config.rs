@@ -7,6 +7,9 @@ const DEFAULT_BYTES_IN_FLIGHT_PER_CPU: u64 = 128 * 1024 * 1024;
 /// Jobs that evaluate at once per processor, unless configured: some of them wait for storage.
 const DEFAULT_JOBS_PER_CPU: usize = 2;
 
+/// Decoded columns of one table, unless configured.
+const DEFAULT_COLUMN_BYTES_PER_TABLE: usize = 512 * 1024 * 1024;
+
 /// Settings, with Tempo's defaults where Tempo has them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
@@ -21,6 +24,8 @@ pub struct Config {
     pub max_evaluating_jobs: usize,
     /// Bytes of blocks that evaluating jobs may read together; a job that does not fit waits.
     pub max_bytes_in_flight: u64,
+    /// Bytes of decoded columns that one job may hold of one table.
+    pub max_column_bytes_per_table: usize,
     /// Blocks that one trace lookup reads at once.
     pub trace_lookup_concurrent_blocks: usize,
     /// How long a compacted block still counts in trace lookups: twice the interval at which
@@ -37,6 +42,7 @@ impl Default for Config {
             search_query_timeout: Duration::from_secs(30),
             max_evaluating_jobs: cpus * DEFAULT_JOBS_PER_CPU,
             max_bytes_in_flight: cpus as u64 * DEFAULT_BYTES_IN_FLIGHT_PER_CPU,
+            max_column_bytes_per_table: DEFAULT_COLUMN_BYTES_PER_TABLE,
             trace_lookup_concurrent_blocks: 8,
             compacted_block_lookback: Duration::from_secs(2 * 300),
         }

@@ -8,16 +8,30 @@ use std::{
     },
 };
 
-use tempo_api::{combine::SearchCombiner, convert, job::JobError};
-use tempo_engine::{EngineError, Limits, Plan, SearchOptions, search as search_table};
-use tempo_proto::tempopb::{SearchMetrics, SearchRequest, SearchResponse};
-use tempo_table::SpanTable;
-use tempo_traceql::{ParseOptions, hints::names};
+use tempo_api::{
+    combine::{CollectLimits, SearchCombiner, TagNamesCombiner, TagValuesCombiner},
+    convert,
+    job::JobError,
+    params::TagScope,
+};
+use tempo_engine::{
+    EngineError, Limits, Plan, SearchOptions, TagFilter, TagValueLimits, search as search_table,
+    tag_names as names_in_table, tag_values as values_in_table,
+};
+use tempo_proto::tempopb::{
+    SearchMetrics, SearchRequest, SearchResponse, SearchTagValuesRequest,
+    SearchTagValuesV2Response, SearchTagsRequest, SearchTagsV2Response,
+};
+use tempo_table::{AttributeScope, SpanTable};
+use tempo_traceql::{ConditionGroups, ParseOptions, hints::names};
 
 use crate::blocks::table_error;
 
 /// Names by which a request leaves out the rewrites of its query.
 const SKIP_REWRITES: [&str; 2] = ["or_to_in", "all"];
+
+/// Alternatives of a tag query above which it filters nothing. The frontend has its own, lower limit.
+const MAX_CONDITION_GROUPS: usize = 10_000;
 
 /// What evaluations may use.
 #[derive(Clone, Copy)]
@@ -109,4 +123,84 @@ pub(crate) fn search(
         traces: combiner.into_traces(),
         metrics: Some(metrics),
     })
+}
+
+/// Which spans a tag query is about; all of them if it cannot be told.
+fn tag_filter(query: &str) -> Result<TagFilter, JobError> {
+    let groups = match query.trim() {
+        "" => ConditionGroups::MatchAll,
+        query => tempo_traceql::condition_groups(query, MAX_CONDITION_GROUPS)
+            .unwrap_or(ConditionGroups::MatchAll),
+    };
+    TagFilter::new(&groups).map_err(|error| JobError::Failed(format!("tag job: {error}")))
+}
+
+/// Collects tag names from tables one after another, until there are enough.
+pub(crate) fn tag_names(
+    request: &SearchTagsRequest,
+    max_bytes: u64,
+    tables: &[Arc<dyn SpanTable>],
+    bounds: Bounds<'_>,
+) -> Result<SearchTagsV2Response, JobError> {
+    let scope = TagScope::parse(&request.scope).map_err(|error| JobError::Failed(error.0))?;
+    let mut combiner = TagNamesCombiner::new(
+        CollectLimits {
+            max_bytes,
+            max_items: request.max_tags_per_scope,
+            max_stale_items: request.stale_values_threshold,
+        },
+        true,
+    );
+    let scope = match scope {
+        TagScope::All => None,
+        TagScope::Resource => Some(AttributeScope::Resource),
+        TagScope::Span => Some(AttributeScope::Span),
+        TagScope::Event => Some(AttributeScope::Event),
+        TagScope::Link => Some(AttributeScope::Link),
+        TagScope::Instrumentation => Some(AttributeScope::Instrumentation),
+        // Known without looking; the frontend does not ask.
+        TagScope::Trace | TagScope::Intrinsic => return Ok(combiner.finish()),
+    };
+    let filter = tag_filter(&request.query)?;
+    for table in tables {
+        bounds.check()?;
+        let names =
+            names_in_table(&**table, scope, &filter, bounds.limits()).map_err(engine_error)?;
+        combiner.add(convert::tag_names(names, table.bytes_read()));
+        if combiner.is_complete() {
+            break;
+        }
+    }
+    Ok(combiner.finish())
+}
+
+/// Collects the values of a tag from tables one after another, until there are enough.
+pub(crate) fn tag_values(
+    request: &SearchTagValuesRequest,
+    max_bytes: u64,
+    tables: &[Arc<dyn SpanTable>],
+    bounds: Bounds<'_>,
+) -> Result<SearchTagValuesV2Response, JobError> {
+    let attribute = tempo_traceql::parse_identifier(&request.tag_name)
+        .map_err(|error| JobError::Failed(format!("tag value job: {error}")))?;
+    let filter = tag_filter(&request.query)?;
+    let mut combiner = TagValuesCombiner::new(CollectLimits {
+        max_bytes,
+        max_items: request.max_tag_values,
+        max_stale_items: request.stale_value_threshold,
+    });
+    let per_table = TagValueLimits {
+        max_values: request.max_tag_values as usize,
+        max_bytes: usize::try_from(max_bytes).unwrap_or(usize::MAX),
+    };
+    for table in tables {
+        bounds.check()?;
+        let values = values_in_table(&**table, &attribute, &filter, per_table, bounds.limits())
+            .map_err(engine_error)?;
+        combiner.add(convert::tag_values(values, table.bytes_read()));
+        if combiner.is_complete() {
+            break;
+        }
+    }
+    Ok(combiner.finish())
 }

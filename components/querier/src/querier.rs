@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     Config, Error, RecentError, RecentTraces,
     blocks::{BlockPart, Blocks},
-    evaluate,
+    evaluate::{self, Bounds},
     limits::{Budget, Share},
     metrics::{Metrics, Operation},
 };
@@ -52,7 +52,11 @@ struct Inner {
     config: Config,
     blocks: Blocks,
     recent: Arc<dyn RecentTraces>,
-    budget: Budget,
+    /// For jobs that scan.
+    scans: Budget,
+    /// For trace lookups, which are short and should not wait for scans.
+    lookups: Budget,
+    max_column_bytes: usize,
     metrics: Metrics,
 }
 
@@ -89,12 +93,15 @@ impl Querier {
             deps.cache,
             deps.now_nanos,
         );
-        let budget = Budget::new(config.max_evaluating_jobs, config.max_bytes_in_flight);
+        let scans = Budget::new(config.max_evaluating_jobs, config.max_bytes_in_flight);
+        let lookups = Budget::new(config.max_evaluating_jobs, config.max_bytes_in_flight);
         Ok(Self {
             inner: Arc::new(Inner {
                 blocks,
                 recent: deps.recent,
-                budget,
+                scans,
+                lookups,
+                max_column_bytes: config.max_column_bytes_per_table,
                 metrics: Metrics::register(deps.registry)?,
                 config,
             }),
@@ -138,7 +145,7 @@ impl Inner {
                 place: TracePlace::Recent,
             } => {
                 let (recent, tenant) = (Arc::clone(&self.recent), Arc::clone(tenant));
-                blocking(self.budget.share(0).await, move |_| {
+                blocking(self.lookups.share(0).await, move |_| {
                     let found = recent.find_trace(&tenant, trace_id);
                     found.map(JobOutput::Trace).map_err(recent_error)
                 })
@@ -151,7 +158,7 @@ impl Inner {
                 let started = Instant::now();
                 let found = self
                     .blocks
-                    .find_trace(&self.budget, tenant, trace_id, first..=last, range)
+                    .find_trace(&self.lookups, tenant, trace_id, first..=last, range)
                     .await?;
                 self.metrics
                     .block_job(Operation::FindTrace, tenant, started.elapsed());
@@ -162,31 +169,41 @@ impl Inner {
                     Operation::Search,
                     tenant,
                     place,
-                    move |tables, seconds, stop| {
+                    move |tables, seconds, bounds| {
                         let seconds = seconds.unwrap_or(request.start..=request.end);
-                        evaluate::search(&request, tables, seconds, stop).map(JobOutput::Search)
+                        evaluate::search(&request, tables, seconds, bounds).map(JobOutput::Search)
                     },
                 )
                 .await
             }
-            Job::TagNames { request, place } => {
+            Job::TagNames {
+                request,
+                max_bytes,
+                place,
+            } => {
                 self.on_tables(
                     Operation::TagNames,
                     tenant,
                     place,
-                    move |tables, _, stop| {
-                        evaluate::tag_names(&request, tables, stop).map(JobOutput::TagNames)
+                    move |tables, _, bounds| {
+                        evaluate::tag_names(&request, max_bytes, tables, bounds)
+                            .map(JobOutput::TagNames)
                     },
                 )
                 .await
             }
-            Job::TagValues { request, place } => {
+            Job::TagValues {
+                request,
+                max_bytes,
+                place,
+            } => {
                 self.on_tables(
                     Operation::TagValues,
                     tenant,
                     place,
-                    move |tables, _, stop| {
-                        evaluate::tag_values(&request, tables, stop).map(JobOutput::TagValues)
+                    move |tables, _, bounds| {
+                        evaluate::tag_values(&request, max_bytes, tables, bounds)
+                            .map(JobOutput::TagValues)
                     },
                 )
                 .await
@@ -204,21 +221,26 @@ impl Inner {
         evaluate: impl FnOnce(
             &[Arc<dyn SpanTable>],
             Option<RangeInclusive<u32>>,
-            &AtomicBool,
+            Bounds<'_>,
         ) -> JobResult
         + Send
         + 'static,
     ) -> JobResult {
+        let max_column_bytes = self.max_column_bytes;
         match place {
             DataPlace::Recent { start, end } => {
                 let (recent, tenant) = (Arc::clone(&self.recent), Arc::clone(tenant));
                 let operation = operation.on_recent();
-                blocking(self.budget.share(0).await, move |stop| {
+                blocking(self.scans.share(0).await, move |stop| {
                     let nanos = |seconds: u32| u64::from(seconds) * 1_000_000_000;
                     let view = recent
                         .view(&tenant, nanos(start), nanos(end), operation)
                         .map_err(recent_error)?;
-                    let result = evaluate(&view.tables, Some(start..=end), &stop);
+                    let bounds = Bounds {
+                        max_column_bytes,
+                        stop: &stop,
+                    };
+                    let result = evaluate(&view.tables, Some(start..=end), bounds);
                     drop(view.hold);
                     result
                 })
@@ -231,10 +253,14 @@ impl Inner {
             } => {
                 let started = Instant::now();
                 let part = BlockPart::new(&meta, first_row_group, row_groups)?;
-                let share = self.budget.share(part.bytes()).await;
+                let share = self.scans.share(part.bytes()).await;
                 let blocks = self.blocks.clone();
                 let result = blocking(share, move |stop| {
-                    evaluate(&blocks.tables(&part)?, None, &stop)
+                    let bounds = Bounds {
+                        max_column_bytes,
+                        stop: &stop,
+                    };
+                    evaluate(&blocks.tables(&part)?, None, bounds)
                 })
                 .await?;
                 self.metrics.block_job(operation, tenant, started.elapsed());

@@ -12,6 +12,11 @@ use tempo_proto::tempopb::{
     SearchTagValuesRequest, SearchTagValuesV2Response, SearchTagsRequest, TagValue,
 };
 
+use tempo_traceql::{
+    Attribute, Intrinsic,
+    ast::{Kind, Status},
+};
+
 use crate::{
     error::QueryError,
     frontend::Frontend,
@@ -65,6 +70,7 @@ impl Frontend {
             let request = Arc::new(request);
             self.plan_tag_jobs(tenants, range, |place| Job::TagNames {
                 request: Arc::clone(&request),
+                max_bytes: limits.max_bytes_per_tag_values_query,
                 place,
             })
         };
@@ -84,16 +90,18 @@ impl Frontend {
         let limits = self.limits.read_limits(&tenants.joined());
         self.check_query_size(&request.query)?;
         let mut fixed = Vec::new();
+        if version == Version::V1 {
+            fixed.extend(fixed_values_v1(&request.tag_name));
+            request.tag_name = traceql_name(&request.tag_name);
+        }
+        let attribute = tempo_traceql::parse_identifier(&request.tag_name)
+            .map_err(|error| BadRequest(format!("please provide a valid tagName: {error}")))?;
+        let known = fixed_values(&attribute);
+        let are_fixed = !known.is_empty();
+        fixed.extend(known);
         match version {
-            Version::V1 => {
-                fixed.extend(fixed_values_v1(&request.tag_name));
-                request.tag_name = traceql_name(&request.tag_name);
-                request.query.clear();
-            }
+            Version::V1 => request.query.clear(),
             Version::V2 => {
-                tempo_traceql::parse_identifier(&request.tag_name).map_err(|error| {
-                    BadRequest(format!("please provide a valid tagName: {error}"))
-                })?;
                 check_condition_groups(&request.query, limits.max_condition_groups_per_tag_query)?;
             }
         }
@@ -109,10 +117,15 @@ impl Frontend {
             metrics: None,
         });
         let request = Arc::new(request);
-        let jobs = self.plan_tag_jobs(tenants, range, |place| Job::TagValues {
-            request: Arc::clone(&request),
-            place,
-        });
+        let jobs = if are_fixed {
+            Vec::new()
+        } else {
+            self.plan_tag_jobs(tenants, range, |place| Job::TagValues {
+                request: Arc::clone(&request),
+                max_bytes: limits.max_bytes_per_tag_values_query,
+                place,
+            })
+        };
         Ok(self.collect(tenants, jobs, combiner))
     }
 
@@ -199,6 +212,33 @@ fn check_condition_groups(query: &str, max_groups: usize) -> Result<(), BadReque
     tempo_traceql::condition_groups(query, max_groups)
         .map(|_| ())
         .map_err(|error| BadRequest(error.to_string()))
+}
+
+/// The values of what can have no others, whatever the data.
+fn fixed_values(attribute: &Attribute) -> Vec<TagValue> {
+    let names: Vec<&str> = match attribute {
+        Attribute::Intrinsic(Intrinsic::Status) => [Status::Error, Status::Ok, Status::Unset]
+            .map(Status::name)
+            .to_vec(),
+        Attribute::Intrinsic(Intrinsic::Kind) => [
+            Kind::Client,
+            Kind::Server,
+            Kind::Producer,
+            Kind::Consumer,
+            Kind::Internal,
+            Kind::Unspecified,
+        ]
+        .map(Kind::name)
+        .to_vec(),
+        _ => Vec::new(),
+    };
+    names
+        .into_iter()
+        .map(|name| TagValue {
+            r#type: "keyword".to_owned(),
+            value: name.to_owned(),
+        })
+        .collect()
 }
 
 /// Values that the first version of the API knows without looking, in addition to what is found.

@@ -165,8 +165,9 @@ mod tests {
                 ..MetadataMetrics::default()
             }),
         };
-        assert_eq!(packets(answer.clone(), 0), [answer.clone()]);
-        assert_eq!(packets(answer.clone(), 1 << 20), [answer.clone()]);
+        let whole = std::slice::from_ref(&answer);
+        assert_eq!(packets(answer.clone(), 0), whole);
+        assert_eq!(packets(answer.clone(), 1 << 20), whole);
         let cut = packets(answer.clone(), 60);
         assert!(cut.len() > 3);
         let mut tags = Vec::new();

@@ -603,8 +603,19 @@ async fn tag_values_with_types_or_without() {
     let reply = stack.get("/api/search/tag/status.code/values").await;
     assert_eq!(
         reply.text(),
-        r#"{"tagValues":["1","error","ok","unset","x"],"metrics":{}}"#
+        r#"{"tagValues":["error","ok","unset"],"metrics":{}}"#
     );
+    let reply = stack.get("/api/search/tag/error/values").await;
+    assert_eq!(
+        reply.text(),
+        r#"{"tagValues":["1","true","x"],"metrics":{}}"#
+    );
+    seen.take();
+    for (tag, count) in [("status", 3), ("span:kind", 6)] {
+        let reply = stack.get(&format!("/api/v2/search/tag/{tag}/values")).await;
+        assert_eq!(reply.text().matches(r#""type":"keyword""#).count(), count);
+    }
+    assert_eq!(seen.take().len(), 0);
     let limited = stack.get("/api/v2/search/tag/.a/values?limit=1").await;
     assert_eq!(limited.text().matches("value\"").count(), 1);
 }

@@ -1,6 +1,14 @@
 //! The query API as a client sees it, in process.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "helpers of tests fail by panicking"
+)]
+
 mod api;
 mod cancel;
+mod golden;
 mod stream;
 mod support;

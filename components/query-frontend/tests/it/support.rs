@@ -39,6 +39,15 @@ impl Stack {
     }
 
     pub(crate) fn with_limits(config: Config, limits: ReadLimits) -> Self {
+        Self::build(i64::from(NOW), config, limits)
+    }
+
+    /// With another present.
+    pub(crate) fn at(now: i64, config: Config) -> Self {
+        Self::build(now, config, ReadLimits::default())
+    }
+
+    fn build(now: i64, config: Config, limits: ReadLimits) -> Self {
         let registry = prometheus::Registry::new();
         let blocklist = Blocklist::new();
         let (handle, _service) = build(
@@ -46,7 +55,7 @@ impl Stack {
             Deps {
                 blocklist: blocklist.clone(),
                 limits: Arc::new(limits),
-                now_nanos: Arc::new(|| i64::from(NOW) * 1_000_000_000),
+                now_nanos: Arc::new(move || now * 1_000_000_000),
                 registry: &registry,
             },
         )

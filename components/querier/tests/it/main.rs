@@ -1,0 +1,12 @@
+//! Jobs as a querier runs them.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "helpers of tests fail by panicking"
+)]
+
+mod jobs;
+mod stop;
+mod support;

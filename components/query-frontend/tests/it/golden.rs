@@ -1,0 +1,249 @@
+//! Recorded answers of Grafana Tempo, asked from its own blocks and from live data.
+
+mod compare;
+mod data;
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use serde_json::Value;
+use tempo_api::job::TraceParts;
+use tempo_backend::{Backend, BackendConfig, BlockChange, cache::Cache};
+use tempo_model::TraceId;
+use tempo_querier::{
+    Config as QuerierConfig, Deps as QuerierDeps, Querier, RecentError, RecentOperation,
+    RecentTraces, RecentView,
+};
+use tempo_query_frontend::Config;
+use tempo_table::{MemoryTable, MemoryTableBuilder, SpanTable};
+
+use self::data::Golden;
+use crate::support::Stack;
+
+const TENANT: &str = "single-tenant";
+
+/// Live data made of tables.
+#[derive(Default)]
+struct Recent {
+    tables: Vec<Arc<MemoryTable>>,
+    traces: BTreeMap<TraceId, Vec<Vec<u8>>>,
+}
+
+impl RecentTraces for Recent {
+    fn view(
+        &self,
+        tenant: &str,
+        _: u64,
+        _: u64,
+        _: RecentOperation,
+    ) -> Result<RecentView, RecentError> {
+        assert_eq!(tenant, TENANT);
+        Ok(RecentView {
+            tables: self
+                .tables
+                .iter()
+                .map(|table| Arc::clone(table) as Arc<dyn SpanTable>)
+                .collect(),
+            hold: Box::new(()),
+        })
+    }
+
+    fn find_trace(&self, _: &str, trace_id: TraceId) -> Result<TraceParts, RecentError> {
+        let parts = self.traces.get(&trace_id).into_iter().flatten();
+        Ok(TraceParts {
+            parts: parts.map(|part| part.clone().into()).collect(),
+            inspected_bytes: 0,
+        })
+    }
+}
+
+/// Connects a querier to the stack's queue.
+fn run_querier(stack: &Stack, querier: &Querier) {
+    for _ in 0..querier.max_concurrent_jobs() {
+        let (queue, querier) = (stack.handle.queue(), querier.clone());
+        tokio::spawn(async move {
+            let connection = queue.connect();
+            while let Some(queued) = connection.next().await {
+                let (tenant, job, cancelled, responder) = queued.into_parts();
+                responder.respond(querier.run(&tenant, job, cancelled).await);
+            }
+        });
+    }
+}
+
+async fn stack(golden: &Golden, now: i64, recent: Recent, blocks: Option<&str>) -> Stack {
+    let stack = Stack::at(now, Config::default());
+    let root = golden.dir.join("blocks").join(blocks.unwrap_or("none"));
+    let scratch;
+    let root = if blocks.is_some() {
+        root
+    } else {
+        scratch = tempfile::tempdir().unwrap();
+        scratch.path().to_owned()
+    };
+    let registry = prometheus::Registry::new();
+    let backend = Backend::open(&BackendConfig::local(root), &registry)
+        .await
+        .unwrap();
+    if blocks.is_some() {
+        let listing = backend.list_blocks(TENANT).await.unwrap();
+        let mut change = BlockChange::default();
+        for id in listing.live {
+            let meta = backend.read_meta(TENANT, id).await.unwrap();
+            change.added.push(Arc::new(meta));
+        }
+        assert!(!change.added.is_empty());
+        stack.blocklist.apply_change(TENANT, change);
+    }
+    let querier = Querier::build(
+        QuerierConfig::default(),
+        QuerierDeps {
+            backend,
+            blocklist: stack.blocklist.clone(),
+            cache: Cache::new(64 << 20, &registry).unwrap(),
+            recent: Arc::new(recent),
+            now_nanos: Arc::new(move || now * 1_000_000_000),
+            registry: &registry,
+        },
+    )
+    .unwrap();
+    run_querier(&stack, &querier);
+    stack
+}
+
+fn live(golden: &Golden) -> Recent {
+    let traces = golden.input();
+    assert_eq!(traces.len(), 192);
+    let mut builder = MemoryTableBuilder::new();
+    for (id, parts) in &traces {
+        let parts: Vec<&[u8]> = parts.iter().map(Vec::as_slice).collect();
+        builder.push_trace(*id, &parts).unwrap();
+    }
+    Recent {
+        tables: vec![Arc::new(builder.finish())],
+        traces,
+    }
+}
+
+fn escape(text: &str) -> String {
+    utf8_percent_encode(text, NON_ALPHANUMERIC).to_string()
+}
+
+/// Asks and gives answers in the form of the recorded cases.
+struct Asked<'a> {
+    stack: &'a Stack,
+    /// In the form of parameters.
+    range: String,
+    /// The last half of the one trace id that begins with 16 zeros.
+    short_id: String,
+}
+
+impl Asked<'_> {
+    async fn answer(&self, case: &Value, expect: &Value) -> Option<Value> {
+        let text = |key: &str| case[key].as_str().unwrap_or_default();
+        let range = &self.range;
+        Some(match text("kind") {
+            "search" | "search_error" => {
+                let query = escape(&text("q").replace("SHORTID", &self.short_id));
+                let url = format!("/api/search?q={query}&{range}&limit=1000&spss=100");
+                compare::searched(&self.stack.get(&url).await)
+            }
+            "tags" => {
+                let (scope, query) = (text("scope"), escape(text("q")));
+                let url = format!("/api/v2/search/tags?scope={scope}&q={query}&{range}");
+                compare::tags(&self.stack.get(&url).await)
+            }
+            "values" => {
+                let (tag, query) = (escape(text("tag")), escape(text("q")));
+                let url = format!("/api/v2/search/tag/{tag}/values?q={query}&{range}");
+                compare::values(&self.stack.get(&url).await)
+            }
+            "trace" => {
+                let id = expect["spans"][0]["span"]["traceId"].as_str().unwrap();
+                let id = TraceId::from_padded(&BASE64_STANDARD.decode(id).unwrap());
+                let url = format!("/api/v2/traces/{}", id.to_short_hex());
+                compare::trace(&self.stack.get(&url).await)
+            }
+            _ => return None,
+        })
+    }
+}
+
+/// Asks every case that can be asked now, and lists those that are answered differently.
+async fn run(golden: &Golden, stack: &Stack) -> (usize, Vec<String>) {
+    let mut ids = golden.input().into_keys().map(|id| id.to_string());
+    let short_id = ids.find(|id| id.starts_with(&"0".repeat(16)));
+    let asked = Asked {
+        stack,
+        range: format!("start={}&end={}", golden.t0 - 60, golden.t0 + 180),
+        short_id: short_id.unwrap()[16..].to_owned(),
+    };
+    let mut equal = 0;
+    let mut different = Vec::new();
+    for case in &golden.cases {
+        let (question, expect) = (&case["case"], &case["expect"]);
+        let Some(answer) = asked.answer(question, expect).await else {
+            continue;
+        };
+        let recorded = match question["kind"].as_str().unwrap() {
+            "tags" => compare::recorded_tags(expect, &answer, question["q"].is_string()),
+            "values" => compare::recorded_values(expect),
+            "trace" => compare::recorded_trace(expect),
+            _ => compare::recorded_search(expect),
+        };
+        if answer == recorded {
+            equal += 1;
+        } else {
+            different.push(format!(
+                "{question}\n  ours:   {answer}\n  Tempo's: {recorded}"
+            ));
+        }
+    }
+    (equal, different)
+}
+
+fn report(equal: usize, different: &[String]) {
+    for case in different {
+        let shown: String = case.chars().take(3_000).collect();
+        eprintln!("{shown}\n");
+    }
+    eprintln!("{equal} equal, {} different", different.len());
+}
+
+/// Searches, refusals, tag names, tag values and traces.
+const ANSWERED_NOW: usize = 124 + 15 + 6 + 24 + 7;
+
+async fn check(stack: &Stack, golden: &Golden) {
+    let (equal, different) = run(golden, stack).await;
+    report(equal, &different);
+    assert!(different.is_empty());
+    assert_eq!(equal, ANSWERED_NOW);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn recorded_blocks_answer_as_recorded() {
+    let golden = Golden::load();
+    let now = golden.t0 + 30 * 24 * 3_600;
+    for format in ["vparquet4", "vparquet5"] {
+        let stack = stack(&golden, now, Recent::default(), Some(format)).await;
+        check(&stack, &golden).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn live_data_answers_as_recorded() {
+    let golden = Golden::load();
+    let now = golden.t0 + 600;
+    let stack = stack(&golden, now, live(&golden), None).await;
+    check(&stack, &golden).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_in_blocks_and_in_live_data_is_answered_once() {
+    let golden = Golden::load();
+    // The range begins before the boundary between the two and ends after it.
+    let now = golden.t0 + 15 * 60 + 15;
+    let stack = stack(&golden, now, live(&golden), Some("vparquet4")).await;
+    check(&stack, &golden).await;
+}
