@@ -1,0 +1,76 @@
+//! What connects the components of one process: each declares what it needs as a trait, and here
+//! another component's handle is made to fit.
+
+use async_trait::async_trait;
+use tempo_api::job::TraceParts;
+use tempo_distributor::{SinkError, TraceSink};
+use tempo_live_store::{LiveStore, Operation, PushErrorKind, ReadError};
+use tempo_model::{TraceBatch, TraceId};
+use tempo_querier::{RecentError, RecentOperation, RecentTraces, RecentView};
+
+/// The distributor's spans go to the live-store of this process.
+pub(crate) struct LiveStoreSink(pub(crate) LiveStore);
+
+#[async_trait]
+impl TraceSink for LiveStoreSink {
+    async fn push(&self, tenant: &str, batch: TraceBatch) -> Result<(), SinkError> {
+        // Spans of traces that are too large are left out and counted, as Tempo does.
+        match self.0.push(tenant, batch).await {
+            Ok(_) => Ok(()),
+            Err(error) => {
+                let message = format!("failed to push spans to local live-store: {error}");
+                Err(match error.kind() {
+                    PushErrorKind::ResourceExhausted => SinkError::ResourceExhausted {
+                        message,
+                        retry_after: None,
+                    },
+                    PushErrorKind::Unavailable => SinkError::Unavailable { message },
+                    PushErrorKind::InvalidArgument => SinkError::InvalidArgument { message },
+                })
+            }
+        }
+    }
+}
+
+/// The querier's recent data is that of the live-store of this process.
+pub(crate) struct LiveStoreRecent(pub(crate) LiveStore);
+
+impl RecentTraces for LiveStoreRecent {
+    fn view(
+        &self,
+        tenant: &str,
+        start_unix_nanos: u64,
+        end_unix_nanos: u64,
+        operation: RecentOperation,
+    ) -> Result<RecentView, RecentError> {
+        let operation = match operation {
+            RecentOperation::Search => Operation::Search,
+            RecentOperation::TagNames => Operation::SearchTags,
+            RecentOperation::TagValues => Operation::SearchTagValues,
+        };
+        let view = self
+            .0
+            .view(tenant, start_unix_nanos, end_unix_nanos, operation)
+            .map_err(recent_error)?;
+        Ok(RecentView {
+            tables: view.tables().to_vec(),
+            hold: Box::new(view),
+        })
+    }
+
+    fn find_trace(&self, tenant: &str, trace_id: TraceId) -> Result<TraceParts, RecentError> {
+        let found = self.0.find_trace(tenant, &trace_id).map_err(recent_error)?;
+        Ok(TraceParts {
+            inspected_bytes: found.as_ref().map_or(0, |found| found.inspected_bytes),
+            parts: found.map(|found| found.trace).into_iter().collect(),
+            ..TraceParts::default()
+        })
+    }
+}
+
+fn recent_error(error: ReadError) -> RecentError {
+    match error {
+        ReadError::NotRunning(_) => RecentError::Unavailable(error.to_string()),
+        _ => RecentError::Failed(error.to_string()),
+    }
+}

@@ -1,0 +1,81 @@
+//! From the configuration as it is written to the settings of each component.
+//!
+//! The only place where a key of Tempo's YAML meets a component. Must never invent a default: those
+//! are in `tempo-config` and in the components.
+
+mod queries;
+mod storage;
+mod writes;
+
+use std::{sync::Arc, time::Duration};
+
+use tempo_config::{Config, RenderMode, blocks::server::LogLevel};
+use tempo_overrides::OverridesBlock;
+
+pub(crate) use queries::{frontend, querier};
+pub(crate) use storage::{backend, block, dedicated, poller, retention, retention_interval};
+pub(crate) use writes::{distributor, live_store, missing_receivers};
+
+/// Why a configuration that parses cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("{key}: {reason}")]
+pub(crate) struct UnusableSetting {
+    /// The key, with its path.
+    key: &'static str,
+    reason: String,
+}
+
+impl UnusableSetting {
+    fn new(key: &'static str, reason: impl Into<String>) -> Self {
+        Self {
+            key,
+            reason: reason.into(),
+        }
+    }
+}
+
+/// Zero stands for "no limit" in Tempo's durations.
+fn not_zero(duration: Duration) -> Option<Duration> {
+    (!duration.is_zero()).then_some(duration)
+}
+
+/// The least important level that is logged.
+pub(crate) fn log_level(config: &Config) -> tracing::Level {
+    match config.server.log_level {
+        LogLevel::Debug => tracing::Level::DEBUG,
+        LogLevel::Info => tracing::Level::INFO,
+        LogLevel::Warn => tracing::Level::WARN,
+        LogLevel::Error => tracing::Level::ERROR,
+    }
+}
+
+/// Limits per tenant. The block travels as YAML: the overrides own its meaning.
+pub(crate) fn overrides(
+    config: &Config,
+    expand_env: bool,
+) -> Result<tempo_overrides::Config, UnusableSetting> {
+    let unusable = |reason: String| UnusableSetting::new("overrides", reason);
+    let mut rendered: serde_yaml::Mapping =
+        serde_yaml::from_str(&config.render(RenderMode::Effective))
+            .map_err(|error| unusable(error.to_string()))?;
+    let block = rendered.remove("overrides").unwrap_or_default();
+    let block =
+        OverridesBlock::from_yaml(block, false).map_err(|error| unusable(error.to_string()))?;
+    let mut overrides = tempo_overrides::Config::from(block);
+    if expand_env {
+        overrides.expand = Some(Arc::new(crate::expand_from_environment));
+    }
+    let format = storage::block_format(config)?;
+    overrides.check = Some(Arc::new(move |tenant, limits| {
+        let Some(columns) = &limits.storage.parquet_dedicated_columns else {
+            return Ok(());
+        };
+        crate::limits::dedicated_columns(columns)
+            .validate(&format)
+            .map(drop)
+            .map_err(|error| {
+                format!("overrides.{tenant}.storage.parquet_dedicated_columns: {error}")
+            })
+    }));
+    Ok(overrides)
+}

@@ -1,0 +1,72 @@
+//! Asking.
+
+use tempo_config::{Config, blocks::query_frontend};
+use tempo_query_frontend::{SearchConfig, Slo, TraceByIdConfig};
+
+use super::not_zero;
+
+fn slo(slo: &query_frontend::Slo) -> Slo {
+    Slo {
+        duration: not_zero(slo.duration_slo.0),
+        throughput_bytes_per_second: (slo.throughput_bytes_slo > 0.0)
+            .then_some(slo.throughput_bytes_slo),
+    }
+}
+
+pub(crate) fn frontend(config: &Config) -> tempo_query_frontend::Config {
+    let frontend = &config.query_frontend;
+    let search = &frontend.search;
+    let trace_by_id = &frontend.trace_by_id;
+    // The cutoff covers the lag of consumers behind a log. In one process there is none: a span is
+    // searchable when it is acknowledged.
+    let lagging = config.is_set("query_frontend.query_end_cutoff");
+    tempo_query_frontend::Config {
+        http_api_prefix: config.http_api_prefix.clone(),
+        multitenancy_enabled: config.multitenancy(),
+        multi_tenant_queries_enabled: frontend.multi_tenant_queries_enabled,
+        max_outstanding_jobs_per_tenant: frontend.max_outstanding_per_tenant as usize,
+        max_attempts: frontend.max_retries,
+        api_timeout: not_zero(frontend.api_timeout.0),
+        query_end_cutoff: if lagging {
+            frontend.query_end_cutoff.0
+        } else {
+            std::time::Duration::ZERO
+        },
+        max_query_expression_bytes: frontend.max_query_expression_size_bytes.0 as usize,
+        url_deny_list: frontend.url_deny_list.clone(),
+        skip_ast_transformations: frontend.skip_ast_transformations.clone(),
+        max_grpc_streaming_packet_bytes: frontend.max_grpc_streaming_packet_size.0 as usize,
+        log_query_request_headers: frontend.log_query_request_headers.0.clone(),
+        search: SearchConfig {
+            concurrent_jobs: search.concurrent_jobs as usize,
+            target_bytes_per_job: search.target_bytes_per_job.0,
+            default_result_limit: search.default_result_limit,
+            max_result_limit: search.max_result_limit,
+            max_duration: search.max_duration.0,
+            query_backend_after: search.query_backend_after.0,
+            ingester_shards: search.ingester_shards,
+            most_recent_shards: search.most_recent_shards as usize,
+            default_spans_per_span_set: search.default_spans_per_span_set,
+            max_spans_per_span_set: search.max_spans_per_span_set,
+            slo: slo(&search.slo),
+            metadata_slo: slo(&search.metadata_slo),
+        },
+        trace_by_id: TraceByIdConfig {
+            query_shards: trace_by_id.query_shards,
+            blocks_per_shard: trace_by_id.blocks_per_shard,
+            concurrent_shards: trace_by_id.concurrent_shards as usize,
+            slo: slo(&trace_by_id.slo),
+        },
+        metrics_slo: slo(&frontend.metrics.slo),
+    }
+}
+
+pub(crate) fn querier(config: &Config) -> tempo_querier::Config {
+    tempo_querier::Config {
+        max_concurrent_jobs: config.querier.max_concurrent_queries as usize,
+        trace_by_id_query_timeout: config.querier.trace_by_id.query_timeout.0,
+        search_query_timeout: config.querier.search.query_timeout.0,
+        compacted_block_lookback: config.storage.trace.blocklist_poll.0 * 2,
+        ..tempo_querier::Config::default()
+    }
+}

@@ -1,0 +1,143 @@
+//! Receiving and keeping.
+
+use std::path::PathBuf;
+
+use tempo_config::{
+    Config,
+    blocks::{distributor::LogSpans, receivers::ReceiverTls},
+};
+use tempo_distributor::{
+    OtlpGrpcReceiver, OtlpHttpReceiver, ReceivedSpansMetric, Receivers, SpanLog, Tls,
+};
+
+use super::{UnusableSetting, block};
+
+pub(crate) fn distributor(config: &Config) -> Result<tempo_distributor::Config, UnusableSetting> {
+    let distributor = &config.distributor;
+    let defaults = tempo_distributor::Config::default();
+    Ok(tempo_distributor::Config {
+        receivers: receivers(config)?,
+        multitenancy_enabled: config.multitenancy(),
+        retry_after_on_resource_exhausted: distributor.retry_after_on_resource_exhausted.0,
+        max_attribute_bytes: distributor.max_attribute_bytes as usize,
+        artificial_delay: distributor.artificial_delay.0,
+        log_received_spans: span_log(&distributor.log_received_spans),
+        log_discarded_spans: span_log(&distributor.log_discarded_spans),
+        metric_received_spans: ReceivedSpansMetric {
+            enabled: distributor.metric_received_spans.enabled,
+            root_only: distributor.metric_received_spans.root_only,
+        },
+        shutdown_grace: config.server.graceful_shutdown_timeout.0,
+        ..defaults
+    })
+}
+
+fn span_log(log: &LogSpans) -> SpanLog {
+    SpanLog {
+        enabled: log.enabled,
+        include_all_attributes: log.include_all_attributes,
+        filter_by_status_error: log.filter_by_status_error,
+    }
+}
+
+fn receivers(config: &Config) -> Result<Receivers, UnusableSetting> {
+    let effective = config.distributor.receivers.effective();
+    let Some(otlp) = &effective.otlp.0 else {
+        return Ok(Receivers {
+            otlp_grpc: None,
+            otlp_http: None,
+        });
+    };
+    let protocols = &otlp.protocols;
+    let otlp_grpc = protocols.grpc.0.as_ref().map(|grpc| {
+        let defaults = OtlpGrpcReceiver::default();
+        Ok(OtlpGrpcReceiver {
+            endpoint: grpc.endpoint.clone(),
+            max_message_bytes: match grpc.max_recv_msg_size_mib {
+                0 => defaults.max_message_bytes,
+                mebibytes => (mebibytes as usize) << 20,
+            },
+            max_concurrent_streams: match grpc.max_concurrent_streams {
+                0 => defaults.max_concurrent_streams,
+                streams => streams,
+            },
+            tls: tls(
+                grpc.tls.as_ref(),
+                "distributor.receivers.otlp.protocols.grpc.tls",
+            )?,
+            ..defaults
+        })
+    });
+    let otlp_http = protocols.http.0.as_ref().map(|http| {
+        let defaults = OtlpHttpReceiver::default();
+        Ok(OtlpHttpReceiver {
+            endpoint: http.endpoint.clone(),
+            traces_url_path: http.traces_url_path.clone(),
+            max_request_body_bytes: match http.max_request_body_size.0 {
+                0 => defaults.max_request_body_bytes,
+                bytes => bytes as usize,
+            },
+            tls: tls(
+                http.tls.as_ref(),
+                "distributor.receivers.otlp.protocols.http.tls",
+            )?,
+            ..defaults
+        })
+    });
+    Ok(Receivers {
+        otlp_grpc: otlp_grpc.transpose()?,
+        otlp_http: otlp_http.transpose()?,
+    })
+}
+
+fn tls(
+    configured: Option<&ReceiverTls>,
+    key: &'static str,
+) -> Result<Option<Tls>, UnusableSetting> {
+    let Some(tls) = configured else {
+        return Ok(None);
+    };
+    if tls.cert_file.is_empty() || tls.key_file.is_empty() {
+        return Err(UnusableSetting::new(
+            key,
+            "cert_file and key_file are both needed",
+        ));
+    }
+    Ok(Some(Tls {
+        cert_file: PathBuf::from(&tls.cert_file),
+        key_file: PathBuf::from(&tls.key_file),
+        client_ca_file: (!tls.client_ca_file.is_empty())
+            .then(|| PathBuf::from(&tls.client_ca_file)),
+    }))
+}
+
+pub(crate) fn live_store(config: &Config) -> Result<tempo_live_store::Config, UnusableSetting> {
+    let live_store = &config.live_store;
+    Ok(tempo_live_store::Config {
+        data_path: PathBuf::from(&live_store.wal.path),
+        flush_check_period: live_store.flush_check_period.0,
+        max_trace_idle: live_store.max_trace_idle.0,
+        max_trace_live: live_store.max_trace_live.0,
+        max_live_traces_bytes: live_store.max_live_traces_bytes.0,
+        max_block_duration: live_store.max_block_duration.0,
+        max_block_bytes: live_store.max_block_bytes.0,
+        complete_block_timeout: live_store.complete_block_timeout.0,
+        complete_block_concurrency: live_store.complete_block_concurrency as usize,
+        ingestion_time_range_slack: live_store.wal.ingestion_time_range_slack.0,
+        block: block(config)?,
+        ..tempo_live_store::Config::default()
+    })
+}
+
+/// Receivers that the configuration names and this version does not have.
+pub(crate) fn missing_receivers(config: &Config) -> Vec<&'static str> {
+    let configured = &config.distributor.receivers;
+    [
+        ("jaeger", configured.jaeger.is_some()),
+        ("zipkin", configured.zipkin.is_some()),
+        ("kafka", configured.kafka.is_some()),
+    ]
+    .into_iter()
+    .filter_map(|(name, named)| named.then_some(name))
+    .collect()
+}

@@ -1,0 +1,6 @@
+//! The binary as its users meet it: a process, its ports, its data folder.
+
+mod cli;
+mod crash;
+mod journey;
+mod support;
