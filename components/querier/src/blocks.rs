@@ -73,18 +73,23 @@ impl Blocks {
         }
     }
 
-    /// The row groups as tables; none for a block of a format that cannot be read. Blocks.
-    pub(crate) fn tables(&self, part: &BlockPart) -> Result<Vec<Arc<dyn SpanTable>>, JobError> {
+    /// The row groups as tables, made when asked for; none for a block of a format that cannot be
+    /// read. Blocks.
+    pub(crate) fn tables(
+        &self,
+        part: &BlockPart,
+    ) -> Result<impl Iterator<Item = Arc<dyn SpanTable>> + use<>, JobError> {
         let meta = Arc::clone(&part.meta);
         let opened = BlockReader::open(&self.backend, &self.cache, meta, ReadStats::new());
-        let Some(reader) = skip_unsupported(opened)? else {
-            return Ok(Vec::new());
-        };
-        let last = part.first.saturating_add(part.count);
-        Ok((part.first..last.min(reader.row_groups()))
-            .filter_map(|group| reader.table(group, ReadStats::new()))
-            .map(|table| Arc::new(table) as Arc<dyn SpanTable>)
-            .collect())
+        let reader = skip_unsupported(opened)?;
+        let wanted = part.first..part.first.saturating_add(part.count);
+        Ok(reader.into_iter().flat_map(move |reader| {
+            let groups = wanted.start..wanted.end.min(reader.row_groups());
+            groups.filter_map(move |group| {
+                let table = reader.table(group, ReadStats::new())?;
+                Some(Arc::new(table) as Arc<dyn SpanTable>)
+            })
+        }))
     }
 
     /// Looks for a trace in all blocks with ids in `block_ids` that may hold it.

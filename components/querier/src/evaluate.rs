@@ -33,6 +33,9 @@ const SKIP_REWRITES: [&str; 2] = ["or_to_in", "all"];
 /// Alternatives of a tag query above which it filters nothing. The frontend has its own, lower limit.
 const MAX_CONDITION_GROUPS: usize = 10_000;
 
+/// Tables, made one by one: each is dropped, with all columns that were read of it, before the next.
+pub(crate) type Tables<'a> = &'a mut dyn Iterator<Item = Arc<dyn SpanTable>>;
+
 /// What evaluations may use.
 #[derive(Clone, Copy)]
 pub(crate) struct Bounds<'a> {
@@ -70,7 +73,7 @@ fn engine_error(error: EngineError) -> JobError {
 /// Searches tables one after another, until enough is found.
 pub(crate) fn search(
     request: &SearchRequest,
-    tables: &[Arc<dyn SpanTable>],
+    tables: Tables<'_>,
     seconds: RangeInclusive<u32>,
     bounds: Bounds<'_>,
 ) -> Result<SearchResponse, JobError> {
@@ -99,7 +102,7 @@ pub(crate) fn search(
     let mut metrics = SearchMetrics::default();
     for table in tables {
         bounds.check()?;
-        let found = search_table(&plan, &**table, &options).map_err(engine_error)?;
+        let found = search_table(&plan, &*table, &options).map_err(engine_error)?;
         metrics.inspected_traces = metrics
             .inspected_traces
             .saturating_add(u32::try_from(found.inspected_traces).unwrap_or(u32::MAX));
@@ -139,7 +142,7 @@ fn tag_filter(query: &str) -> Result<TagFilter, JobError> {
 pub(crate) fn tag_names(
     request: &SearchTagsRequest,
     max_bytes: u64,
-    tables: &[Arc<dyn SpanTable>],
+    tables: Tables<'_>,
     bounds: Bounds<'_>,
 ) -> Result<SearchTagsV2Response, JobError> {
     let scope = TagScope::parse(&request.scope).map_err(|error| JobError::Failed(error.0))?;
@@ -165,7 +168,7 @@ pub(crate) fn tag_names(
     for table in tables {
         bounds.check()?;
         let names =
-            names_in_table(&**table, scope, &filter, bounds.limits()).map_err(engine_error)?;
+            names_in_table(&*table, scope, &filter, bounds.limits()).map_err(engine_error)?;
         combiner.add(convert::tag_names(names, table.bytes_read()));
         if combiner.is_complete() {
             break;
@@ -178,7 +181,7 @@ pub(crate) fn tag_names(
 pub(crate) fn tag_values(
     request: &SearchTagValuesRequest,
     max_bytes: u64,
-    tables: &[Arc<dyn SpanTable>],
+    tables: Tables<'_>,
     bounds: Bounds<'_>,
 ) -> Result<SearchTagValuesV2Response, JobError> {
     let attribute = tempo_traceql::parse_identifier(&request.tag_name)
@@ -195,7 +198,7 @@ pub(crate) fn tag_values(
     };
     for table in tables {
         bounds.check()?;
-        let values = values_in_table(&**table, &attribute, &filter, per_table, bounds.limits())
+        let values = values_in_table(&*table, &attribute, &filter, per_table, bounds.limits())
             .map_err(engine_error)?;
         combiner.add(convert::tag_values(values, table.bytes_read()));
         if combiner.is_complete() {

@@ -12,13 +12,12 @@ use std::{
 
 use tempo_api::job::{DataPlace, Job, JobError, JobOutput, JobResult, TracePlace};
 use tempo_backend::{Backend, Blocklist, cache::Cache};
-use tempo_table::SpanTable;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     Config, Error, RecentError, RecentTraces,
     blocks::{BlockPart, Blocks},
-    evaluate::{self, Bounds},
+    evaluate::{self, Bounds, Tables},
     limits::{Budget, Share},
     metrics::{Metrics, Operation},
 };
@@ -218,11 +217,7 @@ impl Inner {
         operation: Operation,
         tenant: &Arc<str>,
         place: DataPlace,
-        evaluate: impl FnOnce(
-            &[Arc<dyn SpanTable>],
-            Option<RangeInclusive<u32>>,
-            Bounds<'_>,
-        ) -> JobResult
+        evaluate: impl FnOnce(Tables<'_>, Option<RangeInclusive<u32>>, Bounds<'_>) -> JobResult
         + Send
         + 'static,
     ) -> JobResult {
@@ -240,7 +235,9 @@ impl Inner {
                         max_column_bytes,
                         stop: &stop,
                     };
-                    let result = evaluate(&view.tables, Some(start..=end), bounds);
+                    let mut tables = view.tables.into_iter();
+                    let result = evaluate(&mut tables, Some(start..=end), bounds);
+                    drop(tables);
                     drop(view.hold);
                     result
                 })
@@ -260,7 +257,7 @@ impl Inner {
                         max_column_bytes,
                         stop: &stop,
                     };
-                    evaluate(&blocks.tables(&part)?, None, bounds)
+                    evaluate(&mut blocks.tables(&part)?, None, bounds)
                 })
                 .await?;
                 self.metrics.block_job(operation, tenant, started.elapsed());

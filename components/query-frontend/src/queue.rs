@@ -33,7 +33,7 @@ struct Shared {
 #[derive(Default)]
 struct State {
     waiting: HashMap<Arc<str>, VecDeque<Waiting>>,
-    /// Tenants with jobs, the next to be served first.
+    /// The same tenants, the next to be served first.
     turns: VecDeque<Arc<str>>,
     queriers: usize,
     closed: bool,
@@ -115,7 +115,11 @@ impl QueueHandle {
                 "the query-frontend is shutting down".to_owned(),
             ));
         }
-        let queue = state.waiting.entry(Arc::clone(tenant)).or_default();
+        let State { waiting, turns, .. } = &mut *state;
+        let queue = waiting.entry(Arc::clone(tenant)).or_insert_with(|| {
+            turns.push_back(Arc::clone(tenant));
+            VecDeque::new()
+        });
         if queue.len() >= shared.max_outstanding_per_tenant {
             queue.retain(Waiting::is_wanted);
         }
@@ -129,11 +133,7 @@ impl QueueHandle {
             answer,
             since: Instant::now(),
         });
-        let len = queue.len();
-        if !state.turns.contains(tenant) {
-            state.turns.push_back(Arc::clone(tenant));
-        }
-        shared.metrics.length(tenant, len);
+        shared.metrics.length(tenant, queue.len());
         drop(state);
         shared.arrived.notify_one();
         Ok(receiver)

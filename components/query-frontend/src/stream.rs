@@ -4,6 +4,7 @@ mod packets;
 
 use std::{future::Future, sync::Arc, time::Duration};
 
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use tempo_api::{
     combine::{TagNamesCombiner, TagValuesCombiner},
     job::JobError,
@@ -138,13 +139,30 @@ fn status(error: &QueryError) -> Status {
     Status::new(code, error.to_string())
 }
 
-/// The range of a message, in the form of parameters; none when it names none.
-fn range_params(start: u32, end: u32) -> QueryParams {
-    let named = |name: &str, value: u32| match value {
-        0 => String::new(),
-        value => format!("{name}={value}"),
-    };
-    QueryParams::parse(&format!("{}&{}", named("start", start), named("end", end)))
+/// The same request over HTTP: its range as parameters, and its URL for the deny list.
+struct AsHttp {
+    range: QueryParams,
+    url: String,
+}
+
+impl AsHttp {
+    fn new(path: &str, query: &str, start: u32, end: u32) -> Self {
+        let mut parameters = Vec::new();
+        for (name, value) in [("end", end), ("start", start)] {
+            if value != 0 {
+                parameters.push(format!("{name}={value}"));
+            }
+        }
+        let range = QueryParams::parse(&parameters.join("&"));
+        if !query.is_empty() {
+            let query = utf8_percent_encode(query, NON_ALPHANUMERIC);
+            parameters.insert(0, format!("q={query}"));
+        }
+        Self {
+            range,
+            url: format!("{path}?{}", parameters.join("&")),
+        }
+    }
 }
 
 fn inspected_bytes<M>(metrics: Option<&M>, bytes: impl FnOnce(&M) -> u64) -> u64 {
@@ -165,9 +183,14 @@ impl StreamingService {
         let request = request.into_inner();
         let stream = self.spawn(move |frontend, mut sender: Sender<T>| async move {
             let accounting = frontend.account(&tenants, Op::Metadata);
-            let params = range_params(request.start, request.end);
+            let path = match version {
+                Version::V1 => "/api/search/tags",
+                Version::V2 => "/api/v2/search/tags",
+            };
+            let http = AsHttp::new(path, &request.query, request.start, request.end);
             let result = async {
-                let mut query = frontend.tag_names(&tenants, request, &params, "", version)?;
+                let mut query =
+                    frontend.tag_names(&tenants, request, &http.range, &http.url, version)?;
                 while query.step().await? {
                     sender
                         .progress(|| convert(query.combiner.take_changes()))
@@ -198,9 +221,15 @@ impl StreamingService {
         let request = request.into_inner();
         let stream = self.spawn(move |frontend, mut sender: Sender<T>| async move {
             let accounting = frontend.account(&tenants, Op::Metadata);
-            let params = range_params(request.start, request.end);
+            let search = match version {
+                Version::V1 => "/api/search",
+                Version::V2 => "/api/v2/search",
+            };
+            let path = format!("{search}/tag/{}/values", request.tag_name);
+            let http = AsHttp::new(&path, &request.query, request.start, request.end);
             let result = async {
-                let mut query = frontend.tag_values(&tenants, request, &params, "", version)?;
+                let mut query =
+                    frontend.tag_values(&tenants, request, &http.range, &http.url, version)?;
                 while query.step().await? {
                     sender
                         .progress(|| convert(query.combiner.take_changes()))
@@ -235,9 +264,10 @@ impl StreamingQuerier for StreamingService {
         let stream = self.spawn(
             move |frontend, mut sender: Sender<SearchResponse>| async move {
                 let accounting = frontend.account(&tenants, Op::Search);
-                let params = range_params(request.start, request.end);
+                let query = &request.query;
+                let http = AsHttp::new("/api/search", query, request.start, request.end);
                 let result = async {
-                    let mut query = frontend.search(&tenants, request, &params, "")?;
+                    let mut query = frontend.search(&tenants, request, &http.range, &http.url)?;
                     while query.step().await? {
                         sender
                             .progress(|| query.combiner.found.take_changes())

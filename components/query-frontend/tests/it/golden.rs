@@ -3,7 +3,10 @@
 mod compare;
 mod data;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
@@ -246,4 +249,147 @@ async fn what_is_in_blocks_and_in_live_data_is_answered_once() {
     let now = golden.t0 + 15 * 60 + 15;
     let stack = stack(&golden, now, live(&golden), Some("vparquet4")).await;
     check(&stack, &golden).await;
+}
+
+/// The traces of a search, by id, and whether it told their spans.
+async fn traces_of(stack: &Stack, golden: &Golden, search: &str) -> (Vec<String>, bool) {
+    let (start, end) = (golden.t0 - 60, golden.t0 + 180);
+    let url = format!("/api/search?{search}&start={start}&end={end}&limit=1000");
+    let reply = stack.get(&url).await;
+    assert_eq!(reply.status, 200, "{search}: {}", reply.text());
+    let body: Value = serde_json::from_slice(&reply.body).unwrap();
+    let mut ids: Vec<String> = body["traces"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|trace| trace["traceID"].as_str().unwrap().to_owned())
+        .collect();
+    ids.sort_unstable();
+    (ids, reply.text().contains("spanSets"))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn old_searches_find_what_their_traceql_finds() {
+    let golden = Golden::load();
+    let stack = stack(&golden, golden.t0 + 600, live(&golden), None).await;
+    for (tags, query) in [
+        (
+            "tags=service.name%3Dfron",
+            "{ resource.service.name =~ `.*fron.*` }",
+        ),
+        (
+            "tags=region%3Deu+http.method%3DGET",
+            "{ span.region = `eu` || resource.region = `eu` } && { span.http.method =~ `.*GET.*` }",
+        ),
+        (
+            "tags=http.status_code%3D500",
+            "{ span.http.status_code = 500 }",
+        ),
+        ("tags=status.code%3Derror", "{ status = error }"),
+        (
+            "tags=root.name%3DPOST&minDuration=20ms",
+            "{ rootName =~ `.*POST.*` } && { traceDuration >= 20ms }",
+        ),
+        ("maxDuration=50ms", "{ traceDuration <= 50ms }"),
+        (
+            "tags=name%3D%22GET+%2Fcart%22",
+            "{ name =~ `.*GET /cart.*` }",
+        ),
+    ] {
+        let (old, told_spans) = traces_of(&stack, &golden, tags).await;
+        assert!(!told_spans);
+        let (new, told_spans) = traces_of(&stack, &golden, &format!("q={}", escape(query))).await;
+        assert!(told_spans);
+        assert!(!new.is_empty() && new.len() < 192, "{query}: {}", new.len());
+        assert_eq!(old, new, "{tags}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_first_version_of_the_api_tells_the_same() {
+    let golden = Golden::load();
+    let now = golden.t0 + 30 * 24 * 3_600;
+    let stack = stack(&golden, now, Recent::default(), Some("vparquet4")).await;
+    let range = format!("start={}&end={}", golden.t0 - 60, golden.t0 + 180);
+    let body = async |path: &str| -> Value {
+        let reply = stack.get(&format!("{path}?{range}")).await;
+        assert_eq!(reply.status, 200, "{path}: {}", reply.text());
+        serde_json::from_slice(&reply.body).unwrap()
+    };
+    let texts = |list: &Value, field: Option<&str>| -> BTreeSet<String> {
+        list.as_array()
+            .unwrap()
+            .iter()
+            .map(|item| field.map_or(item, |field| &item[field]))
+            .map(|text| text.as_str().unwrap_or_default().to_owned())
+            .collect()
+    };
+    for (old, new) in [
+        ("service.name", "resource.service.name"),
+        ("name", "name"),
+        ("foo", ".foo"),
+        ("root.name", "rootName"),
+    ] {
+        let old = body(&format!("/api/search/tag/{old}/values")).await;
+        let new = body(&format!("/api/v2/search/tag/{new}/values")).await;
+        assert_eq!(
+            texts(&old["tagValues"], None),
+            texts(&new["tagValues"], Some("value"))
+        );
+    }
+    let old = body("/api/search/tags").await;
+    let new = body("/api/v2/search/tags").await;
+    let mut scoped = BTreeSet::new();
+    for scope in new["scopes"].as_array().unwrap() {
+        if scope["name"] != "intrinsic" {
+            scoped.extend(texts(&scope["tags"], None));
+        }
+    }
+    assert_eq!(texts(&old["tagNames"], None), scoped);
+
+    let id = golden.input().into_keys().next_back().unwrap();
+    let old = stack.get(&format!("/api/traces/{id}")).await;
+    let new = stack.get(&format!("/api/v2/traces/{id}")).await;
+    let (old, new): (Value, Value) = (
+        serde_json::from_slice(&old.body).unwrap(),
+        serde_json::from_slice(&new.body).unwrap(),
+    );
+    assert!(!old["batches"].as_array().unwrap().is_empty());
+    assert_eq!(old["batches"], new["trace"]["resourceSpans"]);
+    assert!(new["metrics"]["inspectedBytes"].is_string());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_trace_may_be_narrowed_by_time_and_by_a_filter() {
+    let golden = Golden::load();
+    let now = golden.t0 + 30 * 24 * 3_600;
+    let stack = stack(&golden, now, Recent::default(), Some("vparquet4")).await;
+    let shop = golden
+        .cases
+        .iter()
+        .find(|case| case["case"]["name"] == "shop")
+        .unwrap();
+    let id = shop["expect"]["spans"][0]["span"]["traceId"]
+        .as_str()
+        .unwrap();
+    let id = TraceId::from_padded(&BASE64_STANDARD.decode(id).unwrap());
+    let spans = async |query: &str| -> usize {
+        let reply = stack.get(&format!("/api/v2/traces/{id}?{query}")).await;
+        assert_eq!(reply.status, 200, "{query}: {}", reply.text());
+        compare::trace(&reply)["spans"].as_array().unwrap().len()
+    };
+    let all = shop["expect"]["spans"].as_array().unwrap().len();
+    assert_eq!(spans("").await, all);
+    let t0 = golden.t0;
+    assert_eq!(
+        spans(&format!("start={}&end={}", t0 - 60, t0 + 180)).await,
+        all
+    );
+    assert_eq!(
+        spans(&format!("start={}&end={}", t0 - 9_000, t0 - 8_000)).await,
+        0
+    );
+    let query = format!("q={}", escape("{ name = `render` }"));
+    assert_eq!(spans(&query).await, 1);
+    assert_eq!(spans(&format!("{query}&keep_hierarchy=true")).await, 2);
 }

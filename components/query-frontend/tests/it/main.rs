@@ -10,5 +10,6 @@
 mod api;
 mod cancel;
 mod golden;
+mod refusals;
 mod stream;
 mod support;

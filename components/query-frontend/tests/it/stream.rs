@@ -147,6 +147,7 @@ async fn refusals_have_their_codes() {
     let stack = Stack::new(Config {
         multitenancy_enabled: true,
         max_outstanding_jobs_per_tenant: 1,
+        url_deny_list: vec!["/api/search\\?q=%7B%20%2Ebad%20%7D&".to_owned()],
         ..Config::default()
     });
     let mut client = client(&stack).await;
@@ -181,6 +182,16 @@ async fn refusals_have_their_codes() {
     let (code, message) = failure(&mut client, bad).await;
     assert_eq!(code, Code::InvalidArgument);
     assert!(message.starts_with("invalid TraceQL query: parse error at line 1"));
+    let denied = SearchRequest {
+        query: "{ .bad }".to_owned(),
+        ..search(1)
+    };
+    let (code, message) = failure(&mut client, denied).await;
+    assert_eq!(code, Code::InvalidArgument);
+    assert!(
+        message.starts_with("Invalid request /api/search?q="),
+        "{message}"
+    );
     let recent = SearchRequest {
         query: "{}".to_owned(),
         ..SearchRequest::default()
