@@ -1,6 +1,6 @@
 //! Spans per CPU-second of the whole distributor on real sockets: its threads' CPU time only, the
 //! clients run beside it. The sink takes everything at once. Run with
-//! `cargo bench -p tempo-distributor --bench receive`.
+//! `cargo bench -p tempo-distributor --bench receive`, and `-- gRPC` for those whose name has it.
 
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
@@ -76,7 +76,16 @@ fn report(name: &str, spans: u64, requests: u64, cpu: f64, wall: Duration) {
     );
 }
 
+/// Whether a measurement is asked for on the command line.
+fn is_wanted(name: &str) -> bool {
+    let filter = std::env::args().skip(1).find(|arg| !arg.starts_with('-'));
+    filter.is_none_or(|filter| name.contains(&filter))
+}
+
 fn http(addr: SocketAddr, name: &str, headers: &str, spans: u64, body: &[u8]) {
+    if !is_wanted(name) {
+        return;
+    }
     let head = format!(
         "POST /v1/traces HTTP/1.1\r\nHost: bench\r\n{headers}Content-Length: {}\r\n\r\n",
         body.len()
@@ -106,6 +115,9 @@ fn http(addr: SocketAddr, name: &str, headers: &str, spans: u64, body: &[u8]) {
 }
 
 async fn grpc(addr: SocketAddr, name: &str, spans: u64, message: &[u8]) {
+    if !is_wanted(name) {
+        return;
+    }
     let mut framed = vec![0];
     framed.extend((message.len() as u32).to_be_bytes());
     framed.extend(message);
@@ -169,6 +181,8 @@ fn main() {
     let server = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .thread_name("distributor")
+        // A thread that ends takes its CPU time with it.
+        .thread_keep_alive(Duration::from_secs(3_600))
         .enable_all()
         .build()
         .unwrap();

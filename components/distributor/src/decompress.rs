@@ -307,7 +307,7 @@ mod tests {
 
     #[test]
     fn bombs_end_at_the_limit_without_more_memory() {
-        let bomb = vec![0_u8; 64 << 20];
+        let bomb = vec![0_u8; 8 << 20];
         let max_bytes = 1 << 20;
         for encoding in ALL {
             let body = compress(encoding, &bomb);

@@ -181,7 +181,8 @@ static KEY_VALUE_LIST: Message = Message {
     fields: &[field("values", 1, Kind::Repeated(&KEY_VALUE))],
 };
 
-const SPAN_KINDS: &[&str] = &[
+/// Names of `Span.SpanKind` by number.
+pub(crate) const SPAN_KINDS: &[&str] = &[
     "SPAN_KIND_UNSPECIFIED",
     "SPAN_KIND_INTERNAL",
     "SPAN_KIND_SERVER",
@@ -190,7 +191,9 @@ const SPAN_KINDS: &[&str] = &[
     "SPAN_KIND_CONSUMER",
 ];
 
-const STATUS_CODES: &[&str] = &["STATUS_CODE_UNSET", "STATUS_CODE_OK", "STATUS_CODE_ERROR"];
+/// Names of `Status.StatusCode` by number.
+pub(crate) const STATUS_CODES: &[&str] =
+    &["STATUS_CODE_UNSET", "STATUS_CODE_OK", "STATUS_CODE_ERROR"];
 
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &alphabet::STANDARD,

@@ -35,9 +35,9 @@ use crate::{
 };
 
 /// A request that is estimated to decode to more bytes than this is prepared on a blocking thread,
-/// so that it does not hold up its neighbours. About 0.1 ms of work; the way there and back costs
-/// about a tenth of it.
-const HEAVY_REQUEST_BYTES: usize = 256 << 10;
+/// so that it does not hold up its neighbours. A MiB is about 0.6 ms of work; the way to the other
+/// thread and back costs 0.1 ms, so that for smaller ones it is not worth it.
+const HEAVY_REQUEST_BYTES: usize = 1 << 20;
 
 /// A push, as a receiver got it.
 #[derive(Debug)]

@@ -8,6 +8,7 @@ use tempo_model::otlp::{AnyValueRef, KeyValueRef, SpanRef, WireError, resource_s
 use crate::{
     config::{ReceivedSpansMetric, SpanLog},
     metrics::Metrics,
+    otlp_json::{SPAN_KINDS, STATUS_CODES},
 };
 
 const STATUS_CODE_ERROR: i32 = 2;
@@ -30,8 +31,8 @@ pub(crate) fn log_spans(request: &[u8], tenant: &str, message: &str, settings: S
                     spanid = span_id,
                     span_name = %String::from_utf8_lossy(span.name),
                     span_duration_seconds = nanos as f64 / 1e9,
-                    span_kind = span.kind,
-                    span_status = span.status_code,
+                    span_kind = enum_name(SPAN_KINDS, span.kind),
+                    span_status = enum_name(STATUS_CODES, span.status_code),
                     attributes = attributes(resource_attributes, span),
                     "{message}"
                 );
@@ -131,6 +132,14 @@ fn push_value(text: &mut String, value: AnyValueRef<'_>) -> Result<(), WireError
     Ok(())
 }
 
+/// The name of an enum's value, or its number if it has none.
+fn enum_name(names: &[&str], number: i32) -> String {
+    usize::try_from(number)
+        .ok()
+        .and_then(|index| names.get(index))
+        .map_or_else(|| number.to_string(), |name| (*name).to_owned())
+}
+
 fn hex(bytes: &[u8]) -> String {
     bytes
         .iter()
@@ -142,6 +151,11 @@ fn hex(bytes: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        io::{Read, Seek},
+        sync::Arc,
+    };
+
     use tempo_model::otlp::{write_len_prefixed, write_varint};
 
     use super::*;
@@ -176,5 +190,67 @@ mod tests {
             ),
             r#"span_service_name="a \"b\"" span_n=7 span_a_b=[7,7]"#
         );
+    }
+
+    /// A request of one span, whose status is `code`.
+    fn request(code: u8) -> Vec<u8> {
+        let mut status = Vec::new();
+        write_varint(&mut status, 3 << 3);
+        status.push(code);
+        let mut span = Vec::new();
+        write_len_prefixed(&mut span, 1, &[0xab; 16]);
+        write_len_prefixed(&mut span, 2, &[0xcd; 8]);
+        write_len_prefixed(&mut span, 5, b"get");
+        write_varint(&mut span, 6 << 3);
+        span.push(2);
+        for (number, nanos) in [(7, 1_000_000_000_u64), (8, 2_500_000_000)] {
+            write_varint(&mut span, number << 3 | 1);
+            span.extend(nanos.to_le_bytes());
+        }
+        write_len_prefixed(&mut span, 15, &status);
+        [2, 2, 1].into_iter().fold(span, |inside, number| {
+            let mut outside = Vec::new();
+            write_len_prefixed(&mut outside, number, &inside);
+            outside
+        })
+    }
+
+    fn logged(request: &[u8], settings: SpanLog) -> String {
+        let mut log = tempfile::tempfile().unwrap();
+        let subscriber = tracing_subscriber::fmt()
+            .with_writer(Arc::new(log.try_clone().unwrap()))
+            .with_ansi(false)
+            .without_time()
+            .finish();
+        tracing::subscriber::with_default(subscriber, || {
+            log_spans(request, "a", "received", settings);
+        });
+        let mut lines = String::new();
+        log.rewind().unwrap();
+        log.read_to_string(&mut lines).unwrap();
+        lines
+    }
+
+    #[test]
+    fn spans_are_logged_as_asked_for() {
+        let mut settings = SpanLog::default();
+        assert_eq!(logged(&request(2), settings), "");
+        settings.enabled = true;
+        let ids = format!(
+            "tenant=\"a\" traceid=\"{}\" spanid=\"{}\"",
+            "ab".repeat(16),
+            "cd".repeat(8)
+        );
+        let line = logged(&request(0), settings);
+        assert!(line.contains("received") && line.contains(&ids), "{line}");
+        assert!(!line.contains("span_name"), "{line}");
+
+        settings.include_all_attributes = true;
+        settings.filter_by_status_error = true;
+        assert_eq!(logged(&request(0), settings), "");
+        let line = logged(&request(2), settings);
+        let all = "span_name=get span_duration_seconds=1.5 span_kind=\"SPAN_KIND_SERVER\" \
+                   span_status=\"STATUS_CODE_ERROR\"";
+        assert!(line.contains(&ids) && line.contains(all), "{line}");
     }
 }

@@ -1,8 +1,8 @@
 //! From one request to one chunk per trace, on the wire bytes.
 //!
-//! Owns the single walk that checks every field of an `ExportTraceServiceRequest` ([`walk`]), the
-//! cutting of oversized attributes ([`truncate`]) and the writing of the per-trace messages
-//! ([`assemble`]). Spans travel as byte ranges: nothing of them is decoded into objects, nothing
+//! Owns the single walk that checks every field of an `ExportTraceServiceRequest` (`walk`), the
+//! cutting of oversized attributes (`truncate`) and the writing of the per-trace messages
+//! (`assemble`). Spans travel as byte ranges: nothing of them is decoded into objects, nothing
 //! is lost (schema URLs, flags, dropped counts, unknown fields), and no span costs an allocation.
 //! Must never do I/O, read a clock or know a tenant.
 

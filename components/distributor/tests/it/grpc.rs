@@ -21,7 +21,7 @@ use tonic::{
 use crate::{
     regroup::assert_batch,
     samples::{Request, request, span},
-    server::{Fixture, Gate, TestSink, config},
+    server::{Fixture, TestSink, config},
 };
 
 const EXPORT: &str = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
@@ -132,7 +132,7 @@ async fn the_generated_client_in_each_of_its_encodings() {
         .insert("no-generate-metrics", "1".parse().unwrap());
     client.clone().export(marked).await.unwrap();
 
-    let taken = fixture.sink.taken.lock().unwrap();
+    let taken = fixture.sink.taken();
     let skipped: Vec<_> = taken
         .iter()
         .map(|(_, batch)| batch.skip_metrics_generation)
@@ -142,7 +142,6 @@ async fn the_generated_client_in_each_of_its_encodings() {
         assert_eq!(tenant, "single-tenant");
         assert_batch(&two_traces(), batch);
     }
-    drop(taken);
     let labels = [("receiver", "otlp/otlp_receiver"), ("transport", "grpc")];
     assert_eq!(
         fixture.metric("tempo_receiver_accepted_spans", &labels),
@@ -166,11 +165,11 @@ async fn snappy_and_a_message_in_many_pieces() {
         .await;
     assert_eq!(status.code(), Code::Ok);
     assert_eq!(body, framed(0, b"\x0a\x00"));
-    assert_batch(&two_traces(), &fixture.sink.taken.lock().unwrap()[0].1);
+    assert_batch(&two_traces(), &fixture.sink.taken()[0].1);
 
     // Larger than a frame and than the threshold for another thread.
     let large = request(
-        (1..=10_000)
+        (1..=16_000)
             .map(|n| span(u128::from(n % 9 + 1), n))
             .collect(),
     );
@@ -178,7 +177,7 @@ async fn snappy_and_a_message_in_many_pieces() {
         .make(&mut connection)
         .await;
     assert_eq!(status.code(), Code::Ok);
-    assert_batch(&large, &fixture.sink.taken.lock().unwrap()[1].1);
+    assert_batch(&large, &fixture.sink.taken()[1].1);
     running.stop().await;
 }
 
@@ -209,7 +208,7 @@ async fn tenants_and_refusals() {
         .export(with_tenant(two_traces(), &["a"]))
         .await
         .unwrap();
-    assert_eq!(fixture.sink.taken.lock().unwrap()[0].0, "a");
+    assert_eq!(fixture.sink.taken()[0].0, "a");
     client.export(Request::default()).await.unwrap();
 
     let short_id = {
@@ -383,10 +382,7 @@ async fn calls_that_are_not_a_proper_export() {
 
 #[tokio::test]
 async fn the_clients_deadline_ends_a_call() {
-    let sink = TestSink {
-        gate: Some(Gate::closed()),
-        ..TestSink::default()
-    };
+    let sink = TestSink::behind_a_gate();
     let mut fixture = Fixture::new(config(), sink);
     let running = fixture.serve();
     let mut connection = connect(fixture.grpc()).await;

@@ -69,7 +69,7 @@ async fn a_push_reaches_the_sink_regrouped_and_is_counted() {
         .await
         .unwrap();
     {
-        let taken = fixture.sink.taken.lock().unwrap();
+        let taken = fixture.sink.taken();
         let (tenant, batch) = &taken[0];
         assert_eq!(tenant, "single-tenant");
         assert!(batch.skip_metrics_generation);
@@ -131,7 +131,7 @@ async fn tenants_come_from_exactly_one_valid_header() {
 
     fixture.push_as(present("a|a"), &one_span).await.unwrap();
     fixture.push_as(present("b:k=v"), &one_span).await.unwrap();
-    let taken = fixture.sink.taken.lock().unwrap();
+    let taken = fixture.sink.taken();
     let tenants: Vec<_> = taken.iter().map(|(tenant, _)| tenant.as_str()).collect();
     assert_eq!(tenants, ["a", "b"]);
 }
@@ -145,7 +145,7 @@ async fn a_push_without_spans_is_fine_whoever_sends_it() {
     for empty in [Request::default(), request(Vec::new())] {
         fixture.push_as(OrgId::Absent, &empty).await.unwrap();
     }
-    assert!(fixture.sink.taken.lock().unwrap().is_empty());
+    assert!(fixture.sink.taken().is_empty());
 }
 
 #[tokio::test(start_paused = true)]
@@ -220,7 +220,7 @@ async fn one_bad_id_refuses_the_whole_push_after_it_was_counted() {
         fixture.metric("tempo_distributor_spans_received_total", SINGLE),
         5.0
     );
-    assert!(fixture.sink.taken.lock().unwrap().is_empty());
+    assert!(fixture.sink.taken().is_empty());
 }
 
 #[tokio::test]
@@ -298,7 +298,7 @@ async fn attributes_are_cut_to_the_tenants_limit_or_the_distributors() {
     let long = "é".repeat(50);
     body.resource_spans[0].scope_spans[0].spans[0].attributes = vec![text("k", &long)];
     let longest = |fixture: &Fixture| {
-        let taken = fixture.sink.taken.lock().unwrap();
+        let taken = fixture.sink.taken();
         let trace = crate::samples::decode_trace(&taken.last().unwrap().1.traces[0].trace);
         let span = &trace.resource_spans[0].scope_spans[0].spans[0];
         span.attributes[0].value.clone().unwrap().value.unwrap()
@@ -395,15 +395,15 @@ async fn one_request_may_not_multiply_without_end() {
 async fn large_requests_take_the_same_way_on_another_thread() {
     let fixture = Fixture::new(config(), TestSink::default());
     let body = request(
-        (1..=8_000)
+        (1..=16_000)
             .map(|n| span(u128::from(n % 70 + 1), n))
             .collect(),
     );
-    assert!(body.encoded_len() > 256 << 10);
+    assert!(body.encoded_len() > 1 << 20);
     fixture.push_as(OrgId::Absent, &body).await.unwrap();
-    assert_eq!(fixture.sink.spans(), 8_000);
+    assert_eq!(fixture.sink.spans(), 16_000);
     let mut bad = body.clone();
-    bad.resource_spans[0].scope_spans[0].spans[7_999]
+    bad.resource_spans[0].scope_spans[0].spans[15_999]
         .trace_id
         .clear();
     let refusal = fixture.push_as(OrgId::Absent, &bad).await.unwrap_err();

@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 /// Keeps what it gets and answers as it is told.
 #[derive(Default)]
 pub(crate) struct TestSink {
-    pub(crate) taken: Mutex<Vec<(String, TraceBatch)>>,
+    taken: Mutex<Vec<(String, TraceBatch)>>,
     pub(crate) answer: Mutex<Option<SinkError>>,
     /// When set, every push waits for a permit; [`Gate::entered`] tells that it does.
     pub(crate) gate: Option<Gate>,
@@ -26,15 +26,6 @@ pub(crate) struct TestSink {
 pub(crate) struct Gate {
     pub(crate) entered: Semaphore,
     pub(crate) opened: Semaphore,
-}
-
-impl Gate {
-    pub(crate) fn closed() -> Self {
-        Self {
-            entered: Semaphore::new(0),
-            opened: Semaphore::new(0),
-        }
-    }
 }
 
 #[async_trait::async_trait]
@@ -53,8 +44,23 @@ impl TraceSink for TestSink {
 }
 
 impl TestSink {
+    pub(crate) fn behind_a_gate() -> Self {
+        Self {
+            gate: Some(Gate {
+                entered: Semaphore::new(0),
+                opened: Semaphore::new(0),
+            }),
+            ..Self::default()
+        }
+    }
+
+    /// Everything taken so far: tenant and batch.
+    pub(crate) fn taken(&self) -> Vec<(String, TraceBatch)> {
+        self.taken.lock().unwrap().clone()
+    }
+
     pub(crate) fn spans(&self) -> u64 {
-        let taken = self.taken.lock().unwrap();
+        let taken = self.taken();
         taken.iter().map(|(_, batch)| batch.span_count()).sum()
     }
 }
