@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, atomic::Ordering},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -227,7 +227,7 @@ impl LiveStore {
     fn pressure(&self, tenant: &Tenant) -> Option<&'static str> {
         let config = &self.shared.config;
         let sizes = tenant.sizes();
-        let table_bytes = self.shared.table_bytes.load(Ordering::Acquire);
+        let table_bytes = self.shared.columns.table_bytes();
         if sizes.live_bytes >= config.max_live_traces_bytes
             || table_bytes >= config.max_live_table_bytes
         {

@@ -1,10 +1,6 @@
 //! Start, background work, and stop.
 
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, atomic::AtomicU64},
-    time::Instant,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
 use prometheus::Registry;
 use tempo_backend::{Backend, cache::Cache};
@@ -17,7 +13,7 @@ use crate::{
     error::Error,
     handle::LiveStore,
     limits::Limits,
-    live::Tenant,
+    live::{AllColumns, Tenant},
     local::{LocalBlock, LocalStore},
     lock,
     metrics::Metrics,
@@ -85,7 +81,7 @@ pub(crate) async fn build_on(
         local: opened.local,
         backend: dependencies.backend,
         tenants: opened.tenants,
-        table_bytes: opened.table_bytes,
+        columns: opened.columns,
         lock,
     }));
     let service = Service {
@@ -102,7 +98,7 @@ struct Opened {
     wal: Wal,
     local: LocalStore,
     tenants: BTreeMap<Arc<str>, Arc<Tenant>>,
-    table_bytes: Arc<AtomicU64>,
+    columns: Arc<AllColumns>,
     unflushed: Vec<(Arc<Tenant>, Arc<LocalBlock>)>,
 }
 
@@ -112,13 +108,13 @@ fn open(
     local: LocalStore,
     disk: Arc<dyn Disk>,
 ) -> Result<Opened, Error> {
-    let table_bytes = Arc::new(AtomicU64::new(0));
+    let columns = Arc::new(AllColumns::default());
     let mut tenants: BTreeMap<Arc<str>, Arc<Tenant>> = BTreeMap::new();
     let mut tenant_of = |name: &str| -> Arc<Tenant> {
         if let Some(tenant) = tenants.get(name) {
             return Arc::clone(tenant);
         }
-        let tenant = Arc::new(Tenant::new(name, &metrics, Arc::clone(&table_bytes)));
+        let tenant = Arc::new(Tenant::new(name, &metrics, Arc::clone(&columns)));
         tenants.insert(Arc::clone(&tenant.name), Arc::clone(&tenant));
         tenant
     };
@@ -162,7 +158,7 @@ fn open(
         wal,
         local,
         tenants,
-        table_bytes,
+        columns,
         unflushed,
     })
 }

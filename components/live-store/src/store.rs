@@ -18,7 +18,7 @@ use crate::{
     clock::{Clock, nanos},
     config::Config,
     limits::Limits,
-    live::{BlockCut, BlockCutReason, Cut, Sizes, Tenant, TraceCut},
+    live::{AllColumns, BlockCut, BlockCutReason, Cut, Sizes, Tenant, TraceCut},
     local::{LocalBlock, LocalStore},
     metrics::Metrics,
     pipeline::{self, Job, Work},
@@ -51,8 +51,7 @@ pub(crate) struct Shared {
     pub(crate) jobs: Mutex<BTreeMap<Uuid, Arc<Job>>>,
     /// Removed from sight, and from disk as soon as no query reads them.
     retired: Mutex<Vec<Arc<LocalBlock>>>,
-    /// Memory of live tables of all tenants, in bytes.
-    pub(crate) table_bytes: Arc<AtomicU64>,
+    pub(crate) columns: Arc<AllColumns>,
     /// Bits of a double.
     pub(crate) compression_ratio: AtomicU64,
     pub(crate) runtime: tokio::runtime::Handle,
@@ -82,7 +81,7 @@ pub(crate) struct Parts {
     pub(crate) local: LocalStore,
     pub(crate) backend: Backend,
     pub(crate) tenants: BTreeMap<Arc<str>, Arc<Tenant>>,
-    pub(crate) table_bytes: Arc<AtomicU64>,
+    pub(crate) columns: Arc<AllColumns>,
     pub(crate) lock: std::fs::File,
 }
 
@@ -100,7 +99,7 @@ impl Shared {
             tenants: RwLock::new(parts.tenants),
             jobs: Mutex::default(),
             retired: Mutex::default(),
-            table_bytes: parts.table_bytes,
+            columns: parts.columns,
             compression_ratio: AtomicU64::new(INITIAL_COMPRESSION_RATIO.to_bits()),
             runtime: tokio::runtime::Handle::current(),
             tasks: TaskTracker::new(),
@@ -152,11 +151,7 @@ impl Shared {
         if let Some(tenant) = tenants.get(name) {
             return Arc::clone(tenant);
         }
-        let tenant = Arc::new(Tenant::new(
-            name,
-            &self.metrics,
-            Arc::clone(&self.table_bytes),
-        ));
+        let tenant = Arc::new(Tenant::new(name, &self.metrics, Arc::clone(&self.columns)));
         tenants.insert(Arc::clone(&tenant.name), Arc::clone(&tenant));
         tenant
     }
@@ -179,8 +174,7 @@ impl Shared {
     /// One round of background work: cut, close, reclaim, expire. Blocks for moments.
     pub(crate) fn maintain(self: &Arc<Self>) {
         let now = self.clock.now_unix_nanos();
-        let tables_are_full =
-            self.table_bytes.load(Ordering::Acquire) > self.config.max_live_table_bytes;
+        let tables_are_full = self.columns.table_bytes() > self.config.max_live_table_bytes;
         let due = TraceCut {
             max_idle: self.config.max_trace_idle,
             max_live: self.config.max_trace_live,

@@ -3,6 +3,7 @@
 mod background;
 mod disk;
 mod flush;
+mod queries;
 mod recovery;
 
 use std::{

@@ -16,6 +16,7 @@ use std::{
 use bytes::Bytes;
 use foldhash::fast::RandomState;
 use hashbrown::{HashMap, HashSet};
+use parking_lot::Mutex;
 use tempo_model::TraceId;
 use tempo_table::{Bitmap, MemoryTable, MemoryTableBuilder, PushError, SpanTable, TableError};
 
@@ -51,11 +52,39 @@ pub(crate) struct Built {
     ends: Vec<u32>,
 }
 
+/// Table builders that are not in use: their memory serves the next table.
+#[derive(Default)]
+pub(crate) struct Builders(Mutex<Vec<MemoryTableBuilder>>);
+
+/// Builders kept for later; more are in use at once only while several tenants build.
+const MAX_IDLE_BUILDERS: usize = 2;
+
+impl Builders {
+    fn take(&self) -> MemoryTableBuilder {
+        self.0.lock().pop().unwrap_or_default()
+    }
+
+    fn give_back(&self, builder: MemoryTableBuilder) {
+        let mut idle = self.0.lock();
+        if idle.len() < MAX_IDLE_BUILDERS {
+            idle.push(builder);
+        }
+    }
+}
+
 /// Builds tables of `traces`. Chunks that cannot be read or understood are logged and left out:
 /// they are still in the log, and whoever builds the block decides about them.
-pub(crate) fn build(traces: Vec<TraceChunks>, reader: &ChunkReader) -> Vec<Built> {
+pub(crate) fn build(
+    traces: Vec<TraceChunks>,
+    reader: &ChunkReader,
+    builders: &Builders,
+) -> Vec<Built> {
     let mut built = Vec::new();
-    let mut unfinished = Unfinished::default();
+    let mut unfinished = Unfinished {
+        builder: builders.take(),
+        chunks: Vec::new(),
+        ends: Vec::new(),
+    };
     for (trace_id, pending) in traces {
         let mut chunks: Vec<(ChunkRef, Bytes)> = Vec::with_capacity(pending.len());
         for item in pending {
@@ -69,21 +98,21 @@ pub(crate) fn build(traces: Vec<TraceChunks>, reader: &ChunkReader) -> Vec<Built
             }
         }
         if let Err(PushError::Full { .. }) = unfinished.push(trace_id, &chunks) {
-            built.extend(std::mem::take(&mut unfinished).finish());
+            built.extend(unfinished.finish());
             // A trace that no table can hold is logged by the second attempt.
             if let Err(error) = unfinished.push(trace_id, &chunks) {
                 tracing::error!(%error, %trace_id, "spans cannot be made searchable");
             }
         }
         if unfinished.builder.spans() >= MAX_TABLE_SPANS {
-            built.extend(std::mem::take(&mut unfinished).finish());
+            built.extend(unfinished.finish());
         }
     }
     built.extend(unfinished.finish());
+    builders.give_back(unfinished.builder);
     built
 }
 
-#[derive(Default)]
 struct Unfinished {
     builder: MemoryTableBuilder,
     chunks: Vec<ChunkRef>,
@@ -109,11 +138,12 @@ impl Unfinished {
         Ok(())
     }
 
-    fn finish(mut self) -> Option<Built> {
+    /// The table of what was pushed; the next one begins.
+    fn finish(&mut self) -> Option<Built> {
         (self.builder.traces() > 0).then(|| Built {
             table: Arc::new(self.builder.finish()),
-            chunks: self.chunks,
-            ends: self.ends,
+            chunks: std::mem::take(&mut self.chunks),
+            ends: std::mem::take(&mut self.ends),
         })
     }
 }

@@ -16,7 +16,7 @@ use tokio::sync::Notify;
 use uuid::Uuid;
 
 use super::{
-    columns::{self, Columns, Pending, TableView},
+    columns::{self, Builders, Columns, Pending, TableView},
     cut::{BlockCut, BlockCutReason, TraceCut},
     head::{CutBlock, Head},
     traces::{LiveTraces, TraceSizes},
@@ -85,8 +85,22 @@ pub(crate) struct Tenant {
     metrics: Metrics,
     /// Wakes pushes that wait for room.
     pub(crate) room: Notify,
+    shared: Arc<AllColumns>,
+}
+
+/// What the columns of all tenants share.
+#[derive(Default)]
+pub(crate) struct AllColumns {
+    /// Memory of live tables, in bytes.
+    table_bytes: AtomicU64,
+    builders: Builders,
+}
+
+impl AllColumns {
     /// Memory of live tables of all tenants, in bytes.
-    table_bytes: Arc<AtomicU64>,
+    pub(crate) fn table_bytes(&self) -> u64 {
+        self.table_bytes.load(Ordering::Acquire)
+    }
 }
 
 /// Sizes of what a tenant holds.
@@ -135,7 +149,7 @@ pub(crate) struct Admitted {
 }
 
 impl Tenant {
-    pub(crate) fn new(name: &str, metrics: &Metrics, table_bytes: Arc<AtomicU64>) -> Self {
+    pub(crate) fn new(name: &str, metrics: &Metrics, shared: Arc<AllColumns>) -> Self {
         let gauge = |gauges: &prometheus::IntGaugeVec| gauges.with_label_values(&[name]);
         Self {
             name: Arc::from(name),
@@ -151,7 +165,7 @@ impl Tenant {
             },
             metrics: metrics.clone(),
             room: Notify::new(),
-            table_bytes,
+            shared,
         }
     }
 
@@ -301,6 +315,7 @@ impl Tenant {
     }
 
     /// Builds all pending chunks into tables. Blocks.
+    #[cfg(test)]
     pub(crate) fn build_pending(&self, wal: &Wal) {
         let guard = self.building.lock();
         self.build_pending_locked(wal, &guard);
@@ -315,7 +330,7 @@ impl Tenant {
             }
             let reader = reader_for(wal, &traces);
             drop(state);
-            for built in columns::build(traces, &reader) {
+            for built in columns::build(traces, &reader, &self.shared.builders) {
                 let mut state = self.state.lock();
                 state.columns.install(built);
                 self.update_gauges(&state);
@@ -337,7 +352,7 @@ impl Tenant {
         }
         let reader = reader_for(wal, &traces);
         drop(state);
-        let built = columns::build(traces, &reader);
+        let built = columns::build(traces, &reader, &self.shared.builders);
         for built in built {
             let mut state = self.state.lock();
             state.columns.replace(built);
@@ -470,7 +485,8 @@ impl Tenant {
         let now = columns.heap_bytes() as i64;
         self.gauges.live_table_bytes.set(now);
         // Wraps around when it shrinks, which is what adding a negative number is.
-        self.table_bytes
+        self.shared
+            .table_bytes
             .fetch_add((now - before) as u64, Ordering::AcqRel);
     }
 }

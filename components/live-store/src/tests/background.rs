@@ -6,7 +6,7 @@ use crate::{PushErrorKind, testing::batch};
 /// Waits until background work has made something true.
 async fn until(mut condition: impl FnMut() -> bool) {
     while !condition() {
-        tokio::task::yield_now().await;
+        tokio::time::sleep(Duration::from_millis(1)).await;
     }
 }
 
