@@ -64,9 +64,8 @@ impl<'a> Bounds<'a> {
 fn engine_error(error: EngineError) -> JobError {
     match error {
         EngineError::Table(error) => table_error(&error),
-        error @ (EngineError::Evaluation(_) | EngineError::OverBudget { .. }) => {
-            JobError::Failed(error.to_string())
-        }
+        // The query is to blame, and will be the next time.
+        error => JobError::Failed(error.to_string()),
     }
 }
 

@@ -36,7 +36,9 @@ impl Clamp {
         self.range_nanos(params)
             .map(|(start, end)| TimeRange {
                 start: whole_seconds(start),
-                end: whole_seconds(end),
+                // With the whole of its last second, unlike Tempo's: what has just arrived is
+                // found at once where there is no cutoff.
+                end: whole_seconds(end_of_second(end)),
             })
             .map_err(|text| BadRequest::new(format!("error parsing date range: {text}")))
     }
@@ -69,6 +71,13 @@ impl Clamp {
 
 fn back(nanos: i64, by: Duration) -> i64 {
     nanos.saturating_sub(i64::try_from(by.as_nanos()).unwrap_or(i64::MAX))
+}
+
+fn end_of_second(nanos: i64) -> i64 {
+    match nanos.rem_euclid(NANOS_PER_SECOND) {
+        0 => nanos,
+        into_second => nanos.saturating_add(NANOS_PER_SECOND - into_second),
+    }
 }
 
 /// Seconds that the API's messages can carry: 1970 to 2106.
@@ -235,14 +244,15 @@ mod tests {
     #[test]
     fn ranges_are_completed_and_clamped() {
         for (query, want) in [
-            ("", (1_999_100, 1_999_970)),
-            ("since=1h", (1_996_370, 1_999_970)),
-            ("since=1h&start=1&end=2", (1_996_370, 1_999_970)),
+            ("", (1_999_100, 1_999_971)),
+            ("since=1h", (1_996_370, 1_999_971)),
+            ("since=1h&start=1&end=2", (1_996_370, 1_999_971)),
             ("start=10&end=20", (10, 20)),
-            ("start=10&end=3000000", (10, 1_999_970)),
-            ("start=1999999&end=3000000", (1_999_100, 1_999_970)),
+            ("start=10&end=3000000", (10, 1_999_971)),
+            ("start=1999999&end=3000000", (1_999_100, 1_999_971)),
             ("start=10000000001&end=20000000000", (10, 20)),
-            ("since=100y", (0, 1_999_970)),
+            ("start=10.5&end=20.001", (10, 21)),
+            ("since=100y", (0, 1_999_971)),
         ] {
             assert_eq!(range(query), Ok(want), "{query}");
         }

@@ -3,6 +3,9 @@
 use axum::body::Body;
 use http::Request;
 use tempo_query_frontend::Config;
+use tempo_runtime::server::{Server, ServerConfig};
+use tokio::io::AsyncWriteExt as _;
+use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
 use crate::support::Stack;
@@ -29,4 +32,26 @@ async fn when_the_client_goes_its_jobs_end() {
             1.0
         );
     }
+}
+
+#[tokio::test]
+async fn a_connection_that_breaks_ends_its_jobs() {
+    let stack = Stack::new(Config::default());
+    let server = Server::bind("127.0.0.1:0", ServerConfig::default())
+        .await
+        .unwrap();
+    let address = server.local_addr();
+    let shutdown = CancellationToken::new();
+    let serving = tokio::spawn(server.serve(stack.handle.router(), shutdown.clone()));
+    let mut connection = tokio::net::TcpStream::connect(address).await.unwrap();
+    connection
+        .write_all(b"GET /api/search HTTP/1.1\r\nHost: tempo\r\n\r\n")
+        .await
+        .unwrap();
+    let queued = stack.handle.queue().next().await.unwrap();
+    let (_, _, cancelled, _responder) = queued.into_parts();
+    drop(connection);
+    cancelled.cancelled().await;
+    shutdown.cancel();
+    serving.await.unwrap();
 }
