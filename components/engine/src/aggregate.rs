@@ -1,16 +1,17 @@
 //! Numbers per set of spans, and comparisons of them.
 
-use std::sync::Arc;
+use std::{cmp::Ordering, sync::Arc};
 
 use tempo_table::Bitmap;
-use tempo_traceql::{Static, ast::ComparisonOp, constant};
+use tempo_traceql::{Static, constant};
 
 use crate::{
     error::EngineError,
+    operand::Reading,
     plan::{Expr, Function, Plan, ScalarNode, ScalarTest},
-    rows::RowReader,
+    rows::{RowReader, compare_numbers},
     session::Session,
-    value::Value,
+    value::{Number, Value},
 };
 
 /// The aggregates of one scalar filter, ready to be computed for any of its sets.
@@ -68,12 +69,19 @@ impl<'a> Aggregates<'a> {
             .map(|aggregate| aggregate.value.as_ref().map_or(Value::Nil, Value::from))
     }
 
-    /// Whether a set of spans passes. A set without any value to aggregate does not, whatever the
-    /// comparison.
-    pub(crate) fn passes(&mut self, spans: &[u32]) -> Result<bool, EngineError> {
+    /// Whether [`Self::passes`] needs to know the spans, not only how many there are.
+    pub(crate) fn need_spans(&self) -> bool {
+        self.computed
+            .iter()
+            .any(|aggregate| aggregate.operand.is_some())
+    }
+
+    /// Whether a set of `count` spans passes. A set without any value to aggregate does not,
+    /// whatever the comparison.
+    pub(crate) fn passes(&mut self, count: usize, spans: &[u32]) -> Result<bool, EngineError> {
         for aggregate in &mut self.computed {
             aggregate.value = match &aggregate.operand {
-                None => Some(Static::Int(spans.len() as i64)),
+                None => Some(Static::Int(count as i64)),
                 Some((expr, reader)) => fold(aggregate.function, expr, reader, spans)?,
             };
         }
@@ -129,51 +137,87 @@ fn fold(
     reader: &RowReader<'_>,
     spans: &[u32],
 ) -> Result<Option<Static>, EngineError> {
-    let mut folded: Option<Static> = None;
-    let mut count: i64 = 0;
-    for &span in spans {
-        let Some(number) = reader.evaluate(expr, span as usize)?.to_number() else {
-            continue;
-        };
-        folded = Some(match (folded, function) {
-            (None, _) => {
-                count = 1;
-                number
+    let mut fold = Fold::new(function);
+    match expr {
+        Expr::Operand(operand) if let Some((ints, reading)) = reader.plain_ints(*operand) => {
+            let number: fn(i64) -> Number = match reading {
+                Reading::Duration => Number::Duration,
+                Reading::Int | Reading::Plain => Number::Int,
+                // Not numbers, though they are stored as such.
+                _ => return Ok(None),
+            };
+            spans
+                .iter()
+                .for_each(|&span| fold.add(number(ints[span as usize])));
+        }
+        expr => {
+            for &span in spans {
+                if let Some(number) = reader.evaluate(expr, span as usize)?.to_number() {
+                    fold.add(number);
+                }
             }
-            (Some(best), Function::Min) => extreme(ComparisonOp::Less, best, number),
-            (Some(best), Function::Max) => extreme(ComparisonOp::Greater, best, number),
-            (Some(sum), _) => match (sum, number) {
-                (Static::Int(sum), Static::Int(value)) => {
-                    count += 1;
-                    Static::Int(sum.wrapping_add(value))
-                }
-                (Static::Duration(sum), Static::Duration(nanos)) => {
-                    count += 1;
-                    Static::Duration(sum.wrapping_add(nanos))
-                }
-                (Static::Float(sum), Static::Float(value)) => {
-                    count += 1;
-                    Static::Float(sum + value)
-                }
-                // The first value decides the type; others do not count.
-                (sum, _) => sum,
-            },
-        });
+        }
     }
-    if function != Function::Avg {
-        return Ok(folded);
-    }
-    Ok(folded.map(|sum| match sum {
-        Static::Duration(nanos) => Static::Duration(nanos / count.max(1)),
-        sum => Static::Float(sum.as_f64() / count.max(1) as f64),
-    }))
+    Ok(fold.finish())
 }
 
-/// `candidate` if it is on that side of `best`.
-fn extreme(op: ComparisonOp, best: Static, candidate: Static) -> Static {
-    if constant::compare(op, &candidate, &best) {
-        candidate
-    } else {
-        best
+struct Fold {
+    function: Function,
+    value: Option<Number>,
+    count: i64,
+}
+
+impl Fold {
+    fn new(function: Function) -> Self {
+        Self {
+            function,
+            value: None,
+            count: 0,
+        }
+    }
+
+    #[inline]
+    fn add(&mut self, number: Number) {
+        let Some(value) = self.value else {
+            self.value = Some(number);
+            self.count = 1;
+            return;
+        };
+        let wanted = match self.function {
+            Function::Min => Ordering::Less,
+            Function::Max => Ordering::Greater,
+            Function::Count | Function::Sum | Function::Avg => {
+                return self.add_to_sum(value, number);
+            }
+        };
+        if compare_numbers(number, value) == Some(wanted) {
+            self.value = Some(number);
+        }
+    }
+
+    /// The first value decides the type; values of others do not count.
+    #[inline]
+    fn add_to_sum(&mut self, sum: Number, number: Number) {
+        let sum = match (sum, number) {
+            (Number::Int(sum), Number::Int(value)) => Number::Int(sum.wrapping_add(value)),
+            (Number::Duration(sum), Number::Duration(nanos)) => {
+                Number::Duration(sum.wrapping_add(nanos))
+            }
+            (Number::Float(sum), Number::Float(value)) => Number::Float(sum + value),
+            _ => return,
+        };
+        self.value = Some(sum);
+        self.count += 1;
+    }
+
+    fn finish(self) -> Option<Static> {
+        let value = self.value?;
+        if self.function != Function::Avg {
+            return Some(value.to_static());
+        }
+        Some(match value {
+            Number::Duration(nanos) => Static::Duration(nanos / self.count),
+            sum => Static::Float(sum.as_f64() / self.count as f64),
+        })
     }
 }

@@ -9,6 +9,9 @@ pub enum PlanError {
     /// The query is not one of spans.
     #[error("{0} not supported")]
     NotSupported(&'static str),
+    /// A query for traces where one over time is needed.
+    #[error("not a metrics query")]
+    NotAMetricsQuery,
     /// A regular expression that does not compile.
     #[error(transparent)]
     Pattern(#[from] PatternError),
@@ -34,10 +37,30 @@ pub enum EngineError {
         /// [`crate::Limits::max_column_bytes`].
         limit_bytes: usize,
     },
+    /// A query over time has more series, or more intervals, than it may.
+    #[error(
+        "the series of the query take {needed_bytes} bytes, more than the {limit_bytes} they may; group by attributes with fewer values, or ask for less time or a longer step"
+    )]
+    TooManySeries {
+        /// What the series would take.
+        needed_bytes: usize,
+        /// What they may take.
+        limit_bytes: usize,
+    },
 }
 
 impl EngineError {
     pub(crate) fn cancelled() -> Self {
         Self::Table(TableError::Cancelled)
+    }
+}
+
+/// Why an expression has no value for a span; small, since every value comes with room for it.
+#[derive(Debug)]
+pub(crate) struct RowError(pub(crate) Box<str>);
+
+impl From<RowError> for EngineError {
+    fn from(error: RowError) -> Self {
+        Self::Evaluation(error.0.into())
     }
 }

@@ -10,10 +10,13 @@ use crate::{
     operand::{Operand, Reading, Source},
     plan::{Filter, Loaded, Plan},
     rows::RowReader,
-    scan,
+    scan::{self, Verdicts},
     session::Session,
     test::Test,
 };
+
+/// Row by row this many spans take about a millisecond.
+const SPANS_PER_CANCEL_CHECK: usize = 1 << 14;
 
 /// What is asked of an attribute.
 #[derive(Clone, Copy)]
@@ -24,9 +27,9 @@ enum Question<'a> {
 }
 
 impl Question<'_> {
-    fn rows(self, column: &Column, reading: Reading) -> Bitmap {
+    fn rows(self, session: &Session<'_>, column: &Column, reading: Reading) -> Bitmap {
         match self {
-            Self::Passes(test) => scan::passing(column, reading, test),
+            Self::Passes(test) => scan::passing(column, reading, test, &session.verdicts),
             Self::Exists => scan::present(column),
             Self::Missing => {
                 let mut rows = scan::present(column);
@@ -92,6 +95,9 @@ pub(crate) fn matching(
             let reader = RowReader::for_expr(session, plan, expr, &left)?;
             let mut found = Bitmap::new(left.len());
             for span in left.iter() {
+                if span.is_multiple_of(SPANS_PER_CANCEL_CHECK) {
+                    session.check_cancelled()?;
+                }
                 if reader.is_true(expr, span)? {
                     found.insert(span);
                 }
@@ -110,22 +116,23 @@ fn attribute(
 ) -> Result<Bitmap, EngineError> {
     let (span, resource) = match &operand.source {
         Source::Column { key, reading } => {
-            let ask = |column: &Column| question.rows(column, *reading);
+            let ask = |column: &Column| question.rows(session, column, *reading);
             return column_rows(session, key, candidates, ask);
         }
         Source::SpanThenResource { span, resource } => (span, resource),
     };
     // Where Tempo's storage finds no value it says so for span and resource apart: `.x = nil` is
     // true when either lacks it. A test sees the span's value, if it has one of whatever type.
-    let ask = |column: &Column| question.rows(column, Reading::Plain);
+    let ask = |column: &Column| question.rows(session, column, Reading::Plain);
     let mut found = column_rows(session, span, candidates, ask)?;
     let mut left = candidates.clone();
     left.and_not(&found);
+    let mut of_resource = column_rows(session, resource, &left, ask)?;
     if let Question::Passes(_) = question {
-        let present = column_rows(session, span, &left, scan::present)?;
-        left.and_not(&present);
+        let hidden = column_rows(session, span, &of_resource, scan::present)?;
+        of_resource.and_not(&hidden);
     }
-    found.or(&column_rows(session, resource, &left, ask)?);
+    found.or(&of_resource);
     Ok(found)
 }
 
@@ -232,11 +239,13 @@ fn no_row_passes(session: &Session<'_>, key: &ColumnKey, test: &Test) -> Result<
     if test.wants_text_only() {
         let may_be_empty = matches!(key, ColumnKey::Attribute { scope, name }
             if *scope == AttributeScope::Resource && &**name == "service.name");
-        let texts = session.table.string_superset(key)?;
-        return Ok(texts.is_some_and(|texts| {
-            !(may_be_empty && test.texts.passes(b""))
-                && !texts.iter().any(|text| test.texts.passes(text))
-        }));
+        if may_be_empty && test.texts.passes(b"") {
+            return Ok(false);
+        }
+        return Ok(match session.table.string_superset(key)? {
+            Some(texts) => matches!(session.verdicts.get(&texts, &test.texts), Verdicts::None),
+            None => false,
+        });
     }
     if let ColumnKey::Intrinsic(_) = key
         && let Some(bounds) = session.table.int_bounds(key)?
@@ -274,7 +283,7 @@ pub(crate) fn joint_rows(
         for key in operand.keys() {
             let column = session.column(key)?;
             for question in &questions {
-                let rows = question.rows(&column, reading);
+                let rows = question.rows(session, &column, reading);
                 match &mut joint {
                     Some(joint) => joint.and(&rows),
                     None => joint = Some(rows),

@@ -1,8 +1,8 @@
 //! TraceQL on span tables.
 //!
 //! Owns the evaluation of queries: the plan ([`Plan`]), searches ([`search`]), the spans that a
-//! pipeline keeps ([`find`], for whoever makes series of them) and completion
-//! ([`tag_names`], [`tag_values`]). Works on any [`tempo_table::SpanTable`], on columns as a
+//! pipeline keeps ([`find`]), queries over time ([`metrics`]) and completion ([`tag_names`],
+//! [`tag_values`]). Works on any [`tempo_table::SpanTable`], on columns as a
 //! whole: predicates run once per dictionary entry, then on codes; further columns are read only
 //! for the spans that are left. Must never do I/O of its own, read a clock, or know how spans are
 //! stored.
@@ -11,7 +11,9 @@ mod aggregate;
 mod error;
 mod filter;
 mod found;
+pub mod metrics;
 mod operand;
+mod pattern;
 mod pipeline;
 mod plan;
 mod rows;

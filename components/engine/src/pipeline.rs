@@ -15,7 +15,7 @@ use crate::{
     rows::RowReader,
     session::Session,
     structural::{NestedSets, Scratch},
-    value::{Value, ValueRef, kind_number, status_code},
+    value::{HexId, Value, ValueRef, kind_number, status_code},
 };
 
 /// Runs the elements of a plan on one table.
@@ -299,19 +299,28 @@ impl Runner<'_> {
 
     /// The traces that have some of `spans`.
     pub(crate) fn traces_with(&self, spans: &Bitmap) -> Bitmap {
-        let structure = &self.session.structure;
-        let mut traces = Bitmap::new(structure.traces());
-        let mut next = spans.next_from(0);
-        while let Some(span) = next {
-            let trace = self.session.trace_of(span);
-            traces.insert(trace);
-            next = spans.next_from(structure.trace_spans[trace + 1] as usize);
-        }
+        let mut traces = Bitmap::new(self.session.structure.traces());
+        self.each_trace_with(spans)
+            .for_each(|trace| traces.insert(trace));
         traces
     }
 
+    /// The traces that have some of `spans`, ascending.
+    pub(crate) fn each_trace_with<'s>(
+        &'s self,
+        spans: &'s Bitmap,
+    ) -> impl Iterator<Item = usize> + 's {
+        let starts = &*self.session.structure.trace_spans;
+        let mut from = 0;
+        std::iter::from_fn(move || {
+            let trace = self.session.trace_of(spans.next_from(from)?);
+            from = *starts.get(trace + 1)? as usize;
+            Some(trace)
+        })
+    }
+
     /// All spans of the traces that have some of `spans`.
-    fn whole_traces(&self, spans: &Bitmap) -> Result<Bitmap, EngineError> {
+    pub(crate) fn whole_traces(&self, spans: &Bitmap) -> Result<Bitmap, EngineError> {
         self.session.to_spans(Level::Trace, self.traces_with(spans))
     }
 
@@ -334,13 +343,16 @@ impl Runner<'_> {
                     .collect();
                 let mut failed = traces.clone();
                 let mut spans = Vec::new();
+                let need_spans = aggregates.need_spans();
                 for trace in traces.iter() {
-                    list(
-                        &found.spans,
-                        self.session.structure.spans_of_trace(trace),
-                        &mut spans,
-                    );
-                    if aggregates.passes(&spans)? {
+                    let range = self.session.structure.spans_of_trace(trace);
+                    let count = if need_spans {
+                        list(&found.spans, range, &mut spans);
+                        spans.len()
+                    } else {
+                        found.spans.count_in(range)
+                    };
+                    if aggregates.passes(count, &spans)? {
                         failed.remove(trace);
                         for (label, value) in labels.iter_mut().zip(aggregates.values()) {
                             label.values[trace] = value;
@@ -363,7 +375,8 @@ impl Runner<'_> {
                     })
                     .collect();
                 for set in &found.sets {
-                    passed.push(aggregates.passes(found.spans_of(set))?);
+                    let spans = found.spans_of(set);
+                    passed.push(aggregates.passes(spans.len(), spans)?);
                     for (label, value) in labels.iter_mut().zip(aggregates.values()) {
                         label.values.push(value);
                     }
@@ -554,7 +567,8 @@ impl Groups {
     }
 }
 
-fn write_key(key: &mut Vec<u8>, value: ValueRef<'_>) {
+/// Appends a value as bytes, with its type in front.
+pub(crate) fn write_key(key: &mut Vec<u8>, value: ValueRef<'_>) {
     match value {
         // Values that results cannot show are one group, like those that do not exist.
         ValueRef::Nil | ValueRef::Opaque => key.push(0),
@@ -562,9 +576,9 @@ fn write_key(key: &mut Vec<u8>, value: ValueRef<'_>) {
             key.push(1);
             key.extend_from_slice(text);
         }
-        ValueRef::Hex(hex) => {
+        ValueRef::Id { bytes, short } => {
             key.push(1);
-            key.extend_from_slice(hex.as_bytes());
+            key.extend_from_slice(HexId::new(bytes, short).as_bytes());
         }
         ValueRef::Int(value) => {
             key.push(2);

@@ -9,14 +9,14 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 use tempo_table::{ColumnKey, Level};
 use tempo_traceql::{
-    Attribute, FieldExpr, Intrinsic, Pattern, Query, Static,
+    Attribute, FieldExpr, Intrinsic, Query, Static,
     ast::{
         Aggregate, ArithmeticOp, ComparisonOp, LogicalOp, Pipeline, PipelineElement, QueryBody,
         ScalarExpr, SpansetExpr, SpansetOp, StructuralForm, StructuralOp,
     },
 };
 
-use crate::{error::PlanError, operand::Operand, test::Test};
+use crate::{error::PlanError, operand::Operand, pattern::TextPattern, test::Test};
 
 /// Number of an operand within its plan.
 pub(crate) type OperandId = usize;
@@ -31,6 +31,17 @@ pub struct Plan {
     /// Conditions on events (links) all hold for the same event (link).
     pub(crate) same_event: bool,
     pub(crate) first_pass: Vec<ColumnKey>,
+}
+
+/// A pipeline, and what its spans are measured by.
+#[derive(Debug, Clone)]
+pub(crate) struct Measured {
+    pub(crate) plan: Plan,
+    /// In the order in which they were asked for.
+    pub(crate) attributes: Vec<OperandId>,
+    pub(crate) selection: Option<Filter>,
+    /// What the selection asks for.
+    pub(crate) selection_loaded: Vec<Loaded>,
 }
 
 /// One element of a pipeline. `select()` has no effect on which spans are found and is none.
@@ -101,7 +112,7 @@ pub(crate) enum Expr {
     Matches {
         negated: bool,
         lhs: Box<Expr>,
-        pattern: Pattern,
+        pattern: Box<TextPattern>,
     },
     Test {
         operand: OperandId,
@@ -180,6 +191,43 @@ impl Plan {
         let mut planner = Planner::default();
         let stages = planner.stages(pipeline)?;
         Ok(planner.finish(stages))
+    }
+
+    /// Plans a pipeline whose spans are measured by `attributes`, and told apart by `selection`.
+    pub(crate) fn of_measured(
+        pipeline: &Pipeline,
+        attributes: &[Attribute],
+        selection: Option<&FieldExpr>,
+    ) -> Result<Measured, PlanError> {
+        let mut planner = Planner::default();
+        let stages = planner.stages(pipeline)?;
+        planner.in_second_pass = true;
+        let mut operands = Vec::with_capacity(attributes.len());
+        for attribute in attributes {
+            let operand = planner.operand(attribute)?;
+            // What the conditions have loaded is not loaded again when all of them hold.
+            if planner.has_alternatives || !planner.is_loaded(operand) {
+                planner.load(operand, Condition::Any);
+            }
+            operands.push(operand);
+        }
+        let has_alternatives = planner.has_alternatives;
+        let loaded = std::mem::take(&mut planner.loaded);
+        let selection = match selection {
+            Some(expr) => {
+                planner.load_conditions(expr, false)?;
+                Some(planner.filter(expr)?)
+            }
+            None => None,
+        };
+        let selection_loaded = std::mem::replace(&mut planner.loaded, loaded);
+        planner.has_alternatives = has_alternatives;
+        Ok(Measured {
+            plan: planner.finish(stages),
+            attributes: operands,
+            selection,
+            selection_loaded,
+        })
     }
 
     /// Plans filters that stand side by side, for whoever evaluates them on his own.
@@ -267,6 +315,10 @@ impl Planner {
         self.operands.push(Operand::new(attribute)?);
         self.ids.insert(attribute.clone(), id);
         Ok(id)
+    }
+
+    fn is_loaded(&self, operand: OperandId) -> bool {
+        self.loaded.iter().any(|loaded| loaded.operand == operand)
     }
 
     fn load(&mut self, operand: OperandId, condition: Condition) {
@@ -613,7 +665,7 @@ impl Planner {
                 ) => Expr::Matches {
                     negated: *op == ComparisonOp::NotRegex,
                     lhs: Box::new(self.expr(lhs)?),
-                    pattern: Pattern::new(pattern)?,
+                    pattern: Box::new(TextPattern::new(pattern)?),
                 },
                 _ => match test_of(*op, lhs, rhs) {
                     Some((attribute, op, constant)) => {

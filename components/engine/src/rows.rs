@@ -4,19 +4,18 @@ use std::cmp::Ordering;
 
 use tempo_table::{Bitmap, Column, Level};
 use tempo_traceql::{
-    Static,
     ast::{ArithmeticOp, ComparisonOp},
     constant,
 };
 
 use crate::{
-    error::EngineError,
+    error::{EngineError, RowError},
     operand::{Operand, Reading, Source},
     plan::{Expr, OperandId, Plan},
     scan,
     session::Session,
     test::elements,
-    value::ValueRef,
+    value::{Number, ValueRef},
 };
 
 /// Reads the operands of expressions for some spans.
@@ -138,8 +137,25 @@ impl<'a> RowReader<'a> {
     }
 
     /// Whether the expression is the boolean true.
-    pub(crate) fn is_true(&self, expr: &Expr, span: usize) -> Result<bool, EngineError> {
+    pub(crate) fn is_true(&self, expr: &Expr, span: usize) -> Result<bool, RowError> {
         Ok(matches!(self.evaluate(expr, span)?, ValueRef::Bool(true)))
+    }
+
+    /// The lane of an operand that every span has as an integer and nothing else.
+    pub(crate) fn plain_ints(&self, operand: OperandId) -> Option<(&[i64], Reading)> {
+        let Some(OperandRows::One(ColumnRows {
+            level: Level::Span,
+            reading,
+            column,
+            rows: None,
+        })) = self.operands.get(operand).and_then(Option::as_ref)
+        else {
+            return None;
+        };
+        match &column.ints {
+            Some(lane) if lane.present.is_none() => Some((&lane.values, *reading)),
+            _ => None,
+        }
     }
 
     /// The value of an expression.
@@ -147,7 +163,7 @@ impl<'a> RowReader<'a> {
         &'e self,
         expr: &'e Expr,
         span: usize,
-    ) -> Result<ValueRef<'e>, EngineError> {
+    ) -> Result<ValueRef<'e>, RowError> {
         Ok(match expr {
             Expr::Const(constant) => ValueRef::of_static(constant),
             Expr::Operand(operand) => self.value(*operand, span),
@@ -179,9 +195,7 @@ impl<'a> RowReader<'a> {
                 pattern,
             } => {
                 let passes = |value: ValueRef<'_>| {
-                    value.text().is_some_and(|text| {
-                        pattern.is_match(&String::from_utf8_lossy(text)) != *negated
-                    })
+                    value.with_text(|text| pattern.is_match(text) != *negated) == Some(true)
                 };
                 ValueRef::Bool(match self.evaluate(lhs, span)? {
                     ValueRef::Array(array) if *negated => elements(array).all(passes),
@@ -286,11 +300,9 @@ fn load(
     })
 }
 
-fn wrong_type(text: &str, expected: &str, got: ValueRef<'_>) -> EngineError {
-    EngineError::Evaluation(format!(
-        "expression ({text}) expected a {expected}, but got {}",
-        got.type_name()
-    ))
+fn wrong_type(text: &str, expected: &str, got: ValueRef<'_>) -> RowError {
+    let got = got.type_name();
+    RowError(format!("expression ({text}) expected a {expected}, but got {got}").into())
 }
 
 /// `lhs op rhs` for numbers; false for anything else, as every operation between types that do not
@@ -299,29 +311,38 @@ fn arithmetic<'a>(
     op: ArithmeticOp,
     lhs: ValueRef<'a>,
     rhs: ValueRef<'a>,
-) -> Result<ValueRef<'a>, EngineError> {
+) -> Result<ValueRef<'a>, RowError> {
     if matches!(lhs, ValueRef::Array(_)) || matches!(rhs, ValueRef::Array(_)) {
-        return Err(EngineError::Evaluation("unsupported operation".to_owned()));
+        return Err(RowError("unsupported operation".into()));
     }
     let (Some(lhs), Some(rhs)) = (lhs.to_number(), rhs.to_number()) else {
         return Ok(ValueRef::Bool(false));
     };
-    match constant::arithmetic(op, &lhs, &rhs) {
-        Ok(Static::Int(value)) => Ok(ValueRef::Int(value)),
-        Ok(result) => Ok(ValueRef::Float(result.as_f64())),
-        Err(error) => Err(EngineError::Evaluation(error.to_string())),
+    if let (Number::Int(lhs), Number::Int(rhs)) = (lhs, rhs) {
+        return match constant::int_arithmetic(op, lhs, rhs) {
+            Ok(value) => Ok(ValueRef::Int(value)),
+            Err(error) => Err(RowError(error.to_string().into())),
+        };
     }
+    let (lhs, rhs) = (lhs.as_f64(), rhs.as_f64());
+    Ok(ValueRef::Float(match op {
+        ArithmeticOp::Add => lhs + rhs,
+        ArithmeticOp::Sub => lhs - rhs,
+        ArithmeticOp::Mul => lhs * rhs,
+        ArithmeticOp::Div => lhs / rhs,
+        ArithmeticOp::Mod => lhs % rhs,
+        ArithmeticOp::Pow => lhs.powf(rhs),
+    }))
 }
 
 /// `lhs op rhs`; regular expressions are not for here. Of an array one element must do, or all
 /// for `!=`.
-fn compare(op: ComparisonOp, lhs: ValueRef<'_>, rhs: ValueRef<'_>) -> Result<bool, EngineError> {
+fn compare(op: ComparisonOp, lhs: ValueRef<'_>, rhs: ValueRef<'_>) -> Result<bool, RowError> {
     let every = op == ComparisonOp::NotEqual;
     Ok(match (lhs, rhs) {
         (ValueRef::Array(_), ValueRef::Array(_)) => {
-            return Err(EngineError::Evaluation(
-                "array operators must consist of a scalar and an array operand".to_owned(),
-            ));
+            let reason = "array operators must consist of a scalar and an array operand";
+            return Err(RowError(reason.into()));
         }
         (ValueRef::Array(array), scalar) => {
             let passes = |element| compare_scalars(op, element, scalar);
@@ -344,28 +365,40 @@ fn quantified(every: bool, mut verdicts: impl Iterator<Item = bool>) -> bool {
 }
 
 fn compare_scalars(op: ComparisonOp, lhs: ValueRef<'_>, rhs: ValueRef<'_>) -> bool {
-    if let (Some(lhs), Some(rhs)) = (lhs.text(), rhs.text()) {
-        return ordered(op, lhs.cmp(rhs));
-    }
     match (lhs, rhs) {
         (ValueRef::Bool(lhs), ValueRef::Bool(rhs)) => equality(op, lhs == rhs),
         (ValueRef::Status(lhs), ValueRef::Status(rhs)) => equality(op, lhs == rhs),
         (ValueRef::Kind(lhs), ValueRef::Kind(rhs)) => equality(op, lhs == rhs),
         _ => match (lhs.to_number(), rhs.to_number()) {
-            (Some(lhs), Some(rhs)) => constant::compare(op, &lhs, &rhs),
-            _ => false,
+            (Some(lhs), Some(rhs)) => ordered(op, compare_numbers(lhs, rhs)),
+            _ => {
+                let order = lhs.with_text(|lhs| rhs.with_text(|rhs| lhs.cmp(rhs)));
+                order
+                    .flatten()
+                    .is_some_and(|order| ordered(op, Some(order)))
+            }
         },
     }
 }
 
-fn ordered(op: ComparisonOp, order: Ordering) -> bool {
+/// Numbers compare by value, whatever their type; durations are nanoseconds.
+pub(crate) fn compare_numbers(lhs: Number, rhs: Number) -> Option<Ordering> {
+    match (lhs, rhs) {
+        (Number::Int(lhs) | Number::Duration(lhs), Number::Int(rhs) | Number::Duration(rhs)) => {
+            Some(lhs.cmp(&rhs))
+        }
+        (lhs, rhs) => lhs.as_f64().partial_cmp(&rhs.as_f64()),
+    }
+}
+
+fn ordered(op: ComparisonOp, order: Option<Ordering>) -> bool {
     match op {
-        ComparisonOp::Equal => order.is_eq(),
-        ComparisonOp::NotEqual => order.is_ne(),
-        ComparisonOp::Less => order.is_lt(),
-        ComparisonOp::LessEqual => order.is_le(),
-        ComparisonOp::Greater => order.is_gt(),
-        ComparisonOp::GreaterEqual => order.is_ge(),
+        ComparisonOp::Equal => order == Some(Ordering::Equal),
+        ComparisonOp::NotEqual => order != Some(Ordering::Equal),
+        ComparisonOp::Less => order.is_some_and(Ordering::is_lt),
+        ComparisonOp::LessEqual => order.is_some_and(Ordering::is_le),
+        ComparisonOp::Greater => order.is_some_and(Ordering::is_gt),
+        ComparisonOp::GreaterEqual => order.is_some_and(Ordering::is_ge),
         ComparisonOp::Regex | ComparisonOp::NotRegex => false,
     }
 }

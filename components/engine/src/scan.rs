@@ -3,7 +3,11 @@
 //! A predicate runs once per dictionary entry and the codes do the rest; numbers are compared in
 //! their lanes. The answer is a set of the column's own rows.
 
-use tempo_table::{ABSENT, Bitmap, Column, IdLane, NumberLane, StringLane};
+use std::{cell::RefCell, rc::Rc, sync::Arc};
+
+use hashbrown::HashMap;
+use tempo_table::{ABSENT, Bitmap, Column, IdLane, NumberLane, StringDict, StringLane};
+use tempo_traceql::ast::ComparisonOp;
 
 use crate::{
     operand::Reading,
@@ -11,8 +15,86 @@ use crate::{
     value::{HexId, ValueRef, kind_of, status_of},
 };
 
+/// Which entries of a dictionary pass a test.
+#[derive(Debug, Clone)]
+pub(crate) enum Verdicts {
+    None,
+    One(u32),
+    /// By code; one more entry, false, for rows without text.
+    Table(Rc<[bool]>),
+}
+
+impl Verdicts {
+    fn of(dict: &StringDict, test: &TextTest) -> Self {
+        if let TextTest::Compare(ComparisonOp::Equal, text) = test {
+            return dict.find(text).map_or(Self::None, Self::One);
+        }
+        let mut passing = 0;
+        let mut last = 0;
+        let mut table: Vec<bool> = Vec::with_capacity(dict.len() + 1);
+        for (code, text) in (0..).zip(dict.iter()) {
+            let passes = test.passes(text);
+            if passes {
+                passing += 1;
+                last = code;
+            }
+            table.push(passes);
+        }
+        table.push(false);
+        match passing {
+            0 => Self::None,
+            1 => Self::One(last),
+            _ => Self::Table(table.into()),
+        }
+    }
+}
+
+/// Verdicts by dictionary and test: the one that tells whether a column needs to be read often is
+/// the column's own.
+#[derive(Debug, Default)]
+pub(crate) struct VerdictCache {
+    known: RefCell<HashMap<(usize, usize), Known, foldhash::fast::RandomState>>,
+}
+
+#[derive(Debug)]
+struct Known {
+    verdicts: Verdicts,
+    /// Keeps the address from being used again.
+    _dict: Arc<StringDict>,
+}
+
+impl VerdictCache {
+    /// `test` must be part of the plan that is run, which keeps its address.
+    pub(crate) fn get(&self, dict: &Arc<StringDict>, test: &TextTest) -> Verdicts {
+        let key = Self::key(dict, test);
+        if let Some(known) = self.known.borrow().get(&key) {
+            return known.verdicts.clone();
+        }
+        let verdicts = Verdicts::of(dict, test);
+        let known = Known {
+            verdicts: verdicts.clone(),
+            _dict: Arc::clone(dict),
+        };
+        self.known.borrow_mut().insert(key, known);
+        verdicts
+    }
+
+    fn has(&self, dict: &Arc<StringDict>, test: &TextTest) -> bool {
+        self.known.borrow().contains_key(&Self::key(dict, test))
+    }
+
+    fn key(dict: &Arc<StringDict>, test: &TextTest) -> (usize, usize) {
+        (Arc::as_ptr(dict).addr(), std::ptr::from_ref(test).addr())
+    }
+}
+
 /// The rows whose value passes.
-pub(crate) fn passing(column: &Column, reading: Reading, test: &Test) -> Bitmap {
+pub(crate) fn passing(
+    column: &Column,
+    reading: Reading,
+    test: &Test,
+    cache: &VerdictCache,
+) -> Bitmap {
     let mut rows: Option<Bitmap> = None;
     let mut add = |found: Option<Bitmap>| {
         if let Some(found) = found {
@@ -23,7 +105,7 @@ pub(crate) fn passing(column: &Column, reading: Reading, test: &Test) -> Bitmap 
         }
     };
     if let Some(lane) = &column.strings {
-        add(texts(lane, &test.texts));
+        add(texts(lane, &test.texts, cache));
     }
     if let Some(lane) = &column.ints {
         add(ints(lane, &test.ints));
@@ -54,29 +136,25 @@ pub(crate) fn passing(column: &Column, reading: Reading, test: &Test) -> Bitmap 
     rows.unwrap_or_else(|| Bitmap::new(column.len))
 }
 
-fn texts(lane: &StringLane, test: &TextTest) -> Option<Bitmap> {
+fn texts(lane: &StringLane, test: &TextTest, cache: &VerdictCache) -> Option<Bitmap> {
     if matches!(test, TextTest::Never) {
         return None;
     }
     let codes = &*lane.codes;
     let entries = lane.dict.len();
-    if entries > codes.len() * 2 {
+    if entries > codes.len() * 2 && !cache.has(&lane.dict, test) {
         // A few rows of a large dictionary.
         return Some(Bitmap::from_fn(codes.len(), |row| {
             codes[row] != ABSENT && test.passes(lane.dict.bytes(codes[row]))
         }));
     }
-    let mut verdicts: Vec<bool> = lane.dict.iter().map(|text| test.passes(text)).collect();
-    let mut passing = (0..).zip(&verdicts).filter(|&(_, &verdict)| verdict);
-    let first = passing.next().map(|(code, _)| code)?;
-    if passing.next().is_none() {
-        return Some(Bitmap::from_fn(codes.len(), |row| codes[row] == first));
+    match cache.get(&lane.dict, test) {
+        Verdicts::None => None,
+        Verdicts::One(code) => Some(Bitmap::from_fn(codes.len(), |row| codes[row] == code)),
+        Verdicts::Table(table) => Some(Bitmap::from_fn(codes.len(), |row| {
+            table[(codes[row] as usize).min(entries)]
+        })),
     }
-    // One more for rows without text.
-    verdicts.push(false);
-    Some(Bitmap::from_fn(codes.len(), |row| {
-        verdicts[(codes[row] as usize).min(entries)]
-    }))
 }
 
 fn ints(lane: &NumberLane<i64>, test: &IntTest) -> Option<Bitmap> {
@@ -123,16 +201,10 @@ fn ids(lane: &IdLane, len: usize, reading: Reading, test: &TextTest) -> Option<B
         }
         return Some(rows);
     }
+    let short = reading == Reading::ShortHex;
     Some(Bitmap::from_fn(len, |row| {
-        test.passes(hex(lane, row, reading).as_bytes())
+        test.passes(HexId::new(lane.get(row), short).as_bytes())
     }))
-}
-
-fn hex(lane: &IdLane, row: usize, reading: Reading) -> HexId {
-    match reading {
-        Reading::ShortHex => HexId::short(lane.get(row)),
-        _ => HexId::full(lane.get(row)),
-    }
 }
 
 /// The id that prints as exactly this text, if there is one.
@@ -216,7 +288,10 @@ pub(crate) fn value(column: &Column, reading: Reading, row: usize) -> ValueRef<'
         return ValueRef::Array(array);
     }
     if let Some(lane) = &column.ids {
-        return ValueRef::Hex(hex(lane, row, reading));
+        return ValueRef::Id {
+            bytes: lane.get(row),
+            short: reading == Reading::ShortHex,
+        };
     }
     match &column.opaque {
         Some(opaque) if opaque.contains(row) => ValueRef::Opaque,

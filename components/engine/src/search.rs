@@ -148,6 +148,17 @@ fn run(
     session: &mut Session<'_>,
     time_range_nano: Option<(u64, u64)>,
 ) -> Result<Found, EngineError> {
+    run_among(plan, session, |session| {
+        overlapping(session, time_range_nano)
+    })
+}
+
+/// Runs a plan on the spans that `choose` names.
+pub(crate) fn run_among(
+    plan: &Plan,
+    session: &mut Session<'_>,
+    choose: impl FnOnce(&Session<'_>) -> Result<Bitmap, EngineError>,
+) -> Result<Found, EngineError> {
     let nothing = || {
         Found::PerTrace(PerTrace {
             spans: Bitmap::new(session.structure.spans()),
@@ -160,7 +171,7 @@ fn run(
     {
         return Ok(nothing());
     }
-    let candidates = overlapping(session, time_range_nano)?;
+    let candidates = choose(session)?;
     if candidates.is_empty() {
         return Ok(nothing());
     }
@@ -293,15 +304,19 @@ fn pick(
 ) -> Result<Vec<(usize, Vec<Picked>)>, EngineError> {
     let runner = Runner { session, plan };
     let spans = found.spans(session.structure.spans());
-    let mut traces: Vec<u32> = runner
-        .traces_with(&spans)
-        .iter()
-        .map(|trace| trace as u32)
-        .collect();
     let max_traces = match options.max_traces {
         0 => usize::MAX,
         max_traces => max_traces,
     };
+    let considered = match options.most_recent {
+        true => usize::MAX,
+        false => max_traces,
+    };
+    let mut traces: Vec<u32> = runner
+        .each_trace_with(&spans)
+        .take(considered)
+        .map(|trace| trace as u32)
+        .collect();
     if options.most_recent {
         let starts = session.gather(&Stored::TraceStartNano.into(), &traces)?;
         let mut newest: Vec<(u64, u32)> = traces
@@ -579,7 +594,7 @@ impl<'a> SpanColumns<'a> {
 }
 
 /// What is left of a value when only that is shown which the query asks for.
-fn survivor(value: ValueRef<'_>, loaded: &Loaded) -> Option<Value> {
+pub(crate) fn survivor(value: ValueRef<'_>, loaded: &Loaded) -> Option<Value> {
     let passes =
         |value: ValueRef<'_>| loaded.all || loaded.tests.iter().any(|test| test.passes(value));
     match value {

@@ -15,7 +15,10 @@ use tempo_table::{
     Structure, TableError,
 };
 
-use crate::{error::EngineError, scan};
+use crate::{
+    error::EngineError,
+    scan::{self, VerdictCache},
+};
 
 /// What a run may use.
 #[derive(Debug, Clone, Copy)]
@@ -40,6 +43,7 @@ pub(crate) struct Session<'a> {
     /// Event rows (link rows) that meet all conditions on events, when those must hold together.
     pub(crate) event_mask: Option<Bitmap>,
     pub(crate) link_mask: Option<Bitmap>,
+    pub(crate) verdicts: VerdictCache,
     /// The trace that was asked for last.
     last_trace: Cell<usize>,
 }
@@ -56,6 +60,7 @@ impl<'a> Session<'a> {
             links: OnceCell::new(),
             event_mask: None,
             link_mask: None,
+            verdicts: VerdictCache::default(),
             last_trace: Cell::new(0),
         };
         session.check_cancelled()?;
@@ -78,6 +83,20 @@ impl<'a> Session<'a> {
         if let Some(column) = self.columns.borrow().get(key) {
             return Ok(column.clone());
         }
+        let column = self.column_once(key)?;
+        self.held_bytes
+            .set(self.held_bytes.get().saturating_add(column.heap_bytes()));
+        self.columns
+            .borrow_mut()
+            .insert(key.clone(), column.clone());
+        Ok(column)
+    }
+
+    /// All of a column, which is not kept.
+    pub(crate) fn column_once(&self, key: &ColumnKey) -> Result<Column, EngineError> {
+        if let Some(column) = self.columns.borrow().get(key) {
+            return Ok(column.clone());
+        }
         self.check_cancelled()?;
         let column = named_services(key, self.table.column(key, None)?);
         let needed_bytes = self.held_bytes.get().saturating_add(column.heap_bytes());
@@ -87,11 +106,12 @@ impl<'a> Session<'a> {
                 limit_bytes: self.limits.max_column_bytes,
             });
         }
-        self.held_bytes.set(needed_bytes);
-        self.columns
-            .borrow_mut()
-            .insert(key.clone(), column.clone());
         Ok(column)
+    }
+
+    /// Bytes that a run may hold beside columns.
+    pub(crate) fn max_bytes(&self) -> usize {
+        self.limits.max_column_bytes
     }
 
     /// Some rows of a column, ascending.
@@ -147,12 +167,11 @@ impl<'a> Session<'a> {
         if inside(last) {
             return last;
         }
-        let trace = if inside(last + 1) {
-            last + 1
-        } else {
-            starts
+        let trace = match (last + 1..last + 5).find(|&trace| inside(trace)) {
+            Some(trace) => trace,
+            None => starts
                 .partition_point(|&start| start as usize <= span)
-                .saturating_sub(1)
+                .saturating_sub(1),
         };
         self.last_trace.set(trace);
         trace
@@ -267,8 +286,7 @@ fn named_services(key: &ColumnKey, mut column: Column) -> Column {
         Some(lane) => (StringDict::clone(&lane.dict), lane.codes.to_vec()),
         None => (StringDict::new(), vec![ABSENT; column.len]),
     };
-    let empty = (0..dict.len() as u32).find(|&code| dict.bytes(code).is_empty());
-    let empty = empty.unwrap_or_else(|| dict.push(b""));
+    let empty = dict.find(b"").unwrap_or_else(|| dict.push(b""));
     for row in missing.iter() {
         codes[row] = empty;
     }

@@ -379,7 +379,7 @@ impl Collector {
         }
         let value_type = match value {
             ValueRef::Nil | ValueRef::Opaque | ValueRef::Array(_) => return,
-            ValueRef::Text(_) | ValueRef::Hex(_) => TagValueType::String,
+            ValueRef::Text(_) | ValueRef::Id { .. } => TagValueType::String,
             ValueRef::Int(_) => TagValueType::Int,
             ValueRef::Float(_) => TagValueType::Float,
             ValueRef::Bool(_) => TagValueType::Bool,

@@ -7,14 +7,15 @@
 use hashbrown::HashSet;
 use tempo_table::ArrayValue;
 use tempo_traceql::{
-    Pattern, Static,
+    Static,
     ast::{ComparisonOp, Kind, ListOp, Status},
 };
 
 use crate::{
     error::PlanError,
     operand::Reading,
-    value::{ValueRef, kind_number, status_code},
+    pattern::TextPattern,
+    value::{HexId, ValueRef, kind_number, status_code},
 };
 
 /// The demands on values of each type.
@@ -36,8 +37,8 @@ pub(crate) enum TextTest {
     Compare(ComparisonOp, Box<[u8]>),
     OneOf(HashSet<Box<[u8]>, foldhash::fast::RandomState>),
     NoneOf(HashSet<Box<[u8]>, foldhash::fast::RandomState>),
-    MatchesAny(Vec<Pattern>),
-    MatchesNone(Vec<Pattern>),
+    MatchesAny(Vec<TextPattern>),
+    MatchesNone(Vec<TextPattern>),
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -108,8 +109,8 @@ impl Test {
             }
             (_, Static::String(text)) => {
                 test.texts = match op {
-                    ComparisonOp::Regex => TextTest::MatchesAny(vec![Pattern::new(text)?]),
-                    ComparisonOp::NotRegex => TextTest::MatchesNone(vec![Pattern::new(text)?]),
+                    ComparisonOp::Regex => TextTest::MatchesAny(vec![TextPattern::new(text)?]),
+                    ComparisonOp::NotRegex => TextTest::MatchesNone(vec![TextPattern::new(text)?]),
                     op => TextTest::Compare(op, text.as_bytes().into()),
                 };
             }
@@ -141,7 +142,7 @@ impl Test {
         });
         match (op, constants.first()) {
             (ListOp::MatchAny | ListOp::MatchNone, _) => {
-                let patterns = texts.map(Pattern::new).collect::<Result<Vec<_>, _>>()?;
+                let patterns = texts.map(TextPattern::new).collect::<Result<Vec<_>, _>>()?;
                 test.texts = match negative {
                     false => TextTest::MatchesAny(patterns),
                     true => TextTest::MatchesNone(patterns),
@@ -202,7 +203,7 @@ impl Test {
         match value {
             ValueRef::Nil | ValueRef::Opaque => false,
             ValueRef::Text(text) => self.texts.passes(text),
-            ValueRef::Hex(hex) => self.texts.passes(hex.as_bytes()),
+            ValueRef::Id { bytes, short } => self.texts.passes(HexId::new(bytes, short).as_bytes()),
             ValueRef::Int(value) | ValueRef::Duration(value) => self.ints.passes(value),
             ValueRef::Float(value) => self.floats.passes(value),
             ValueRef::Bool(value) => self.bools[usize::from(value)],
@@ -289,16 +290,16 @@ impl TextTest {
     pub(crate) fn passes(&self, text: &[u8]) -> bool {
         match self {
             Self::Never => false,
+            Self::Compare(ComparisonOp::Equal, constant) => *text == **constant,
+            Self::Compare(ComparisonOp::NotEqual, constant) => *text != **constant,
             Self::Compare(op, constant) => {
                 let order = text.cmp(constant);
                 match op {
-                    ComparisonOp::Equal => order.is_eq(),
-                    ComparisonOp::NotEqual => order.is_ne(),
                     ComparisonOp::Less => order.is_lt(),
                     ComparisonOp::LessEqual => order.is_le(),
                     ComparisonOp::Greater => order.is_gt(),
                     ComparisonOp::GreaterEqual => order.is_ge(),
-                    ComparisonOp::Regex | ComparisonOp::NotRegex => false,
+                    _ => false,
                 }
             }
             Self::OneOf(set) => set.contains(text),
@@ -321,9 +322,8 @@ impl TextTest {
     }
 }
 
-fn any_matches(patterns: &[Pattern], text: &[u8]) -> bool {
-    let text = String::from_utf8_lossy(text);
-    patterns.iter().any(|pattern| pattern.is_match(&text))
+fn any_matches(patterns: &[TextPattern], text: &[u8]) -> bool {
+    patterns.iter().any(|pattern| pattern.is_match(text))
 }
 
 impl IntTest {

@@ -46,6 +46,23 @@ impl From<&Static> for Value {
     }
 }
 
+impl Value {
+    /// The value while it is looked at.
+    pub(crate) fn borrowed(&self) -> ValueRef<'_> {
+        match self {
+            Self::Nil => ValueRef::Nil,
+            Self::String(text) => ValueRef::Text(text.as_bytes()),
+            Self::Int(value) => ValueRef::Int(*value),
+            Self::Float(value) => ValueRef::Float(*value),
+            Self::Bool(value) => ValueRef::Bool(*value),
+            Self::Duration(nanos) => ValueRef::Duration(*nanos),
+            Self::Status(status) => ValueRef::Status(*status),
+            Self::Kind(kind) => ValueRef::Kind(*kind),
+            Self::Array(array) => ValueRef::Array(array),
+        }
+    }
+}
+
 /// The status of an OTLP status code; unknown codes are unset.
 pub(crate) fn status_of(code: i64) -> Status {
     match code {
@@ -96,8 +113,12 @@ pub(crate) enum ValueRef<'a> {
     Opaque,
     /// Normally UTF-8.
     Text(&'a [u8]),
-    /// An id as hexadecimal text.
-    Hex(HexId),
+    /// An id, which reads as hexadecimal text.
+    Id {
+        bytes: &'a [u8],
+        /// Without leading zeros.
+        short: bool,
+    },
     Int(i64),
     Float(f64),
     Bool(bool),
@@ -105,6 +126,31 @@ pub(crate) enum ValueRef<'a> {
     Status(Status),
     Kind(Kind),
     Array(&'a ArrayValue),
+}
+
+/// A number while it is looked at.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Number {
+    Int(i64),
+    Float(f64),
+    Duration(i64),
+}
+
+impl Number {
+    pub(crate) fn as_f64(self) -> f64 {
+        match self {
+            Self::Int(value) | Self::Duration(value) => value as f64,
+            Self::Float(value) => value,
+        }
+    }
+
+    pub(crate) fn to_static(self) -> Static {
+        match self {
+            Self::Int(value) => Static::Int(value),
+            Self::Float(value) => Static::Float(value),
+            Self::Duration(nanos) => Static::Duration(nanos),
+        }
+    }
 }
 
 /// An id written in hexadecimal, without a heap allocation.
@@ -116,8 +162,16 @@ pub(crate) struct HexId {
 }
 
 impl HexId {
-    /// All digits of an id of at most 16 bytes.
-    pub(crate) fn full(id: &[u8]) -> Self {
+    /// The digits of an id of at most 16 bytes, perhaps without leading zeros.
+    pub(crate) fn new(id: &[u8], short: bool) -> Self {
+        if short {
+            Self::short(id)
+        } else {
+            Self::full(id)
+        }
+    }
+
+    fn full(id: &[u8]) -> Self {
         const DIGITS: &[u8; 16] = b"0123456789abcdef";
         let mut digits = [b'0'; 32];
         for (pair, byte) in digits.chunks_exact_mut(2).zip(id) {
@@ -131,8 +185,7 @@ impl HexId {
         }
     }
 
-    /// Without leading zeros.
-    pub(crate) fn short(id: &[u8]) -> Self {
+    fn short(id: &[u8]) -> Self {
         let mut hex = Self::full(id);
         let zeros = hex.as_bytes().iter().take_while(|&&digit| digit == b'0');
         hex.start = zeros.count() as u8;
@@ -162,10 +215,11 @@ impl<'a> ValueRef<'a> {
         matches!(self, Self::Nil)
     }
 
-    pub(crate) fn text(&self) -> Option<&[u8]> {
+    /// What `f` makes of the text, if it is one.
+    pub(crate) fn with_text<T>(self, f: impl FnOnce(&[u8]) -> T) -> Option<T> {
         match self {
-            Self::Text(text) => Some(text),
-            Self::Hex(hex) => Some(hex.as_bytes()),
+            Self::Text(text) => Some(f(text)),
+            Self::Id { bytes, short } => Some(f(HexId::new(bytes, short).as_bytes())),
             _ => None,
         }
     }
@@ -175,7 +229,10 @@ impl<'a> ValueRef<'a> {
         match self {
             Self::Nil | Self::Opaque => Value::Nil,
             Self::Text(text) => Value::String(String::from_utf8_lossy(text).into()),
-            Self::Hex(hex) => Value::String(String::from_utf8_lossy(hex.as_bytes()).into()),
+            Self::Id { bytes, short } => {
+                let hex = HexId::new(bytes, short);
+                Value::String(String::from_utf8_lossy(hex.as_bytes()).into())
+            }
             Self::Int(value) => Value::Int(value),
             Self::Float(value) => Value::Float(value),
             Self::Bool(value) => Value::Bool(value),
@@ -187,11 +244,11 @@ impl<'a> ValueRef<'a> {
     }
 
     /// The number, if it is one.
-    pub(crate) fn to_number(self) -> Option<Static> {
+    pub(crate) fn to_number(self) -> Option<Number> {
         match self {
-            Self::Int(value) => Some(Static::Int(value)),
-            Self::Float(value) => Some(Static::Float(value)),
-            Self::Duration(nanos) => Some(Static::Duration(nanos)),
+            Self::Int(value) => Some(Number::Int(value)),
+            Self::Float(value) => Some(Number::Float(value)),
+            Self::Duration(nanos) => Some(Number::Duration(nanos)),
             _ => None,
         }
     }
@@ -200,7 +257,7 @@ impl<'a> ValueRef<'a> {
     pub(crate) fn type_name(&self) -> &'static str {
         match self {
             Self::Nil | Self::Opaque => "TypeNil",
-            Self::Text(_) | Self::Hex(_) => "TypeString",
+            Self::Text(_) | Self::Id { .. } => "TypeString",
             Self::Int(_) => "TypeInt",
             Self::Float(_) => "TypeFloat",
             Self::Bool(_) => "TypeBoolean",

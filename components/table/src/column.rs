@@ -212,6 +212,19 @@ impl StringDict {
         &self.bytes
     }
 
+    /// The code of a text. Looks at all entries, but at the bytes only of those of its length.
+    pub fn find(&self, text: &[u8]) -> Option<u32> {
+        let mut start = 0;
+        for (code, &end) in (0..).zip(&self.ends) {
+            let (from, to) = (start as usize, end as usize);
+            if to - from == text.len() && self.bytes[from..to] == *text {
+                return Some(code);
+            }
+            start = end;
+        }
+        None
+    }
+
     /// The text of an entry, with replacement characters where it is not UTF-8.
     pub fn text(&self, code: u32) -> std::borrow::Cow<'_, str> {
         String::from_utf8_lossy(self.bytes(code))
@@ -338,5 +351,23 @@ impl ArrayLane {
             .binary_search(&row)
             .ok()
             .map(|index| &self.values[index])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dictionary_finds_its_entries() {
+        let mut dict = StringDict::new();
+        for text in ["", "a", "bc", "b"] {
+            dict.push(text.as_bytes());
+        }
+        for (code, text) in (0..).zip(["", "a", "bc", "b"]) {
+            assert_eq!(dict.find(text.as_bytes()), Some(code));
+        }
+        assert_eq!(dict.find(b"ab"), None);
+        assert_eq!(StringDict::new().find(b""), None);
     }
 }

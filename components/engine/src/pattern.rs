@@ -1,0 +1,205 @@
+//! Patterns on texts.
+//!
+//! Most patterns that people write are texts with `.*` in between. Those need no regular
+//! expression: `.*` matches anything, so it suffices to find the texts in their order.
+
+use memchr::memmem::Finder;
+use tempo_traceql::{Pattern, PatternError};
+
+/// A pattern that a whole text matches or not.
+#[derive(Debug, Clone)]
+pub(crate) enum TextPattern {
+    /// Texts with gaps in between.
+    Gapped(Gapped),
+    /// Anything else.
+    Regex(Pattern),
+}
+
+/// Texts in a given order, with gaps in between.
+#[derive(Debug, Clone)]
+pub(crate) struct Gapped {
+    prefix: Box<[u8]>,
+    /// Each with the gap before it.
+    inner: Vec<(Gap, Finder<'static>)>,
+    /// With the gap before it; `None` when the prefix is all there is.
+    suffix: Option<(Gap, Box<[u8]>)>,
+}
+
+/// `.*` or `.+`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Gap {
+    Any,
+    /// At least one character.
+    Some,
+}
+
+impl TextPattern {
+    pub(crate) fn new(pattern: &str) -> Result<Self, PatternError> {
+        // Compiles in any case: what is no pattern must not pass for a text.
+        let regex = Pattern::new(pattern)?;
+        Ok(match Gapped::new(pattern) {
+            Some(gapped) => Self::Gapped(gapped),
+            None => Self::Regex(regex),
+        })
+    }
+
+    pub(crate) fn is_match(&self, text: &[u8]) -> bool {
+        match self {
+            Self::Gapped(gapped) => gapped.is_match(text),
+            Self::Regex(regex) => regex.is_match(&String::from_utf8_lossy(text)),
+        }
+    }
+}
+
+impl Gapped {
+    /// `None` when the pattern is more than texts and gaps.
+    fn new(pattern: &str) -> Option<Self> {
+        let mut texts = vec![String::new()];
+        let mut gaps = Vec::new();
+        let mut rest = pattern.chars().peekable();
+        while let Some(c) = rest.next() {
+            match c {
+                '.' => {
+                    gaps.push(match rest.next()? {
+                        '*' => Gap::Any,
+                        '+' => Gap::Some,
+                        _ => return None,
+                    });
+                    // `.**` is no pattern, `.*?` is none of ours.
+                    if matches!(rest.peek(), Some('*' | '+' | '?' | '{')) {
+                        return None;
+                    }
+                    texts.push(String::new());
+                }
+                '\\' => match rest.next()? {
+                    c if c.is_ascii_punctuation() => texts.last_mut()?.push(c),
+                    _ => return None,
+                },
+                '^' | '$' | '|' | '(' | ')' | '[' | ']' | '{' | '}' | '*' | '+' | '?' => {
+                    return None;
+                }
+                c => texts.last_mut()?.push(c),
+            }
+            // A repeated character is no text.
+            if c != '.' && matches!(rest.peek(), Some('*' | '+' | '?' | '{')) {
+                return None;
+            }
+        }
+        let bytes = |text: &String| text.as_bytes().into();
+        let last = gaps.len();
+        Some(Self {
+            prefix: bytes(texts.first()?),
+            inner: gaps
+                .iter()
+                .zip(&texts[1..])
+                .take(last.saturating_sub(1))
+                .map(|(&gap, text)| (gap, Finder::new(text.as_bytes()).into_owned()))
+                .collect(),
+            suffix: gaps.last().map(|&gap| (gap, bytes(&texts[last]))),
+        })
+    }
+
+    fn is_match(&self, text: &[u8]) -> bool {
+        let Some(rest) = text.strip_prefix(&*self.prefix) else {
+            return false;
+        };
+        let Some((last_gap, suffix)) = &self.suffix else {
+            return rest.is_empty();
+        };
+        let Some(mut rest) = rest.strip_suffix(&**suffix) else {
+            return false;
+        };
+        // The first place where a text is found leaves the most for those that follow.
+        for (gap, finder) in &self.inner {
+            let Some(behind) = gap.skip(rest) else {
+                return false;
+            };
+            let Some(at) = finder.find(behind) else {
+                return false;
+            };
+            rest = &behind[at + finder.needle().len()..];
+        }
+        last_gap.skip(rest).is_some()
+    }
+}
+
+impl Gap {
+    /// What is left behind the least that the gap takes.
+    fn skip(self, text: &[u8]) -> Option<&[u8]> {
+        if self == Self::Any {
+            return Some(text);
+        }
+        let (_, rest) = text.split_first()?;
+        let continuation = rest.iter().take_while(|&&byte| byte & 0xc0 == 0x80).count();
+        Some(&rest[continuation..])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_with_gaps_agree_with_the_regular_expression() {
+        let patterns = [
+            "",
+            "a",
+            "ab",
+            ".*",
+            ".+",
+            "a.*",
+            "a.+",
+            ".*a",
+            ".+a",
+            ".*a.*",
+            ".+a.+",
+            "a.*b",
+            "a.+b",
+            ".*a.*b.*",
+            "a.*a",
+            "a.+a",
+            "ab.*ab",
+            ".*ab.+ab.*",
+            "a.*.*b",
+            "a.+.+b",
+            "ä.*",
+            "ä.+",
+            ".+ä.+",
+            "a\\.b",
+            "a\\.*",
+            ".*\\|.*",
+        ];
+        let texts = [
+            "", "a", "b", "ab", "ba", "aa", "aba", "abab", "abxab", "xaxbx", "a\nb", "ä", "äa",
+            "aä", "aäb", "xäx", "a.b", "a.", "a|b", "|", "aab", "abb", "aaaa",
+        ];
+        for pattern in patterns {
+            let compiled = TextPattern::new(pattern).unwrap();
+            assert_eq!(
+                matches!(compiled, TextPattern::Gapped(_)),
+                pattern != "a\\.*",
+                "{pattern}"
+            );
+            let regex = Pattern::new(pattern).unwrap();
+            for text in texts {
+                assert_eq!(
+                    compiled.is_match(text.as_bytes()),
+                    regex.is_match(text),
+                    "{pattern} on {text:?}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn other_patterns_stay_regular_expressions() {
+        for pattern in [
+            "a|b", "(a)", "[ab]", "a.b", "a?", "ab*", "a{2}", "^a", "a$", "\\d", ".*?a", "a+.*",
+            "(?i)a", "{id}", ".",
+        ] {
+            assert!(Gapped::new(pattern).is_none(), "{pattern}");
+        }
+        assert!(TextPattern::new("a**").is_err());
+        assert!(TextPattern::new("(").is_err());
+    }
+}
