@@ -64,6 +64,10 @@ impl Default for PollerConfig {
     }
 }
 
+/// Pause after a poll that failed while no list is known yet: until then, queries do not see the
+/// store.
+const FIRST_POLL_RETRY: Duration = Duration::from_secs(5);
+
 /// Age of leftovers before they are removed, when none is configured.
 const DEFAULT_EMPTY_TENANT_AGE: Duration = Duration::from_secs(12 * 3600);
 
@@ -137,8 +141,8 @@ impl Poller {
         self
     }
 
-    /// Polls at every interval until shut down; at once when it has never polled. Failures are
-    /// logged and counted, and the lists stay as they were.
+    /// Polls at every interval until shut down; at once when it has never polled, and often until
+    /// it has. Failures are logged and counted, and the lists stay as they were.
     pub async fn run(self, shutdown: CancellationToken) {
         let mut wait = if self.polled.load(Ordering::Relaxed) {
             self.config.poll_interval
@@ -158,7 +162,11 @@ impl Poller {
                     }
                 }
             }
-            wait = self.config.poll_interval;
+            wait = if self.polled.load(Ordering::Relaxed) {
+                self.config.poll_interval
+            } else {
+                self.config.poll_interval.min(FIRST_POLL_RETRY)
+            };
         }
     }
 

@@ -36,6 +36,8 @@ const STALL_TIMEOUT: Duration = Duration::from_secs(60);
 /// Time after which no further attempt is made. Credentials are renewed between requests, not
 /// between attempts, so it must stay below the shortest life of a token.
 const RETRY_TIMEOUT: Duration = Duration::from_secs(180);
+/// Time for the check at start; then the store counts as away.
+const CHECK_TIMEOUT: Duration = Duration::from_secs(5);
 /// Parts that S3 and Google accept in one upload.
 const MAX_PARTS: usize = 10_000;
 /// Parts of one upload in flight, where nothing is configured.
@@ -68,8 +70,11 @@ struct Remote<S> {
 }
 
 impl<S: ObjectStore + PaginatedListStore> Remote<S> {
-    /// Lists one key to see that the store answers, then hands it out. `hints` say which setting
-    /// to look at for which failure.
+    /// Lists one key to see that the settings are right, then hands the store out. `hints` say
+    /// which setting to look at for which failure.
+    ///
+    /// A store that does not answer at all is no fault of the settings, as far as anyone can tell:
+    /// that is logged, and the process goes on with what it has.
     async fn check(self, config: &BackendConfig, hints: Hints) -> Result<Backend, Error> {
         let prefix = Prefix::new(&self.prefix);
         let listed = prefix.path("")?;
@@ -77,10 +82,25 @@ impl<S: ObjectStore + PaginatedListStore> Remote<S> {
             max_keys: Some(1),
             ..PaginatedListOptions::default()
         };
-        self.store
-            .list_paginated(Some(listed.as_ref()), options)
-            .await
-            .map_err(|error| hints.explain(&config.section, &error, self.last_status.get()))?;
+        let listing = self.store.list_paginated(Some(listed.as_ref()), options);
+        match tokio::time::timeout(CHECK_TIMEOUT, listing).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) if !is_away(&error) => {
+                return Err(hints.explain(&config.section, &error, self.last_status.get()));
+            }
+            Ok(Err(error)) => {
+                let error = hints.explain(&config.section, &error, self.last_status.get());
+                tracing::error!(%error, "object store does not answer; going on without it");
+            }
+            Err(_) => {
+                let endpoint = format!("{}.{}", config.section, hints.endpoint);
+                tracing::error!(
+                    endpoint,
+                    timeout = ?CHECK_TIMEOUT,
+                    "object store does not answer; going on without it"
+                );
+            }
+        }
         Ok(Backend {
             inner: Arc::new(Inner {
                 store: Arc::new(self.store),
@@ -168,6 +188,12 @@ fn is_tls_failure(chain: &str) -> bool {
     ["certificate", "unknownissuer", "tls", "corrupt message"]
         .iter()
         .any(|word| lower.contains(word))
+}
+
+/// Whether the store as such did not answer, rather than refuse.
+fn is_away(error: &object_store::Error) -> bool {
+    let chain = describe(error);
+    is_connection_failure(error) && !is_tls_failure(&chain) && !asked_for_identity(&chain)
 }
 
 fn is_connection_failure(error: &(dyn StdError + 'static)) -> bool {

@@ -35,7 +35,7 @@ use crate::{
 const CACHE_BYTES: u64 = 128 << 20;
 
 /// Longest wait for the first list of blocks; then the process goes on without it and tries again.
-const FIRST_POLL_TIMEOUT: Duration = Duration::from_secs(10);
+const FIRST_POLL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Why the process does not start, or ends.
 #[derive(Debug, thiserror::Error)]
