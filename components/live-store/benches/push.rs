@@ -64,7 +64,11 @@ fn status_mb(field: &str) -> u64 {
 }
 
 fn main() {
-    let argument = |at: usize| std::env::args().filter(|word| !word.starts_with('-')).nth(at);
+    let argument = |at: usize| {
+        std::env::args()
+            .filter(|word| !word.starts_with('-'))
+            .nth(at)
+    };
     let seconds: u64 = argument(1).and_then(|text| text.parse().ok()).unwrap_or(20);
     let pushers: u64 = argument(2).and_then(|text| text.parse().ok()).unwrap_or(8);
     // Spans per second; flat out when 0.
@@ -208,7 +212,11 @@ async fn run(made: Arc<Vec<(Bytes, u32)>>, seconds: u64, pushers: u64, rate: u64
         let view = viewer.view("t", 0, u64::MAX, Operation::Search).unwrap();
         view.tables().len()
     });
-    println!("view of {} tables took {:.1?}", tables.await.unwrap(), viewing.elapsed());
+    println!(
+        "view of {} tables took {:.1?}",
+        tables.await.unwrap(),
+        viewing.elapsed()
+    );
     live.flush_all().await.unwrap();
     let cpu_all = cpu_seconds() - cpu_before;
     println!(

@@ -194,32 +194,28 @@ impl LiveStore {
         if batch.traces.is_empty() {
             return Ok(outcome);
         }
-        let bytes = batch.byte_count();
         let arrival = shared.clock.now_unix_nanos();
-        // Done by the log's writer, so that it happens even if the sender is gone.
+        // Done by the log's writer, so that it happens even if the sender is gone. It must not hold
+        // the live-store itself, whose end waits for the writer's.
         let on_durable = {
-            let (shared, tenant) = (Arc::clone(shared), Arc::clone(&tenant));
+            let tenant = Arc::clone(&tenant);
+            let wake_columns = Arc::clone(&shared.wake_columns);
+            let max_pending_spans = shared.config.max_pending_spans as u64;
             Box::new(move |placement| {
                 tenant.accept(placement, arrival, reservation);
-                if tenant.sizes().pending_spans >= shared.config.max_pending_spans as u64 {
-                    shared.wake_columns.notify_one();
+                if tenant.sizes().pending_spans >= max_pending_spans {
+                    wake_columns.notify_one();
                 }
             })
         };
-        let name = &tenant.name;
         let written = shared
             .wal
-            .append(name, batch, arrival, on_durable)
+            .append(&tenant.name, batch, arrival, on_durable)
             .map_err(push_error)?;
         written
             .await
             .unwrap_or(Err(AppendError::Closed))
             .map_err(push_error)?;
-        shared
-            .metrics
-            .bytes_received
-            .with_label_values(&[&**name, "trace"])
-            .inc_by(bytes);
         Ok(outcome)
     }
 

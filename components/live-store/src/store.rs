@@ -65,7 +65,7 @@ pub(crate) struct Shared {
     /// Wakes the background work: something is full.
     pub(crate) wake_maintenance: Notify,
     /// Wakes the background work: many spans wait to become columns.
-    pub(crate) wake_columns: Notify,
+    pub(crate) wake_columns: Arc<Notify>,
     state: AtomicU8,
     /// Held for as long as the data directory is ours.
     pub(crate) _lock: std::fs::File,
@@ -109,7 +109,7 @@ impl Shared {
             stop_flushing: CancellationToken::new(),
             retry_now: watch::channel(0).0,
             wake_maintenance: Notify::new(),
-            wake_columns: Notify::new(),
+            wake_columns: Arc::default(),
             state: AtomicU8::new(STARTING),
             _lock: parts.lock,
             config: parts.config,

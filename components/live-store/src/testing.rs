@@ -64,11 +64,6 @@ impl TestTrace {
         }
     }
 
-    pub(crate) fn id(mut self, id: TraceId) -> Self {
-        self.id = id;
-        self
-    }
-
     /// Spans `first_span..first_span + spans`; the first one is a root if it is number 1.
     pub(crate) fn spans(mut self, spans: u32) -> Self {
         self.spans = spans;

@@ -10,7 +10,7 @@ use std::sync::{
 };
 
 use parking_lot::{Mutex, MutexGuard};
-use prometheus::IntGauge;
+use prometheus::{IntCounter, IntGauge};
 use tempo_model::{TraceBatch, TraceId};
 use tokio::sync::Notify;
 use uuid::Uuid;
@@ -82,6 +82,7 @@ pub(crate) struct Tenant {
     state: Mutex<State>,
     building: Mutex<()>,
     gauges: Gauges,
+    bytes_received: IntCounter,
     metrics: Metrics,
     /// Wakes pushes that wait for room.
     pub(crate) room: Notify,
@@ -163,6 +164,7 @@ impl Tenant {
                 live_table_spans: gauge(&metrics.live_table_spans),
                 pending_bytes: gauge(&metrics.pending_bytes),
             },
+            bytes_received: metrics.bytes_received.with_label_values(&[name, "trace"]),
             metrics: metrics.clone(),
             room: Notify::new(),
             shared,
@@ -229,7 +231,9 @@ impl Tenant {
     /// A push is durable: from now on its spans are found.
     pub(crate) fn accept(&self, placement: Placement, arrival: u64, mut reservation: Reservation) {
         let mut state = self.state.lock();
+        let mut received = 0;
         for (trace_id, chunk, bytes) in placement.chunks {
+            received += u64::from(chunk.bytes);
             state.traces.append(trace_id, chunk, arrival);
             state.columns.push_pending(Pending {
                 trace_id,
@@ -239,6 +243,7 @@ impl Tenant {
         }
         self.update_gauges(&state);
         drop(state);
+        self.bytes_received.inc_by(received);
         reservation.kept = true;
     }
 

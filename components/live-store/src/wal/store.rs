@@ -67,9 +67,17 @@ impl Segments {
         self.metrics.bytes.set(all as i64);
     }
 
-    fn shrunk_by(&self, bytes: u64) {
-        let before = self.bytes.fetch_sub(bytes, Ordering::AcqRel);
-        self.metrics.bytes.set((before - bytes) as i64);
+    /// Forgets a segment; whether it was held.
+    fn remove(&self, id: u32) -> bool {
+        let mut by_id = self.by_id.lock();
+        let Some(segment) = by_id.remove(&id) else {
+            return false;
+        };
+        self.metrics.segments.set(by_id.len() as i64);
+        drop(by_id);
+        let before = self.bytes.fetch_sub(segment.bytes(), Ordering::AcqRel);
+        self.metrics.bytes.set((before - segment.bytes()) as i64);
+        true
     }
 }
 
@@ -236,10 +244,14 @@ impl Wal {
 
     /// Chunks are now in a durable block.
     pub(crate) fn release(&self, chunks: impl Iterator<Item = ChunkRef>) {
-        let by_id = self.segments.by_id.lock();
+        let mut counts: BTreeMap<u32, u64> = BTreeMap::new();
         for chunk in chunks {
-            if let Some(segment) = by_id.get(&chunk.segment) {
-                segment.release(1);
+            *counts.entry(chunk.segment).or_default() += 1;
+        }
+        let by_id = self.segments.by_id.lock();
+        for (segment, count) in counts {
+            if let Some(segment) = by_id.get(&segment) {
+                segment.release(count);
             }
         }
     }
@@ -260,30 +272,29 @@ impl Wal {
 
     /// Removes the segments that nobody needs. One that was damaged is kept aside.
     pub(crate) fn reclaim(&self) {
-        let mut by_id = self.segments.by_id.lock();
-        let before = by_id.len();
-        let mut removed_bytes = 0;
-        by_id.retain(|_, segment| {
-            if !segment.is_reclaimable() {
-                return true;
-            }
-            let removed = if segment.damaged {
+        let by_id = self.segments.by_id.lock();
+        let spent: Vec<Arc<Segment>> = by_id
+            .values()
+            .filter(|segment| segment.is_reclaimable())
+            .cloned()
+            .collect();
+        drop(by_id);
+        // Removing takes its time, so it is done without the lock; until a file is gone for sure,
+        // its segment counts as held.
+        let mut removed = 0;
+        for segment in spent {
+            let gone = if segment.damaged {
                 move_aside(&segment.path, &self.options.quarantine)
             } else {
                 fs::remove_file(&segment.path)
             };
-            if let Err(error) = &removed {
-                tracing::warn!(%error, segment = %segment.path.display(), "WAL segment cannot be removed, trying again later");
+            match gone {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    tracing::warn!(%error, segment = %segment.path.display(), "WAL segment cannot be removed, trying again later");
+                }
+                _ => removed += u32::from(self.segments.remove(segment.id)),
             }
-            if removed.is_ok() {
-                removed_bytes += segment.bytes();
-            }
-            removed.is_err()
-        });
-        let removed = before - by_id.len();
-        self.metrics.segments.set(by_id.len() as i64);
-        drop(by_id);
-        self.segments.shrunk_by(removed_bytes);
+        }
         if removed > 0
             && let Err(error) = self.disk.sync_directory(&self.options.directory)
         {
