@@ -4,18 +4,20 @@
 //! decided by one search in a sorted list. Spans that no root reaches (0/0/0) stand in no
 //! relation, and so satisfy every negated one.
 
-use tempo_table::{Bitmap, Column, ColumnKey, Intrinsic};
+use std::sync::Arc;
+
+use tempo_table::{Bitmap, ColumnKey, Intrinsic, NumberLane};
 use tempo_traceql::ast::{Relation, StructuralForm, StructuralOp};
 
 use crate::{error::EngineError, session::Session};
 
 /// The nested sets of some spans.
 pub(crate) struct NestedSets {
-    /// The spans that the columns hold, ascending; all when `None`.
+    /// The spans that the numbers are of, ascending; all when `None`.
     spans: Option<Vec<u32>>,
-    left: Column,
-    right: Column,
-    parent: Column,
+    left: Arc<[i64]>,
+    right: Arc<[i64]>,
+    parent: Arc<[i64]>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,6 +43,10 @@ pub(crate) struct Scratch {
     keys: Vec<i64>,
     /// The highest `right` of all nodes up to the one of the same index in `keys`.
     reach: Vec<i64>,
+    /// A count for every number of the trace.
+    marks: Vec<i32>,
+    /// Whether a number is the `left` of the other side.
+    own: Vec<bool>,
 }
 
 impl NestedSets {
@@ -53,25 +59,38 @@ impl NestedSets {
         .map(ColumnKey::from);
         let few = session.is_sparse(spans) && !keys.iter().all(|key| session.is_held(key));
         let rows: Option<Vec<u32>> = few.then(|| spans.iter().map(|span| span as u32).collect());
-        let column = |key: &ColumnKey| match &rows {
-            Some(rows) => session.gather(key, rows),
-            None => session.column(key),
+        let numbers = |key: &ColumnKey| {
+            let column = match &rows {
+                Some(rows) => session.gather(key, rows)?,
+                None => session.column(key)?,
+            };
+            Ok::<_, EngineError>(match column.ints {
+                Some(NumberLane {
+                    values,
+                    present: None,
+                }) => values,
+                lane => (0..column.len)
+                    .map(|row| lane.as_ref().and_then(|lane| lane.get(row)).unwrap_or(0))
+                    .collect(),
+            })
         };
         Ok(Self {
-            left: column(&keys[0])?,
-            right: column(&keys[1])?,
-            parent: column(&keys[2])?,
+            left: numbers(&keys[0])?,
+            right: numbers(&keys[1])?,
+            parent: numbers(&keys[2])?,
             spans: rows,
         })
     }
 
+    #[inline]
     fn node(&self, span: u32) -> Node {
         let at = match &self.spans {
             None => Some(span as usize),
             Some(spans) => spans.binary_search(&span).ok(),
         };
-        let number = |column: &Column| {
-            at.and_then(|at| column.ints.as_ref()?.get(at))
+        let number = |numbers: &[i64]| {
+            at.and_then(|at| numbers.get(at))
+                .copied()
                 .unwrap_or_default()
         };
         Node {
@@ -152,11 +171,125 @@ fn related(
     wanted: bool,
     out: &mut Vec<u32>,
 ) {
+    // Numbers run to twice the spans of the trace. When most of those are here, a list of all
+    // numbers is quicker than sorting.
+    let nodes = scratch.lhs.iter().chain(&scratch.rhs);
+    let highest = nodes.map(|node| node.right.max(node.left)).max();
+    let most = 8 * (scratch.lhs.len() + scratch.rhs.len()) + 64;
+    match highest.map(usize::try_from) {
+        Some(Ok(highest)) if highest < most => {
+            related_by_marks(scratch, highest, relation, swapped, wanted, out);
+        }
+        _ => related_by_search(scratch, relation, swapped, wanted, out),
+    }
+}
+
+/// [`related`] for traces whose numbers are at most `highest`.
+fn related_by_marks(
+    scratch: &mut Scratch,
+    highest: usize,
+    relation: Relation,
+    swapped: bool,
+    wanted: bool,
+    out: &mut Vec<u32>,
+) {
+    let Scratch {
+        lhs,
+        rhs,
+        marks,
+        own,
+        ..
+    } = scratch;
+    let (lhs, rhs) = if swapped { (rhs, lhs) } else { (lhs, rhs) };
+    marks.clear();
+    marks.resize(highest + 2, 0);
+    // Numbers beyond the range, or negative, belong to no span of a well-formed trace.
+    let place = |number: i64| usize::try_from(number).ok().filter(|&at| at <= highest);
+    let add = |marks: &mut [i32], number: i64, amount: i32| {
+        if let Some(mark) = place(number).and_then(|at| marks.get_mut(at)) {
+            *mark += amount;
+        }
+    };
+    let sum_up = |marks: &mut [i32]| {
+        let mut sum = 0;
+        for mark in marks {
+            sum += *mark;
+            *mark = sum;
+        }
+    };
+    let at = |marks: &[i32], number: i64| place(number).map_or(0, |at| marks[at]);
+    let connected = |node: &&Node| node.is_connected();
+    match relation {
+        Relation::Descendant => {
+            // Intervals that are open at each number.
+            for node in lhs.iter().filter(connected) {
+                add(marks, node.left, 1);
+                add(marks, node.right, -1);
+            }
+            sum_up(marks);
+            keep(rhs, wanted, out, |node| {
+                node.is_connected() && at(marks, node.left - 1) > 0
+            });
+        }
+        Relation::Ancestor => {
+            // Intervals that begin up to each number.
+            for node in lhs.iter().filter(connected) {
+                add(marks, node.left, 1);
+            }
+            sum_up(marks);
+            keep(rhs, wanted, out, |node| {
+                node.is_connected() && at(marks, node.right - 1) > at(marks, node.left)
+            });
+        }
+        Relation::Child => {
+            for node in lhs.iter().filter(connected) {
+                add(marks, node.left, 1);
+            }
+            keep(rhs, wanted, out, |node| {
+                node.parent > 0 && at(marks, node.parent) > 0
+            });
+        }
+        Relation::Parent => {
+            for node in lhs.iter().filter(|node| node.parent > 0) {
+                add(marks, node.parent, 1);
+            }
+            keep(rhs, wanted, out, |node| {
+                node.left != 0 && at(marks, node.left) > 0
+            });
+        }
+        Relation::Sibling => {
+            own.clear();
+            own.resize(highest + 1, false);
+            // One further: the parent of roots is −1.
+            for node in lhs.iter().filter(|node| node.parent != 0) {
+                add(marks, node.parent + 1, 1);
+                if let Some(own) = place(node.left).and_then(|at| own.get_mut(at)) {
+                    *own = true;
+                }
+            }
+            keep(rhs, wanted, out, |node| {
+                // A span is not its own sibling: beside itself there must be another.
+                let itself = place(node.left).is_some_and(|at| own[at]);
+                node.parent != 0 && at(marks, node.parent + 1) > i32::from(itself)
+            });
+        }
+    }
+}
+
+/// [`related`] for traces of which few spans are here.
+fn related_by_search(
+    scratch: &mut Scratch,
+    relation: Relation,
+    swapped: bool,
+    wanted: bool,
+    out: &mut Vec<u32>,
+) {
     let Scratch {
         lhs,
         rhs,
         keys,
         reach,
+        ..
     } = scratch;
     let (lhs, rhs) = if swapped { (rhs, lhs) } else { (lhs, rhs) };
     keys.clear();
@@ -234,22 +367,9 @@ fn keep(nodes: &[Node], wanted: bool, out: &mut Vec<u32>, verdict: impl Fn(&Node
 
 #[cfg(test)]
 mod tests {
-    use tempo_table::{
-        Level, NumberLane,
-        shape::{NestedSets as Numbering, TreeSpan},
-    };
+    use tempo_table::shape::{NestedSets as Numbering, TreeSpan};
 
     use super::*;
-
-    fn column(values: Vec<i64>) -> Column {
-        Column {
-            ints: Some(NumberLane {
-                values: values.into(),
-                present: None,
-            }),
-            ..Column::absent(Level::Span, 0)
-        }
-    }
 
     /// Every relation between every pair, straight from the definition.
     fn is_related(relation: Relation, l: &Node, r: &Node) -> bool {
@@ -293,9 +413,9 @@ mod tests {
             Numbering::default().number(&spans, &mut sets);
             let nested = NestedSets {
                 spans: None,
-                left: column(sets.iter().map(|set| i64::from(set.left)).collect()),
-                right: column(sets.iter().map(|set| i64::from(set.right)).collect()),
-                parent: column(sets.iter().map(|set| i64::from(set.parent)).collect()),
+                left: sets.iter().map(|set| i64::from(set.left)).collect(),
+                right: sets.iter().map(|set| i64::from(set.right)).collect(),
+                parent: sets.iter().map(|set| i64::from(set.parent)).collect(),
             };
             let mut pick = || -> Vec<u32> { (0..n as u32).filter(|_| random(2) == 0).collect() };
             let (lhs, rhs) = (pick(), pick());
@@ -328,6 +448,20 @@ mod tests {
                     let op = StructuralOp { relation, form };
                     nested.apply(op, &lhs, &rhs, &mut Scratch::default(), &mut got);
                     assert_eq!(got, want, "{op:?} {lhs:?} {rhs:?} of {spans:?}");
+                    if form == StructuralForm::Union {
+                        continue;
+                    }
+                    // The other way to find it.
+                    let nodes = |spans: &[u32]| spans.iter().map(|&s| nested.node(s)).collect();
+                    let mut scratch = Scratch {
+                        lhs: nodes(&lhs),
+                        rhs: nodes(&rhs),
+                        ..Scratch::default()
+                    };
+                    let wanted = form == StructuralForm::Matching;
+                    got.clear();
+                    related_by_search(&mut scratch, relation, false, wanted, &mut got);
+                    assert_eq!(got, want, "{op:?} {lhs:?} {rhs:?} of {spans:?}");
                 }
             }
         }
@@ -337,9 +471,9 @@ mod tests {
     fn a_reader_of_few_spans_knows_them() {
         let nested = NestedSets {
             spans: Some(vec![7, 9]),
-            left: column(vec![1, 2]),
-            right: column(vec![4, 3]),
-            parent: column(vec![-1, 1]),
+            left: [1, 2].into(),
+            right: [4, 3].into(),
+            parent: [-1, 1].into(),
         };
         let op = StructuralOp {
             relation: Relation::Descendant,
