@@ -6,6 +6,7 @@ mod intern;
 mod messages;
 mod packed;
 mod rows;
+mod stored;
 mod table;
 #[cfg(test)]
 mod tests;

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use tempo_model::TraceId;
 
 use super::{
-    attributes::{AttributeColumn, Attributes},
     packed::{PackedCodes, PackedInts},
+    stored::{AttributeColumn, Attributes},
 };
 use crate::{
     AttributeScope, Bitmap, Column, ColumnKey, IdLane, Intrinsic, Level, NumberLane, SpanTable,
