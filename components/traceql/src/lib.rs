@@ -39,5 +39,6 @@ pub use query::{
     parse_without_rewrites,
 };
 pub use rewrite::REWRITE_NAMES;
+pub use token::is_attribute_rune;
 pub use types::Type;
 pub use validate::{MAX_COMPARE_TOP_VALUES, MAX_GROUP_BY_ATTRIBUTES};

@@ -145,7 +145,7 @@ impl Symbol {
 }
 
 /// Whether a rune may stand unquoted in the name of an attribute.
-pub(crate) fn is_attribute_rune(rune: char) -> bool {
+pub fn is_attribute_rune(rune: char) -> bool {
     !rune.is_whitespace()
         && !matches!(
             rune,

@@ -50,7 +50,7 @@ fn golden_dir() -> PathBuf {
     }
 }
 
-fn read(name: &str) -> Vec<u8> {
+pub(crate) fn read(name: &str) -> Vec<u8> {
     let path = golden_dir().join(name);
     std::fs::read(&path).unwrap_or_else(|error| {
         panic!(
@@ -96,7 +96,7 @@ fn input() -> BTreeMap<TraceId, Vec<Vec<u8>>> {
     traces
 }
 
-fn table() -> MemoryTable {
+pub(crate) fn table() -> MemoryTable {
     let mut builder = MemoryTableBuilder::new();
     for (id, chunks) in input() {
         let chunks: Vec<&[u8]> = chunks.iter().map(Vec::as_slice).collect();
@@ -106,7 +106,7 @@ fn table() -> MemoryTable {
 }
 
 /// As OTLP's JSON has it.
-fn any_value(value: &Value) -> Json {
+pub(crate) fn any_value(value: &Value) -> Json {
     let string = |text: &str| json!({ "stringValue": text });
     match value {
         Value::Nil => string("nil"),
@@ -140,7 +140,7 @@ fn any_value(value: &Value) -> Json {
 }
 
 /// Numbers of one value print alike, whether as 12 or as 12.0.
-fn normal(json: &Json) -> Json {
+pub(crate) fn normal(json: &Json) -> Json {
     match json {
         Json::Number(number) => json!(number.as_f64()),
         Json::Array(items) => items.iter().map(normal).collect(),

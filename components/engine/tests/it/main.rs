@@ -3,5 +3,6 @@
 mod differential;
 mod engine_facts;
 mod golden;
+mod golden_metrics;
 mod search_facts;
 mod support;

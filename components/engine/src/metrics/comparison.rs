@@ -1,0 +1,315 @@
+//! How often each value of each attribute occurs, in a selection of spans and in all others.
+
+use std::{cmp::Ordering, ops::Range, sync::Arc};
+
+use hashbrown::HashMap;
+
+use super::{
+    exemplar::{self, Exemplar},
+    label::value_order,
+};
+use crate::{pipeline::write_key, value::Value};
+
+/// Values kept of an attribute and side when there are more: those that occur most. What is left
+/// out is still part of the totals.
+pub(crate) const MAX_VALUES: usize = 10_000;
+
+/// Number of the spans that are not selected among the two sides.
+pub(crate) const BASELINE: usize = 0;
+/// Number of the selected spans.
+pub(crate) const SELECTION: usize = 1;
+
+/// What `compare()` has counted so far.
+#[derive(Debug, Clone)]
+pub(crate) struct Comparison {
+    top: usize,
+    intervals: usize,
+    attributes: HashMap<Arc<str>, Counted, foldhash::fast::RandomState>,
+    exemplars: Vec<ComparedSpan>,
+}
+
+/// A span that stands as an example for the totals of its attributes.
+#[derive(Debug, Clone)]
+pub(crate) struct ComparedSpan {
+    pub(crate) side: usize,
+    pub(crate) exemplar: Exemplar,
+    pub(crate) attributes: Vec<Arc<str>>,
+}
+
+/// The counts of one attribute.
+#[derive(Debug, Clone)]
+pub(crate) struct Counted {
+    /// By side, then by interval.
+    pub(crate) totals: [Vec<f64>; 2],
+    values: HashMap<Box<[u8]>, ValueCounts, foldhash::fast::RandomState>,
+}
+
+/// The counts of one value.
+#[derive(Debug, Clone)]
+struct ValueCounts {
+    value: Value,
+    sides: [Counts; 2],
+}
+
+/// Counts of the intervals in which there are any, ascending.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Counts {
+    total: f64,
+    cells: Vec<(u32, f64)>,
+}
+
+impl Counts {
+    /// Adds to an interval, which is often the last one.
+    pub(crate) fn add(&mut self, interval: u32, count: f64) {
+        if count == 0.0 {
+            return;
+        }
+        self.total += count;
+        match self.cells.last_mut() {
+            Some((last, counted)) if *last == interval => *counted += count,
+            Some((last, _)) if *last > interval => {
+                match self
+                    .cells
+                    .binary_search_by_key(&interval, |&(interval, _)| interval)
+                {
+                    Ok(at) => self.cells[at].1 += count,
+                    Err(at) => self.cells.insert(at, (interval, count)),
+                }
+            }
+            _ => self.cells.push((interval, count)),
+        }
+    }
+}
+
+/// A value that is among those that occur most.
+pub(crate) struct TopValue<'a> {
+    pub(crate) value: &'a Value,
+    pub(crate) cells: &'a [(u32, f64)],
+}
+
+impl Counted {
+    fn new(intervals: usize) -> Self {
+        Self {
+            totals: [vec![0.0; intervals], vec![0.0; intervals]],
+            values: HashMap::default(),
+        }
+    }
+
+    /// Adds the counts of a value.
+    pub(crate) fn add(&mut self, value: Value, sides: [Counts; 2]) {
+        let mut key = Vec::new();
+        write_key(&mut key, value.borrowed());
+        match self.values.get_mut(&*key) {
+            None => {
+                let counts = ValueCounts { value, sides };
+                self.values.insert(key.into(), counts);
+            }
+            Some(known) => {
+                for (known, side) in known.sides.iter_mut().zip(sides) {
+                    for (interval, count) in side.cells {
+                        known.add(interval, count);
+                    }
+                }
+            }
+        }
+    }
+
+    /// The values of a side that occur most, those that occur equally often in their own order.
+    pub(crate) fn top(&self, side: usize, wanted: usize) -> Vec<TopValue<'_>> {
+        let mut values: Vec<&ValueCounts> = self
+            .values
+            .values()
+            .filter(|counts| counts.sides[side].total > 0.0)
+            .collect();
+        if values.len() > wanted && wanted > 0 {
+            values.select_nth_unstable_by(wanted - 1, |a, b| by_count(side, a, b));
+        }
+        values.truncate(wanted);
+        values.sort_unstable_by(|a, b| by_count(side, a, b));
+        values
+            .into_iter()
+            .map(|counts| TopValue {
+                value: &counts.value,
+                cells: &counts.sides[side].cells,
+            })
+            .collect()
+    }
+
+    /// Forgets the values that are not among the [`MAX_VALUES`] that occur most on either side.
+    fn prune(&mut self) {
+        if self.values.len() <= MAX_VALUES * 3 {
+            return;
+        }
+        let mut kept: Vec<Box<[u8]>> = Vec::new();
+        for side in [BASELINE, SELECTION] {
+            let mut values: Vec<(&Box<[u8]>, &ValueCounts)> = self.values.iter().collect();
+            values.select_nth_unstable_by(MAX_VALUES, |a, b| by_count(side, a.1, b.1));
+            kept.extend(values[..MAX_VALUES].iter().map(|(key, _)| (*key).clone()));
+        }
+        let mut all = std::mem::take(&mut self.values);
+        self.values = kept
+            .into_iter()
+            .filter_map(|key| all.remove_entry(&key))
+            .collect();
+    }
+}
+
+/// Values that occur more often go first.
+fn by_count(side: usize, a: &ValueCounts, b: &ValueCounts) -> Ordering {
+    b.sides[side]
+        .total
+        .total_cmp(&a.sides[side].total)
+        .then_with(|| value_order(&a.value, &b.value))
+}
+
+impl Comparison {
+    pub(crate) fn new(top: usize, intervals: usize) -> Self {
+        Self {
+            top,
+            intervals,
+            attributes: HashMap::default(),
+            exemplars: Vec::new(),
+        }
+    }
+
+    /// Values to return per attribute and side.
+    pub(crate) fn top(&self) -> usize {
+        self.top
+    }
+
+    pub(crate) fn attribute(&mut self, name: &Arc<str>) -> &mut Counted {
+        let intervals = self.intervals;
+        self.attributes
+            .entry(Arc::clone(name))
+            .or_insert_with(|| Counted::new(intervals))
+    }
+
+    pub(crate) fn attributes(&self) -> impl Iterator<Item = (&Arc<str>, &Counted)> {
+        self.attributes.iter()
+    }
+
+    pub(crate) fn exemplars(&self) -> &[ComparedSpan] {
+        &self.exemplars
+    }
+
+    pub(crate) fn add_exemplar(&mut self, span: ComparedSpan) {
+        self.exemplars.push(span);
+    }
+
+    /// How many series an answer would have.
+    pub(crate) fn len(&self) -> usize {
+        self.attributes
+            .values()
+            .map(|counted| 2 + 2 * counted.values.len().min(self.top))
+            .sum()
+    }
+
+    pub(crate) fn heap_bytes(&self) -> usize {
+        let of_value = |counts: &ValueCounts| {
+            let cells: usize = counts.sides.iter().map(|side| side.cells.capacity()).sum();
+            200 + 16 * cells
+        };
+        self.attributes
+            .values()
+            .map(|counted| {
+                16 * self.intervals + counted.values.values().map(of_value).sum::<usize>()
+            })
+            .sum()
+    }
+
+    /// Adds intervals `from` of another comparison, of which the first is number `first` here.
+    pub(crate) fn merge(&mut self, other: &Self, first: usize, from: Range<usize>) {
+        for (name, counted) in &other.attributes {
+            let into = self.attribute(name);
+            for (into, totals) in into.totals.iter_mut().zip(&counted.totals) {
+                for (into, total) in into[first..].iter_mut().zip(&totals[from.clone()]) {
+                    *into += total;
+                }
+            }
+            for counts in counted.values.values() {
+                let moved = |side: &Counts| {
+                    let mut moved = Counts::default();
+                    for &(interval, count) in &side.cells {
+                        let interval = interval as usize;
+                        if from.contains(&interval) {
+                            moved.add((interval - from.start + first) as u32, count);
+                        }
+                    }
+                    moved
+                };
+                let [baseline, selection] = &counts.sides;
+                let sides = [moved(baseline), moved(selection)];
+                if sides.iter().any(|side| !side.cells.is_empty()) {
+                    into.add(counts.value.clone(), sides);
+                }
+            }
+            into.prune();
+        }
+        self.exemplars.extend(other.exemplars.iter().cloned());
+    }
+
+    pub(crate) fn trim_exemplars(&mut self, wanted: usize, bounds_ms: (i64, i64)) {
+        exemplar::spread(&mut self.exemplars, wanted, bounds_ms, |span| {
+            &span.exemplar
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn counts(cells: &[(u32, f64)]) -> Counts {
+        let mut counts = Counts::default();
+        for &(interval, count) in cells {
+            counts.add(interval, count);
+        }
+        counts
+    }
+
+    #[test]
+    fn counts_stay_in_the_order_of_their_intervals() {
+        let counts = counts(&[(3, 1.0), (1, 2.0), (3, 4.0), (2, 1.0), (1, 1.0), (9, 0.0)]);
+        assert_eq!(counts.cells, [(1, 3.0), (2, 1.0), (3, 5.0)]);
+        assert_eq!(counts.total, 9.0);
+    }
+
+    #[test]
+    fn the_most_frequent_come_first_and_ties_in_value_order() {
+        let mut counted = Counted::new(4);
+        for (value, count) in [(10, 2.0), (9, 2.0), (100, 5.0), (8, 2.0)] {
+            counted.add(
+                Value::Int(value),
+                [counts(&[(0, count)]), Counts::default()],
+            );
+        }
+        let top = |side, wanted| -> Vec<Value> {
+            counted
+                .top(side, wanted)
+                .iter()
+                .map(|top| top.value.clone())
+                .collect()
+        };
+        assert_eq!(top(BASELINE, 3), [100, 8, 9].map(Value::Int));
+        assert_eq!(top(BASELINE, 9).len(), 4);
+        assert_eq!(top(SELECTION, 9), []);
+        assert_eq!(top(BASELINE, 0), []);
+    }
+
+    #[test]
+    fn parts_are_merged_where_they_overlap() {
+        let name: Arc<str> = "a".into();
+        let mut part = Comparison::new(5, 3);
+        let counted = part.attribute(&name);
+        counted.totals[SELECTION] = vec![1.0, 2.0, 3.0];
+        let cells = counts(&[(0, 1.0), (1, 2.0), (2, 3.0)]);
+        counted.add(Value::Bool(true), [Counts::default(), cells]);
+        let mut all = Comparison::new(5, 2);
+        all.merge(&part, 0, 1..3);
+        all.merge(&part, 1, 0..1);
+        let counted = all.attribute(&name);
+        assert_eq!(counted.totals[SELECTION], [2.0, 4.0]);
+        assert_eq!(counted.top(SELECTION, 1)[0].cells, [(0, 2.0), (1, 4.0)]);
+        assert_eq!(counted.top(BASELINE, 1).len(), 0);
+    }
+}

@@ -1,0 +1,322 @@
+//! Series as they are before the last stage: mergeable between tables, blocks and queriers.
+
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+
+use super::{
+    comparison::Comparison,
+    exemplar::{self, Exemplar},
+    label::{Label, series_key},
+    plan::{MetricsPlan, What},
+    window::{Grid, Window},
+};
+use crate::error::EngineError;
+
+/// How values of the same series and interval become one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Merge {
+    /// Counts and weights: 0 where there is nothing.
+    Count,
+    /// NaN where there is nothing, as in all others.
+    Sum,
+    Min,
+    Max,
+}
+
+impl Merge {
+    fn nothing(self) -> f64 {
+        match self {
+            Self::Count => 0.0,
+            Self::Sum | Self::Min | Self::Max => f64::NAN,
+        }
+    }
+
+    fn fold(self, into: &mut f64, value: f64) {
+        if value.is_nan() {
+            return;
+        }
+        *into = match self {
+            Self::Count => *into + value,
+            _ if into.is_nan() => value,
+            Self::Sum => *into + value,
+            Self::Min => into.min(value),
+            Self::Max => into.max(value),
+        };
+    }
+}
+
+/// A series of a [`SeriesTable`].
+#[derive(Debug, Clone)]
+pub(crate) struct Head {
+    pub(crate) labels: Arc<[Label]>,
+    /// The power of two that is the upper end of a histogram's bucket.
+    pub(crate) bucket: Option<u8>,
+}
+
+/// Values per series and interval.
+#[derive(Debug, Clone)]
+pub(crate) struct SeriesTable {
+    merge: Merge,
+    intervals: usize,
+    heads: Vec<Head>,
+    rows: HashMap<Box<[u8]>, usize, foldhash::fast::RandomState>,
+    /// `intervals` for each series.
+    values: Vec<f64>,
+    /// As many: how much each value, a sum, is made of. Only where means are wanted.
+    weights: Option<Vec<f64>>,
+    /// With the series they belong to.
+    pub(crate) exemplars: Vec<(usize, Exemplar)>,
+}
+
+impl SeriesTable {
+    pub(crate) fn new(merge: Merge, with_weights: bool, intervals: usize) -> Self {
+        Self {
+            merge,
+            intervals,
+            heads: Vec::new(),
+            rows: HashMap::default(),
+            values: Vec::new(),
+            weights: with_weights.then(Vec::new),
+            exemplars: Vec::new(),
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.heads.len()
+    }
+
+    pub(crate) fn heads(&self) -> &[Head] {
+        &self.heads
+    }
+
+    pub(crate) fn values(&self, row: usize) -> &[f64] {
+        &self.values[row * self.intervals..(row + 1) * self.intervals]
+    }
+
+    pub(crate) fn weights(&self, row: usize) -> Option<&[f64]> {
+        let weights = self.weights.as_ref()?;
+        Some(&weights[row * self.intervals..(row + 1) * self.intervals])
+    }
+
+    /// The row of a series, and its key when it is new.
+    fn find(&self, head: &Head) -> Result<usize, Box<[u8]>> {
+        let mut key = series_key(&head.labels);
+        key.extend(head.bucket);
+        match self.rows.get(&*key) {
+            Some(&row) => Ok(row),
+            None => Err(key.into()),
+        }
+    }
+
+    /// Adds values of a series, the first of which belongs to interval number `first`. A new series
+    /// is only taken if there are fewer than `max_series`; the row is that of the series.
+    pub(crate) fn add(
+        &mut self,
+        head: &Head,
+        first: usize,
+        values: &[f64],
+        weights: Option<&[f64]>,
+        max_series: usize,
+    ) -> Option<usize> {
+        let row = match self.find(head) {
+            Ok(row) => row,
+            Err(_) if self.len() >= max_series => return None,
+            Err(key) => {
+                let row = self.len();
+                self.rows.insert(key, row);
+                self.heads.push(head.clone());
+                let len = self.heads.len() * self.intervals;
+                self.values.resize(len, self.merge.nothing());
+                if let Some(weights) = &mut self.weights {
+                    weights.resize(len, 0.0);
+                }
+                row
+            }
+        };
+        let at = row * self.intervals + first;
+        for (into, &value) in self.values[at..].iter_mut().zip(values) {
+            self.merge.fold(into, value);
+        }
+        if let (Some(into), Some(weights)) = (&mut self.weights, weights) {
+            for (into, weight) in into[at..].iter_mut().zip(weights) {
+                *into += weight;
+            }
+        }
+        Some(row)
+    }
+
+    fn heap_bytes(&self) -> usize {
+        let of_values = self.intervals * if self.weights.is_some() { 16 } else { 8 };
+        // Labels, key and entry of a series take about so much.
+        self.len() * (of_values + 256)
+    }
+}
+
+/// What one sub-query has found.
+#[derive(Debug, Clone)]
+pub(crate) enum Part {
+    Series(SeriesTable),
+    Comparison(Comparison),
+}
+
+impl Part {
+    pub(crate) fn new(what: &What, intervals: usize) -> Self {
+        let (merge, with_weights) = match what {
+            What::Compare { top, .. } => {
+                return Self::Comparison(Comparison::new(*top, intervals));
+            }
+            What::Count | What::Histogram => (Merge::Count, false),
+            What::Sum => (Merge::Sum, false),
+            What::Min => (Merge::Min, false),
+            What::Max => (Merge::Max, false),
+            What::Mean => (Merge::Sum, true),
+        };
+        Self::Series(SeriesTable::new(merge, with_weights, intervals))
+    }
+
+    fn len(&self) -> usize {
+        match self {
+            Self::Series(table) => table.len(),
+            Self::Comparison(comparison) => comparison.len(),
+        }
+    }
+
+    fn heap_bytes(&self) -> usize {
+        match self {
+            Self::Series(table) => table.heap_bytes(),
+            Self::Comparison(comparison) => comparison.heap_bytes(),
+        }
+    }
+}
+
+/// What some tables have to say to a query over time. Merging is associative, and up to the order
+/// of exemplars and to rounding it does not matter which part comes first.
+#[derive(Debug, Clone)]
+pub struct MetricsPartial {
+    pub(crate) grid: Grid,
+    /// One for each sub-query of the plan.
+    pub(crate) parts: Vec<Part>,
+    /// Series were left out because there are too many.
+    is_truncated: bool,
+    counted_spans: u64,
+}
+
+impl MetricsPartial {
+    /// Nothing found yet in the intervals of `window`. What is outside of it will be left out.
+    pub fn new(plan: &MetricsPlan, window: Window) -> Self {
+        Self::with_grid(plan, window.grid())
+    }
+
+    pub(crate) fn with_grid(plan: &MetricsPlan, grid: Grid) -> Self {
+        let part = |what| Part::new(what, grid.len());
+        Self {
+            parts: plan.fragments.iter().map(|f| part(&f.what)).collect(),
+            grid,
+            is_truncated: false,
+            counted_spans: 0,
+        }
+    }
+
+    /// Adds what others have found for the same plan.
+    ///
+    /// # Errors
+    /// [`EngineError::OverBudget`] when the series take more than `max_bytes`.
+    pub fn merge(
+        &mut self,
+        plan: &MetricsPlan,
+        other: Self,
+        max_bytes: usize,
+    ) -> Result<(), EngineError> {
+        self.is_truncated |= other.is_truncated;
+        self.counted_spans += other.counted_spans;
+        let (into_first, from_first, shared) = self.grid.shared(&other.grid);
+        if shared > 0 {
+            let from = from_first..from_first + shared;
+            for number in 0..self.parts.len() {
+                let room = plan.max_series.saturating_sub(self.len());
+                match (&mut self.parts[number], &other.parts[number]) {
+                    (Part::Series(into), Part::Series(part)) => {
+                        let max_series = into.len().saturating_add(room);
+                        let mut rows = Vec::with_capacity(part.len());
+                        for (row, head) in part.heads().iter().enumerate() {
+                            rows.push(into.add(
+                                head,
+                                into_first,
+                                &part.values(row)[from.clone()],
+                                part.weights(row).map(|weights| &weights[from.clone()]),
+                                max_series,
+                            ));
+                        }
+                        self.is_truncated |= rows.iter().any(Option::is_none);
+                        into.exemplars.extend(
+                            part.exemplars.iter().filter_map(|(row, exemplar)| {
+                                Some((rows[*row]?, exemplar.clone()))
+                            }),
+                        );
+                    }
+                    (Part::Comparison(into), Part::Comparison(part)) => {
+                        into.merge(part, into_first, from.clone());
+                    }
+                    (Part::Series(_), _) | (Part::Comparison(_), _) => {}
+                }
+            }
+            self.trim_exemplars(plan);
+        }
+        self.check_budget(max_bytes)
+    }
+
+    pub(crate) fn check_budget(&self, max_bytes: usize) -> Result<(), EngineError> {
+        let needed_bytes: usize = self.parts.iter().map(Part::heap_bytes).sum();
+        if needed_bytes > max_bytes {
+            return Err(EngineError::TooManySeries {
+                needed_bytes,
+                limit_bytes: max_bytes,
+            });
+        }
+        Ok(())
+    }
+
+    /// Keeps as many exemplars as the query wants, spread over time.
+    fn trim_exemplars(&mut self, plan: &MetricsPlan) {
+        let per_fragment = plan.exemplars_per_fragment();
+        let bounds = self.grid.bounds_ms();
+        for part in &mut self.parts {
+            match part {
+                Part::Series(table) => {
+                    exemplar::spread(&mut table.exemplars, per_fragment, bounds, |entry| &entry.1);
+                }
+                Part::Comparison(comparison) => comparison.trim_exemplars(per_fragment, bounds),
+            }
+        }
+    }
+
+    pub(crate) fn count_spans(&mut self, spans: usize) {
+        self.counted_spans += spans as u64;
+    }
+
+    pub(crate) fn mark_truncated(&mut self) {
+        self.is_truncated = true;
+    }
+
+    /// How many spans the series are made of.
+    pub fn counted_spans(&self) -> u64 {
+        self.counted_spans
+    }
+
+    /// How many series there are.
+    pub fn len(&self) -> usize {
+        self.parts.iter().map(Part::len).sum()
+    }
+
+    /// Whether there is no series.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Whether there are as many series as there may be: more parts can add to their values, but
+    /// what they bring of others is lost.
+    pub fn is_full(&self, plan: &MetricsPlan) -> bool {
+        self.is_truncated || self.len() >= plan.max_series
+    }
+}
