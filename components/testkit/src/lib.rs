@@ -2,6 +2,8 @@
 //!
 //! Owns what several crates' tests need. Must never be a dependency of anything that ships.
 
+pub mod golden;
 pub mod http_client;
 pub mod process;
+pub mod proxy;
 pub mod traces;

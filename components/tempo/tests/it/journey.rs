@@ -228,7 +228,7 @@ fn the_metrics_page_shows_what_happened() {
         "tempo_live_store_blocks_completed_total 1",
         "tempo_live_store_local_blocks_flushed_total 1",
         "tempo_request_duration_seconds_count{method=\"GET\",route=\"api_search\",status_code=\"200\"",
-        "tempodb_backend_request_duration_seconds_count{",
+        "tempodb_blocklist_length{",
         "process_resident_memory_bytes",
     ] {
         assert!(page.contains(wanted), "no {wanted} in\n{page}");

@@ -1,0 +1,177 @@
+//! What Grafana Tempo answered, asked of the process over HTTP: from blocks that Tempo wrote, from
+//! live data, and from blocks that we wrote.
+
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    path::Path,
+    sync::atomic::{AtomicUsize, Ordering},
+    thread,
+};
+
+use tempo_testkit::{
+    golden::Golden,
+    http_client::Client,
+    process::{Options, Tempo},
+};
+
+use crate::support::{binary, flush, terminate, unix_seconds};
+
+/// Kinds of cases, each with how many there are, that have to pass.
+const ASSERTED: &[(&str, usize)] = &[
+    ("search", 124),
+    ("search_error", 15),
+    ("tags", 6),
+    ("trace", 7),
+    ("values", 24),
+];
+
+/// Recorded requests, of all kinds.
+const CASES: usize = 213;
+
+/// Connections that ask at the same time.
+const CONNECTIONS: usize = 4;
+
+/// How long before the present live data begins: its last spans are then older than the last half
+/// minute, which queries leave out, and no request asks about the future.
+const AGE_SECONDS: u64 = 180;
+
+/// Asks for everything that is in the bucket, whatever its age.
+const BACKEND_ONLY: &str = "query_frontend:
+  query_end_cutoff: 0s
+  search:
+    query_backend_after: 0s
+  metrics:
+    query_backend_after: 0s
+backend_worker:
+  compaction:
+    block_retention: 876000h
+";
+
+/// A process that has nothing but this bucket.
+fn on_bucket(bucket: &Path) -> Tempo {
+    let options = Options {
+        storage_yaml: Some(format!(
+            "    backend: local\n    local:\n      path: {}\n",
+            bucket.display()
+        )),
+        extra_yaml: BACKEND_ONLY.to_owned(),
+        ..Options::default()
+    };
+    let mut tempo = Tempo::configure(&binary(), &options).unwrap();
+    tempo.start().unwrap();
+    tempo
+}
+
+fn copy_folder(from: &Path, to: &Path) -> io::Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            copy_folder(&entry.path(), &target)?;
+        } else {
+            fs::write(target, fs::read(entry.path())?)?;
+        }
+    }
+    Ok(())
+}
+
+fn push(tempo: &Tempo, golden: &Golden) {
+    let mut client = Client::connect(&tempo.otlp_http).unwrap();
+    let headers = [("content-type", "application/x-protobuf")];
+    for body in &golden.requests {
+        let answer = client
+            .request("POST", "/v1/traces", &headers, body)
+            .unwrap();
+        assert_eq!(answer.status, 200, "{}", answer.text());
+    }
+}
+
+/// Asks every case, in parallel; differences by the index of their case.
+fn differences(tempo: &Tempo, golden: &Golden) -> BTreeMap<usize, String> {
+    let next = AtomicUsize::new(0);
+    let ask = || {
+        let mut client = Client::connect(&tempo.http).unwrap();
+        let mut different = Vec::new();
+        loop {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            let Some(case) = golden.cases.get(index) else {
+                return different;
+            };
+            let answer = client.get(&golden.path(case)).unwrap();
+            if let Err(difference) = golden.compare(case, answer.status, &answer.body) {
+                different.push((index, difference));
+            }
+        }
+    };
+    thread::scope(|scope| {
+        let threads: Vec<_> = (0..CONNECTIONS).map(|_| scope.spawn(ask)).collect();
+        threads
+            .into_iter()
+            .flat_map(|thread| thread.join().unwrap())
+            .collect()
+    })
+}
+
+fn check(way: &str, tempo: &Tempo, golden: &Golden) {
+    assert_eq!(golden.cases.len(), CASES);
+    let different = differences(tempo, golden);
+    let mut passed: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut failed = Vec::new();
+    for (index, case) in golden.cases.iter().enumerate() {
+        let count = passed.entry(case.kind()).or_default();
+        match different.get(&index) {
+            None => *count += 1,
+            Some(difference) if ASSERTED.iter().any(|(kind, _)| *kind == case.kind()) => {
+                failed.push(difference.chars().take(3_000).collect::<String>());
+            }
+            Some(_) => {}
+        }
+    }
+    println!(
+        "{way}: {} of {CASES} pass: {passed:?}",
+        CASES - different.len()
+    );
+    assert!(
+        failed.is_empty(),
+        "{way}: answered differently:\n\n{}\n\n{}",
+        failed.join("\n\n"),
+        tempo.log_tail()
+    );
+    for (kind, count) in ASSERTED {
+        assert_eq!(passed.get(kind), Some(count), "{way}: {kind}");
+    }
+}
+
+#[test]
+fn blocks_that_tempo_wrote_answer_as_recorded() {
+    let golden = Golden::load();
+    for format in ["vparquet4", "vparquet5"] {
+        let bucket = tempfile::tempdir().unwrap();
+        let blocks = golden.folder.join("blocks").join(format);
+        copy_folder(&blocks, bucket.path()).unwrap();
+        check(
+            &format!("recorded {format}"),
+            &on_bucket(bucket.path()),
+            &golden,
+        );
+    }
+}
+
+#[test]
+fn live_data_and_blocks_that_we_wrote_answer_as_recorded() {
+    let begin = i64::try_from(unix_seconds() - AGE_SECONDS).unwrap();
+    let golden = Golden::load().moved_to(begin);
+    let mut tempo = Tempo::configure(&binary(), &Options::default()).unwrap();
+    tempo.start().unwrap();
+    push(&tempo, &golden);
+    check("live", &tempo, &golden);
+
+    flush(&tempo);
+    check("flushed", &tempo, &golden);
+
+    terminate(&mut tempo);
+    let bucket = tempo.data().join("blocks");
+    check("ours", &on_bucket(&bucket), &golden);
+}

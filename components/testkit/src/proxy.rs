@@ -1,0 +1,88 @@
+//! A TCP proxy that a test can cut: what is behind it is away, and comes back.
+
+use std::{
+    io::{self, Read, Write},
+    net::{Shutdown, TcpListener, TcpStream},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+};
+
+/// Passes connections on until it is cut. Ends with the process.
+#[derive(Debug, Clone)]
+pub struct Proxy {
+    /// Where it listens, `host:port`.
+    pub address: String,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    cut: AtomicBool,
+    open: Mutex<Vec<TcpStream>>,
+}
+
+impl Proxy {
+    /// A proxy in front of `target` (`host:port`).
+    ///
+    /// # Errors
+    /// When there is no free port.
+    pub fn to(target: &str) -> io::Result<Self> {
+        let listener = TcpListener::bind("127.0.0.1:0")?;
+        let proxy = Self {
+            address: listener.local_addr()?.to_string(),
+            shared: Arc::default(),
+        };
+        let (shared, target) = (Arc::clone(&proxy.shared), target.to_owned());
+        thread::spawn(move || {
+            for client in listener.incoming().flatten() {
+                if shared.cut.load(Ordering::SeqCst) {
+                    let _ = client.shutdown(Shutdown::Both);
+                    continue;
+                }
+                if let Ok(server) = TcpStream::connect(&target) {
+                    shared.pass(&client, &server);
+                    shared.pass(&server, &client);
+                }
+            }
+        });
+        Ok(proxy)
+    }
+
+    /// Breaks every connection, and refuses new ones.
+    pub fn cut(&self) {
+        self.shared.cut.store(true, Ordering::SeqCst);
+        if let Ok(mut open) = self.shared.open.lock() {
+            for stream in open.drain(..) {
+                let _ = stream.shutdown(Shutdown::Both);
+            }
+        }
+    }
+
+    /// Passes connections on again.
+    pub fn mend(&self) {
+        self.shared.cut.store(false, Ordering::SeqCst);
+    }
+}
+
+impl Shared {
+    fn pass(self: &Arc<Self>, from: &TcpStream, to: &TcpStream) {
+        let (Ok(mut from), Ok(mut to)) = (from.try_clone(), to.try_clone()) else {
+            return;
+        };
+        if let (Ok(mut open), Ok(stream)) = (self.open.lock(), from.try_clone()) {
+            open.push(stream);
+        }
+        thread::spawn(move || {
+            let mut buffer = [0; 64 * 1024];
+            while let Ok(count @ 1..) = from.read(&mut buffer) {
+                if to.write_all(&buffer[..count]).is_err() {
+                    break;
+                }
+            }
+            let _ = to.shutdown(Shutdown::Write);
+        });
+    }
+}
