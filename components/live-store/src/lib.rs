@@ -39,3 +39,4 @@ pub use handle::{FoundTrace, LiveStore, LiveView, Operation, PushOutcome, Stats}
 pub use limits::Limits;
 pub use service::{Dependencies, Service, build};
 pub use store::INITIAL_COMPRESSION_RATIO;
+pub use wal::{SegmentSummary, UnreadableSegment, inspect_wal_segment};

@@ -35,6 +35,7 @@
 mod coverage;
 mod disk;
 mod format;
+mod inspect;
 mod replay;
 mod segment;
 mod store;
@@ -45,6 +46,7 @@ pub(crate) use coverage::{Coverage, CoverageFile};
 pub(crate) use disk::faulty::FaultyDisk;
 pub(crate) use disk::{Disk, RealDisk};
 pub(crate) use format::ChunkRef;
+pub use inspect::{SegmentSummary, UnreadableSegment, inspect_wal_segment};
 pub(crate) use replay::Damage;
 pub(crate) use segment::ReadChunkError;
 pub(crate) use store::{ChunkReader, Options, Wal};

@@ -3,7 +3,14 @@ use std::{path::PathBuf, sync::mpsc};
 use prometheus::Registry;
 use tempo_model::TraceChunk;
 
-use super::{super::CoverageFile, super::disk::RealDisk, super::disk::faulty::FaultyDisk, *};
+use super::{
+    super::{
+        CoverageFile, SegmentSummary, UnreadableSegment,
+        disk::{RealDisk, faulty::FaultyDisk},
+        inspect_wal_segment,
+    },
+    *,
+};
 
 struct Fixture {
     folder: tempfile::TempDir,
@@ -379,6 +386,31 @@ fn a_damaged_segment_is_kept_aside_when_the_rest_of_it_is_in_blocks() {
     wal.reclaim();
     assert!(!path.exists());
     assert!(fixture.quarantine().join("0000000001.wal").exists());
+}
+
+#[test]
+fn a_segment_can_be_inspected_from_outside() {
+    let fixture = Fixture::new();
+    let (wal, _) = fixture.open();
+    append(&wal, &[1, 2]).unwrap();
+    append(&wal, &[3]).unwrap();
+    drop(wal);
+    let content = fs::read(fixture.files().remove(0)).unwrap();
+    let whole = SegmentSummary {
+        records: 2,
+        chunks: 3,
+        spans: 6,
+        chunk_bytes: 300,
+        damaged_places: 0,
+        dropped_bytes: 0,
+    };
+    assert_eq!(inspect_wal_segment(&content), Ok(whole));
+    let torn = inspect_wal_segment(&content[..content.len() - 1]).unwrap();
+    assert_eq!((torn.records, torn.damaged_places), (1, 1));
+    assert_eq!(
+        inspect_wal_segment(b"something else"),
+        Err(UnreadableSegment::Garbage)
+    );
 }
 
 #[test]
