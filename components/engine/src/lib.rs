@@ -16,6 +16,8 @@ mod operand;
 mod pattern;
 mod pipeline;
 mod plan;
+mod planner;
+mod results;
 mod rows;
 mod scan;
 mod search;

@@ -51,6 +51,22 @@ impl TextPattern {
     }
 }
 
+impl TextPattern {
+    /// A text without which nothing matches, when searching for it in many texts at once is worth
+    /// it.
+    pub(crate) fn needle(&self) -> Option<&Finder<'static>> {
+        match self {
+            Self::Gapped(gapped) => gapped
+                .inner
+                .iter()
+                .map(|(_, finder)| finder)
+                .max_by_key(|finder| finder.needle().len())
+                .filter(|finder| !finder.needle().is_empty()),
+            Self::Regex(_) => None,
+        }
+    }
+}
+
 impl Gapped {
     /// `None` when the pattern is more than texts and gaps.
     fn new(pattern: &str) -> Option<Self> {

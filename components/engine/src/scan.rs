@@ -6,6 +6,7 @@
 use std::{cell::RefCell, rc::Rc, sync::Arc};
 
 use hashbrown::HashMap;
+use memchr::memmem::Finder;
 use tempo_table::{ABSENT, Bitmap, Column, IdLane, NumberLane, StringDict, StringLane};
 use tempo_traceql::ast::ComparisonOp;
 
@@ -29,24 +30,52 @@ impl Verdicts {
         if let TextTest::Compare(ComparisonOp::Equal, text) = test {
             return dict.find(text).map_or(Self::None, Self::One);
         }
-        let mut passing = 0;
-        let mut last = 0;
-        let mut table: Vec<bool> = Vec::with_capacity(dict.len() + 1);
-        for (code, text) in (0..).zip(dict.iter()) {
-            let passes = test.passes(text);
-            if passes {
-                passing += 1;
-                last = code;
-            }
-            table.push(passes);
-        }
+        let mut table = match test {
+            TextTest::MatchesAny(patterns) if let [pattern] = &**patterns => match pattern.needle()
+            {
+                Some(needle) => entries_with(dict, needle, |text| pattern.is_match(text)),
+                None => dict.iter().map(|text| pattern.is_match(text)).collect(),
+            },
+            test => dict
+                .iter()
+                .map(|text| test.passes(text))
+                .collect::<Vec<bool>>(),
+        };
         table.push(false);
-        match passing {
-            0 => Self::None,
-            1 => Self::One(last),
+        let mut passing = (0..).zip(&table).filter(|&(_, &passes)| passes);
+        match (passing.next(), passing.next()) {
+            (None, _) => Self::None,
+            (Some((code, _)), None) => Self::One(code),
             _ => Self::Table(table.into()),
         }
     }
+}
+
+/// Which entries hold a text and pass a closer look. The text is searched in all entries at once.
+fn entries_with(
+    dict: &StringDict,
+    needle: &Finder<'_>,
+    passes: impl Fn(&[u8]) -> bool,
+) -> Vec<bool> {
+    let bytes = dict.all_bytes();
+    let mut table = vec![false; dict.len()];
+    let mut code = 0;
+    let mut from = 0;
+    while let Some(at) = bytes.get(from..).and_then(|rest| needle.find(rest)) {
+        let start = from + at;
+        while dict.range(code).end <= start {
+            code += 1;
+        }
+        let entry = dict.range(code);
+        from = if start + needle.needle().len() <= entry.end {
+            table[code as usize] = passes(&bytes[entry.clone()]);
+            entry.end
+        } else {
+            // Across two entries.
+            start + 1
+        };
+    }
+    table
 }
 
 /// Verdicts by dictionary and test: the one that tells whether a column needs to be read often is
@@ -296,5 +325,51 @@ pub(crate) fn value(column: &Column, reading: Reading, row: usize) -> ValueRef<'
     match &column.opaque {
         Some(opaque) if opaque.contains(row) => ValueRef::Opaque,
         _ => ValueRef::Nil,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pattern::TextPattern;
+
+    #[test]
+    fn a_text_is_found_in_entries_but_not_across_them() {
+        let texts = [
+            "", "xa", "ab", "aab", "ba", "a", "b", "xabx", "abab", "bab", "",
+        ];
+        let mut dict = StringDict::new();
+        texts.iter().for_each(|text| {
+            dict.push(text.as_bytes());
+        });
+        for pattern in [
+            ".*ab.*",
+            ".*aab.*",
+            ".*a.*b.*",
+            "x.*ab.*",
+            ".*b.*ab.*",
+            ".*zz.*",
+            ".*a.+",
+        ] {
+            let pattern = TextPattern::new(pattern).unwrap();
+            let want: Vec<bool> = texts
+                .iter()
+                .map(|text| pattern.is_match(text.as_bytes()))
+                .collect();
+            let needle = pattern.needle();
+            if let Some(needle) = needle {
+                let got = entries_with(&dict, needle, |text| pattern.is_match(text));
+                assert_eq!(got, want, "{pattern:?}");
+            }
+            let verdicts = Verdicts::of(&dict, &TextTest::MatchesAny(vec![pattern.clone()]));
+            let got: Vec<bool> = (0..texts.len())
+                .map(|code| match &verdicts {
+                    Verdicts::None => false,
+                    Verdicts::One(one) => *one as usize == code,
+                    Verdicts::Table(table) => table[code],
+                })
+                .collect();
+            assert_eq!(got, want, "{pattern:?}");
+        }
     }
 }

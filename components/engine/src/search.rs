@@ -3,23 +3,18 @@
 use std::sync::Arc;
 
 use tempo_model::TraceId;
-use tempo_table::{
-    AttributeScope, Bitmap, Column, ColumnKey, Intrinsic as Stored, Level, SpanTable,
-    shape::ServiceStats,
-};
-use tempo_traceql::{Attribute, Intrinsic};
+use tempo_table::{Bitmap, ColumnKey, Intrinsic as Stored, Level, SpanTable};
+use tempo_traceql::ast::{SpansetOp, StructuralForm};
 
 use crate::{
     error::EngineError,
     filter::{is_impossible, joint_rows},
     found::{Found, Label, Orders, PerTrace},
     pipeline::Runner,
-    plan::{Loaded, Plan, SpanExpr, Stage},
-    rows::RowReader,
-    scan,
+    plan::{Plan, SpanExpr, Stage},
+    results::{SpanColumns, TraceColumns, number},
     session::{Limits, Session},
-    test::elements,
-    value::{Value, ValueRef},
+    value::Value,
 };
 
 /// Spans per set when a request does not say.
@@ -189,7 +184,6 @@ pub(crate) fn run_among(
 
 /// Whether dictionaries and statistics tell that no span can match.
 fn is_hopeless(session: &Session<'_>, plan: &Plan, expr: &SpanExpr) -> Result<bool, EngineError> {
-    use tempo_traceql::ast::{SpansetOp, StructuralForm};
     Ok(match expr {
         SpanExpr::Filter(filter) => is_impossible(session, plan, filter)?,
         SpanExpr::Operation { op, lhs, rhs } => match op {
@@ -236,26 +230,6 @@ fn overlapping(
     session.to_spans(Level::Trace, traces)
 }
 
-fn number(column: &Column, row: usize) -> u64 {
-    let value = column.ints.as_ref().and_then(|lane| lane.get(row));
-    value.unwrap_or_default() as u64
-}
-
-fn text(column: &Column, row: usize) -> Arc<str> {
-    match scan::value(column, crate::operand::Reading::Plain, row).to_value() {
-        Value::String(text) => text,
-        _ => Arc::from(""),
-    }
-}
-
-/// A set of a trace that will be returned.
-struct Picked {
-    /// Ascending, cut to what was asked for.
-    spans: Vec<u32>,
-    matched: u32,
-    attributes: Vec<(Arc<str>, Value)>,
-}
-
 fn results(
     session: &Session<'_>,
     plan: &Plan,
@@ -293,6 +267,14 @@ fn results(
             Ok(of_traces.trace(trace, span_sets))
         })
         .collect()
+}
+
+/// A set of a trace that will be returned.
+struct Picked {
+    /// Ascending, cut to what was asked for.
+    spans: Vec<u32>,
+    matched: u32,
+    attributes: Vec<(Arc<str>, Value)>,
 }
 
 /// Which traces to return, with their sets.
@@ -384,268 +366,4 @@ fn pick(
         picked.push((trace, sets));
     }
     Ok(picked)
-}
-
-/// What answers say of traces, read for some of them.
-struct TraceColumns<'a> {
-    session: &'a Session<'a>,
-    traces: Vec<u32>,
-    ids: Column,
-    starts: Column,
-    durations: Column,
-    root_services: Column,
-    root_names: Column,
-    /// Rows of the services and of the statuses, and their values.
-    resources: Vec<u32>,
-    services: Column,
-    spans: Vec<u32>,
-    statuses: Column,
-}
-
-impl<'a> TraceColumns<'a> {
-    fn load(session: &'a Session<'a>, traces: &[u32]) -> Result<Self, EngineError> {
-        let structure = &session.structure;
-        let of_traces = |key: Stored| session.gather(&key.into(), traces);
-        let rows = |starts: &[u32]| -> Vec<u32> {
-            traces
-                .iter()
-                .flat_map(|&trace| starts[trace as usize]..starts[trace as usize + 1])
-                .collect()
-        };
-        let resources = rows(&structure.trace_resources);
-        let spans = rows(&structure.trace_spans);
-        let service = ColumnKey::attribute(AttributeScope::Resource, "service.name");
-        Ok(Self {
-            ids: of_traces(Stored::TraceId)?,
-            starts: of_traces(Stored::TraceStartNano)?,
-            durations: of_traces(Stored::TraceDurationNano)?,
-            root_services: of_traces(Stored::RootServiceName)?,
-            root_names: of_traces(Stored::RootSpanName)?,
-            services: session.gather(&service, &resources)?,
-            statuses: session.gather(&Stored::StatusCode.into(), &spans)?,
-            session,
-            traces: traces.to_vec(),
-            resources,
-            spans,
-        })
-    }
-
-    fn trace(&self, trace: usize, span_sets: Vec<FoundSpanSet>) -> FoundTrace {
-        let at = self
-            .traces
-            .partition_point(|&other| (other as usize) < trace);
-        let trace_id = match &self.ids.ids {
-            Some(lane) => TraceId::from_padded(lane.get(at)),
-            None => TraceId::default(),
-        };
-        FoundTrace {
-            trace_id,
-            root_service_name: text(&self.root_services, at),
-            root_trace_name: text(&self.root_names, at),
-            start_unix_nano: number(&self.starts, at),
-            duration_nano: number(&self.durations, at),
-            service_stats: self.service_stats(trace),
-            span_sets,
-        }
-    }
-
-    fn service_stats(&self, trace: usize) -> Vec<FoundService> {
-        let structure = &self.session.structure;
-        let resources = structure.trace_resources[trace]..structure.trace_resources[trace + 1];
-        let first_resource = self.resources.partition_point(|&row| row < resources.start);
-        let spans = structure.spans_of_trace(trace);
-        let first_span = self
-            .spans
-            .partition_point(|&row| (row as usize) < spans.start);
-        // Only texts name services: a number in their place counts as none.
-        const NO_SERVICE: u32 = u32::MAX;
-        let code = |resource: u32| {
-            let at = first_resource + (resource - resources.start) as usize;
-            match &self.services.strings {
-                Some(lane) if !lane.dict.is_empty() => lane.codes[at],
-                _ => NO_SERVICE,
-            }
-        };
-        let mut stats = ServiceStats::default();
-        for (number_of_span, span) in spans.enumerate() {
-            let status = number(&self.statuses, first_span + number_of_span);
-            let service = code(structure.span_resource[span]);
-            stats.add(service, 1, u32::from(status == 2));
-        }
-        stats
-            .entries()
-            .iter()
-            .map(|entry| FoundService {
-                name: match &self.services.strings {
-                    Some(lane) if entry.service != NO_SERVICE => {
-                        lane.dict.text(entry.service).into()
-                    }
-                    _ => Arc::from(""),
-                },
-                spans: entry.spans,
-                errors: entry.errors,
-            })
-            .collect()
-    }
-}
-
-/// What answers say of spans, read for some of them.
-struct SpanColumns<'a> {
-    session: &'a Session<'a>,
-    plan: &'a Plan,
-    reader: RowReader<'a>,
-    spans: Vec<u32>,
-    ids: Column,
-    starts: Column,
-    durations: Column,
-    /// The name by which each of the plan's loaded attributes is shown; `None` for those that are
-    /// not.
-    shown: Vec<Option<Arc<str>>>,
-}
-
-impl<'a> SpanColumns<'a> {
-    fn load(session: &'a Session<'a>, plan: &'a Plan, spans: &Bitmap) -> Result<Self, EngineError> {
-        let rows: Vec<u32> = spans.iter().map(|span| span as u32).collect();
-        let is_name = |loaded: &Loaded| {
-            plan.operands[loaded.operand].attribute == Attribute::Intrinsic(Intrinsic::Name)
-        };
-        let wanted: Vec<usize> = plan
-            .loaded
-            .iter()
-            .filter(|loaded| is_name(loaded) || !loaded.is_shown_elsewhere(&plan.operands))
-            .map(|loaded| loaded.operand)
-            .collect();
-        let shown = plan
-            .loaded
-            .iter()
-            .map(|loaded| match &plan.operands[loaded.operand].attribute {
-                _ if loaded.is_shown_elsewhere(&plan.operands) => None,
-                Attribute::Named { name, .. } => Some(Arc::clone(name)),
-                Attribute::Intrinsic(intrinsic) => Some(Arc::from(intrinsic.name())),
-            })
-            .collect();
-        Ok(Self {
-            reader: RowReader::for_operands(session, plan, &wanted, spans)?,
-            ids: session.gather(&Stored::SpanId.into(), &rows)?,
-            starts: session.gather(&Stored::SpanStartNano.into(), &rows)?,
-            durations: session.gather(&Stored::SpanDurationNano.into(), &rows)?,
-            session,
-            plan,
-            spans: rows,
-            shown,
-        })
-    }
-
-    fn span(&self, span: u32) -> FoundSpan {
-        let at = self.spans.partition_point(|&other| other < span);
-        let mut span_id = [0; 8];
-        if let Some(lane) = &self.ids.ids
-            && lane.width == span_id.len()
-        {
-            span_id.copy_from_slice(lane.get(at));
-        }
-        let mut found = FoundSpan {
-            span_id,
-            start_unix_nano: number(&self.starts, at),
-            duration_nano: number(&self.durations, at),
-            name: None,
-            attributes: Vec::new(),
-        };
-        for (loaded, shown) in self.plan.loaded.iter().zip(&self.shown) {
-            let operand = &self.plan.operands[loaded.operand];
-            let values = self.reader.values(loaded.operand, span as usize);
-            let mut surviving = values.enumerate().filter_map(|(source, value)| {
-                let is_resource = operand.is_unscoped() && source == 1;
-                if value.is_nil() && is_resource && !self.has_attributes(span) {
-                    return None;
-                }
-                survivor(value, loaded)
-            });
-            match shown {
-                None => {
-                    if operand.attribute == Attribute::Intrinsic(Intrinsic::Name)
-                        && let Some(Value::String(name)) = surviving.next()
-                    {
-                        found.name = Some(name);
-                    }
-                }
-                Some(name) => {
-                    // Of several events or links one is shown.
-                    let most = if operand.is_unscoped() { 2 } else { 1 };
-                    let shown = surviving.take(most).map(|value| (Arc::clone(name), value));
-                    found.attributes.extend(shown);
-                }
-            }
-        }
-        found
-    }
-
-    /// Whether the span's resource has any attribute but its service name: only of those does
-    /// Tempo say that they lack one.
-    fn has_attributes(&self, span: u32) -> bool {
-        let row = self.session.structure.span_resource[span as usize] as usize;
-        let mut rows = Bitmap::new(self.session.structure.resources());
-        rows.insert(row);
-        self.session
-            .table
-            .attribute_names(AttributeScope::Resource, Some(&rows))
-            .is_ok_and(|names| names.iter().any(|name| &**name != "service.name"))
-    }
-}
-
-/// What is left of a value when only that is shown which the query asks for.
-pub(crate) fn survivor(value: ValueRef<'_>, loaded: &Loaded) -> Option<Value> {
-    let passes =
-        |value: ValueRef<'_>| loaded.all || loaded.tests.iter().any(|test| test.passes(value));
-    match value {
-        ValueRef::Nil => loaded.missing.then_some(Value::Nil),
-        ValueRef::Opaque => None,
-        ValueRef::Array(array) => {
-            let mut left = elements(array).filter(|&element| passes(element));
-            let first = left.next()?;
-            if left.next().is_none() {
-                return Some(first.to_value());
-            }
-            Some(Value::Array(retain(array, |element| passes(element))))
-        }
-        value => passes(value).then(|| value.to_value()),
-    }
-}
-
-fn retain(
-    array: &tempo_table::ArrayValue,
-    keep: impl Fn(ValueRef<'_>) -> bool,
-) -> tempo_table::ArrayValue {
-    use tempo_table::ArrayValue;
-    match array {
-        ArrayValue::Empty => ArrayValue::Empty,
-        ArrayValue::Strings(items) => ArrayValue::Strings(
-            items
-                .iter()
-                .filter(|item| keep(ValueRef::Text(item.as_bytes())))
-                .cloned()
-                .collect(),
-        ),
-        ArrayValue::Ints(items) => ArrayValue::Ints(
-            items
-                .iter()
-                .copied()
-                .filter(|&item| keep(ValueRef::Int(item)))
-                .collect(),
-        ),
-        ArrayValue::Floats(items) => ArrayValue::Floats(
-            items
-                .iter()
-                .copied()
-                .filter(|&item| keep(ValueRef::Float(item)))
-                .collect(),
-        ),
-        ArrayValue::Bools(items) => ArrayValue::Bools(
-            items
-                .iter()
-                .copied()
-                .filter(|&item| keep(ValueRef::Bool(item)))
-                .collect(),
-        ),
-    }
 }

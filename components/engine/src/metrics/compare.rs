@@ -24,8 +24,8 @@ use crate::{
     filter::matching,
     operand::{Operand, Source},
     plan::{Filter, Loaded},
+    results::survivor,
     rows::RowReader,
-    search::survivor,
     value::{Value, ValueRef},
 };
 

@@ -11,9 +11,9 @@ use crate::{
     operand::{Reading, Source},
     pipeline::write_key,
     plan::{Loaded, OperandId, Plan},
+    results::survivor,
     rows::RowReader,
     scan,
-    search::survivor,
     value::{Value, ValueRef, kind_of, status_of},
 };
 

@@ -22,9 +22,9 @@ use super::{
 use crate::{
     error::EngineError,
     plan::{OperandId, Plan},
+    results::survivor,
     rows::RowReader,
     scan,
-    search::survivor,
     session::{Limits, Session},
     value::Value,
 };
