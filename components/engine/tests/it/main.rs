@@ -1,5 +1,6 @@
 //! The engine on tables in memory.
 
+mod answers;
 mod differential;
 mod engine_facts;
 mod golden;
