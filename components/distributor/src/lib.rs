@@ -12,7 +12,7 @@ mod decompress;
 mod inflight;
 mod limits;
 mod metrics;
-mod otlp_json;
+pub mod otlp_json;
 mod push;
 mod rate_limit;
 mod receivers;

@@ -17,7 +17,7 @@ use tempo_model::otlp::{write_len_prefixed, write_message, write_varint};
 ///
 /// # Errors
 /// When `json` is not that; the message names line and column.
-pub(crate) fn to_protobuf(json: &[u8], out: &mut Vec<u8>) -> Result<(), serde_json::Error> {
+pub fn to_protobuf(json: &[u8], out: &mut Vec<u8>) -> Result<(), serde_json::Error> {
     out.clear();
     let mut deserializer = serde_json::Deserializer::from_slice(json);
     MessageSeed {

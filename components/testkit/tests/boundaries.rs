@@ -99,6 +99,21 @@ const MAY_USE: &[(&str, &[&str])] = &[
         ],
     ),
     ("tempo-testkit", &["tempo-proto", "tempo-model"]),
+    // Never ships: the functions that are run with arbitrary bytes.
+    (
+        "tempo-fuzz",
+        &[
+            "tempo-model",
+            "tempo-table",
+            "tempo-traceql",
+            "tempo-engine",
+            "tempo-config",
+            "tempo-backend",
+            "tempo-block",
+            "tempo-distributor",
+            "tempo-live-store",
+        ],
+    ),
 ];
 
 /// Libraries that one crate alone may name, so that the rest does not depend on them.
