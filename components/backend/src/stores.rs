@@ -85,7 +85,7 @@ impl<S: ObjectStore + PaginatedListStore> Remote<S> {
         let listing = self.store.list_paginated(Some(listed.as_ref()), options);
         match tokio::time::timeout(CHECK_TIMEOUT, listing).await {
             Ok(Ok(_)) => {}
-            Ok(Err(error)) if !is_away(&error) => {
+            Ok(Err(error)) if !is_away(&error, self.last_status.get()) => {
                 return Err(hints.explain(&config.section, &error, self.last_status.get()));
             }
             Ok(Err(error)) => {
@@ -190,10 +190,11 @@ fn is_tls_failure(chain: &str) -> bool {
         .any(|word| lower.contains(word))
 }
 
-/// Whether the store as such did not answer, rather than refuse.
-fn is_away(error: &object_store::Error) -> bool {
+/// Whether the store as such did not answer, rather than refuse: no answer, or one of a server in
+/// trouble.
+fn is_away(error: &object_store::Error, status: u16) -> bool {
     let chain = describe(error);
-    is_connection_failure(error) && !is_tls_failure(&chain) && !asked_for_identity(&chain)
+    matches!(status, 0 | 500..=599) && !is_tls_failure(&chain) && !asked_for_identity(&chain)
 }
 
 fn is_connection_failure(error: &(dyn StdError + 'static)) -> bool {

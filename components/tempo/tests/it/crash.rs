@@ -73,6 +73,7 @@ fn write(address: &str, acknowledged: &Acknowledged, stop: &AtomicBool) -> usize
                         .unwrap()
                         .entry(hex(&trace.id))
                         .or_default() += sent;
+                    thread::sleep(PACE);
                 }
                 Ok(answer) => {
                     assert!(

@@ -167,7 +167,7 @@ fn what_sdks_send_is_found_live_flushed_restarted_and_from_the_bucket_alone() {
             "    backend: local\n    blocklist_poll: 1s\n    local:\n      path: {}\n",
             tempo.data().join("blocks").display()
         )),
-        extra_yaml: "query_frontend:\n  search:\n    query_backend_after: 0s\n".to_owned(),
+        extra_yaml: "query_frontend:\n  query_end_cutoff: 0s\n  search:\n    query_backend_after: 0s\n".to_owned(),
         ..Options::default()
     };
     let mut fresh = Tempo::configure(&binary(), &bucket_only).unwrap();
@@ -228,7 +228,7 @@ fn the_metrics_page_shows_what_happened() {
         "tempo_live_store_blocks_completed_total 1",
         "tempo_live_store_local_blocks_flushed_total 1",
         "tempo_request_duration_seconds_count{method=\"GET\",route=\"api_search\",status_code=\"200\"",
-        "tempodb_blocklist_length{",
+        "tempodb_blocklist_poll_duration_seconds_count 1",
         "process_resident_memory_bytes",
     ] {
         assert!(page.contains(wanted), "no {wanted} in\n{page}");
