@@ -4,6 +4,7 @@
 
 #![expect(
     clippy::expect_used,
+    clippy::panic,
     clippy::unwrap_used,
     reason = "a test whose data is not as described has to fail"
 )]
@@ -304,9 +305,7 @@ fn move_answer(value: &mut Value, seconds: i64) {
         }
     };
     match value {
-        Value::Array(items) => items
-            .iter_mut()
-            .for_each(|item| move_answer(item, seconds)),
+        Value::Array(items) => items.iter_mut().for_each(|item| move_answer(item, seconds)),
         Value::Object(fields) => {
             for (key, field) in fields {
                 match key.as_str() {
@@ -323,5 +322,50 @@ fn move_answer(value: &mut Value, seconds: i64) {
             }
         }
         _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn input_and_answers_move_together() {
+        let recorded = Golden::load();
+        let moved = recorded.clone().moved_to(recorded.t0 + 3_600 + 59);
+        assert_eq!(moved.t0, recorded.t0 + 3_600);
+        assert_eq!(
+            recorded.clone().moved_to(recorded.t0 - 1).t0,
+            recorded.t0 - 60
+        );
+        assert_eq!(moved.traces().len(), 192);
+        let back = moved.clone().moved_to(recorded.t0);
+        let of = |golden: &Golden| -> Vec<(Value, Value)> {
+            let cases = golden.cases.iter();
+            cases
+                .map(|case| (case.question.clone(), case.expect.clone()))
+                .collect()
+        };
+        assert_eq!(of(&back), of(&recorded));
+        for ((body, moved), back) in recorded
+            .requests
+            .iter()
+            .zip(&moved.requests)
+            .zip(&back.requests)
+        {
+            assert_eq!(decode(body), decode(back));
+            assert_ne!(decode(body), decode(moved));
+        }
+        // Whatever tells a time is told differently.
+        let has_times =
+            |case: &&Case| case.kind() == "trace" || !case.expect["traces"][0].is_null();
+        for (recorded, moved) in recorded
+            .cases
+            .iter()
+            .filter(has_times)
+            .zip(moved.cases.iter().filter(has_times))
+        {
+            assert_ne!(recorded.expect, moved.expect, "{}", recorded.question);
+        }
     }
 }

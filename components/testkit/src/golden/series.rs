@@ -49,8 +49,7 @@ fn answered(body: &[u8]) -> BTreeMap<Labels, Points> {
     let body: Value = serde_json::from_slice(body).unwrap_or_default();
     let series = items(&body["series"]).map(|series| {
         let labels = items(&series["labels"]);
-        let labels =
-            labels.map(|label| (text(&label["key"]), normal(&label["value"]).to_string()));
+        let labels = labels.map(|label| (text(&label["key"]), normal(&label["value"]).to_string()));
         let mut labels: Labels = labels.collect();
         labels.sort();
         let points = match series["samples"].as_array() {
@@ -176,4 +175,64 @@ fn open_attributes(
         }
     }
     open
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::golden::Golden;
+
+    /// A recorded answer as it goes over the wire.
+    fn wire(expect: &Value) -> Value {
+        let series = items(&expect["series"]).map(|series| {
+            let labels = items(&series["labels"]).map(|pair| {
+                let value: Value = serde_json::from_str(pair[1].as_str().unwrap()).unwrap();
+                json!({"key": pair[0], "value": value})
+            });
+            let labels: Vec<Value> = labels.collect();
+            match series["samples"].as_array() {
+                None => json!({"labels": labels, "value": series["value"]}),
+                Some(samples) => {
+                    let samples = samples
+                        .iter()
+                        .map(|sample| json!({"timestampMs": sample[0], "value": sample[1]}));
+                    json!({"labels": labels, "samples": samples.collect::<Vec<_>>()})
+                }
+            }
+        });
+        json!({"series": series.collect::<Vec<_>>()})
+    }
+
+    #[test]
+    fn a_recorded_answer_is_equal_to_itself_and_to_no_other() {
+        let golden = Golden::load();
+        let mut instants_and_ranges = 0;
+        for case in &golden.cases {
+            if !["range", "instant"].contains(&case.kind()) {
+                continue;
+            }
+            instants_and_ranges += 1;
+            let mut answer = wire(&case.expect);
+            let compare =
+                |answer: &Value| golden.compare(case, 200, &serde_json::to_vec(answer).unwrap());
+            compare(&answer).unwrap();
+            if answer["series"][0].is_null() {
+                continue;
+            }
+            // Totals come last, and those of a comparison count.
+            let series = answer["series"].as_array_mut().unwrap();
+            let last = series.last_mut().unwrap();
+            let is_range = last["samples"].is_array();
+            let value = if is_range {
+                &mut last["samples"][0]["value"]
+            } else {
+                &mut last["value"]
+            };
+            *value = json!(value.as_f64().unwrap() * 1.000_001 + 1e-6);
+            compare(&answer).unwrap_err();
+            answer["series"].as_array_mut().unwrap().pop();
+            compare(&answer).unwrap_err();
+        }
+        assert_eq!(instants_and_ranges, 24 + 11);
+    }
 }
