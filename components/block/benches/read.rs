@@ -1,6 +1,6 @@
 //! What queries cost in a block. Run with
 //! `cargo bench -p tempo-block --bench read [-- SPANS [ROUNDS]]`: CPU milliseconds per million
-//! spans, best of the rounds, for a block that this program wrote, read from a local file.
+//! spans, mean of the rounds, for a block that this program wrote, read from a local file.
 //! With `TEMPO_BENCH_BLOCK=<dir>/<tenant>/<block id>` an existing block is read instead.
 
 #![allow(clippy::print_stdout, clippy::expect_used, missing_docs)]
@@ -33,7 +33,9 @@ fn cpu_nanos() -> u64 {
 async fn open(path: PathBuf) -> (Backend, Cache) {
     let registry = prometheus::Registry::new();
     let config = BackendConfig::local(path);
-    let backend = Backend::open(&config, &registry).await.expect("a directory");
+    let backend = Backend::open(&config, &registry)
+        .await
+        .expect("a directory");
     let cache = Cache::new(256 << 20, &registry).expect("a fresh registry");
     (backend, cache)
 }
@@ -82,12 +84,17 @@ fn queries() -> Vec<(&'static str, Query)> {
     };
     let all = |keys: Vec<ColumnKey>| -> Query {
         Box::new(move |table| {
-            keys.iter().for_each(|key| drop(column(table, key)));
+            keys.iter().for_each(|key| {
+                column(table, key);
+            });
         })
     };
     vec![
         ("structure", Box::new(|table| drop(table.structure()))),
-        ("resource.service.name", single(attribute(Resource, "service.name"))),
+        (
+            "resource.service.name",
+            single(attribute(Resource, "service.name")),
+        ),
         ("span start (rate)", single(Intrinsic::SpanStartNano.into())),
         ("duration", single(Intrinsic::SpanDurationNano.into())),
         ("name", single(Intrinsic::SpanName.into())),
@@ -95,48 +102,93 @@ fn queries() -> Vec<(&'static str, Query)> {
         ("span id", single(Intrinsic::SpanId.into())),
         ("parent span id", single(Intrinsic::ParentSpanId.into())),
         ("status message", single(Intrinsic::StatusMessage.into())),
-        ("nested set", all(vec![
-            Intrinsic::NestedSetLeft.into(),
-            Intrinsic::NestedSetRight.into(),
-            Intrinsic::NestedSetParent.into(),
-        ])),
+        (
+            "nested set",
+            all(vec![
+                Intrinsic::NestedSetLeft.into(),
+                Intrinsic::NestedSetRight.into(),
+                Intrinsic::NestedSetParent.into(),
+            ]),
+        ),
         ("child count", single(Intrinsic::ChildCount.into())),
-        ("dedicated text", single(attribute(Span, "http.request.method"))),
-        ("dedicated text, many values", single(attribute(Span, "url.path"))),
-        ("dedicated int", single(attribute(Span, "http.response.status_code"))),
-        ("generic text, every span", single(attribute(Span, "component"))),
-        ("generic text, half, many values", single(attribute(Span, "user.id"))),
-        ("generic int, every span", single(attribute(Span, "thread.id"))),
-        ("generic double, tenth", single(attribute(Span, "queue.lag"))),
+        (
+            "dedicated text",
+            single(attribute(Span, "http.request.method")),
+        ),
+        (
+            "dedicated text, many values",
+            single(attribute(Span, "url.path")),
+        ),
+        (
+            "dedicated int",
+            single(attribute(Span, "http.response.status_code")),
+        ),
+        (
+            "generic text, every span",
+            single(attribute(Span, "component")),
+        ),
+        (
+            "generic text, half, many values",
+            single(attribute(Span, "user.id")),
+        ),
+        (
+            "generic int, every span",
+            single(attribute(Span, "thread.id")),
+        ),
+        (
+            "generic double, tenth",
+            single(attribute(Span, "queue.lag")),
+        ),
         ("generic bool, tenth", single(attribute(Span, "cache.hit"))),
-        ("two generic texts", all(vec![
-            attribute(Span, "component"),
-            attribute(Span, "db.system.name"),
-        ])),
-        ("resource attribute", single(attribute(Resource, "k8s.node.name"))),
-        ("attribute that nobody has", single(attribute(Span, "nobody"))),
-        ("event name", single(Intrinsic::EventName.into())),
-        ("event attribute", single(attribute(Event, "exception.type"))),
-        ("texts of a generic attribute", Box::new(|table| {
-            let key = attribute(Span, "component");
-            drop(table.string_superset(&key).expect("a sound block"));
-        })),
-        ("attribute names", Box::new(|table| {
-            drop(table.attribute_names(Span, None).expect("a sound block"));
-        })),
-        ("five columns of 20 spans", Box::new(|table| {
-            let spans = table.rows(tempo_table::Level::Span).expect("a sound block") as u32;
-            let rows: Vec<u32> = (0..20).map(|at| spans / 3 + at).collect();
-            for key in [
-                Intrinsic::SpanName.into(),
-                Intrinsic::SpanStartNano.into(),
-                Intrinsic::SpanDurationNano.into(),
-                attribute(Span, "user.id"),
+        (
+            "two generic texts",
+            all(vec![
                 attribute(Span, "component"),
-            ] {
-                drop(table.gather(&key, &rows).expect("a sound block"));
-            }
-        })),
+                attribute(Span, "db.system.name"),
+            ]),
+        ),
+        (
+            "resource attribute",
+            single(attribute(Resource, "k8s.node.name")),
+        ),
+        (
+            "attribute that nobody has",
+            single(attribute(Span, "nobody")),
+        ),
+        ("event name", single(Intrinsic::EventName.into())),
+        (
+            "event attribute",
+            single(attribute(Event, "exception.type")),
+        ),
+        (
+            "texts of a generic attribute",
+            Box::new(|table| {
+                let key = attribute(Span, "component");
+                drop(table.string_superset(&key).expect("a sound block"));
+            }),
+        ),
+        (
+            "attribute names",
+            Box::new(|table| {
+                drop(table.attribute_names(Span, None).expect("a sound block"));
+            }),
+        ),
+        (
+            "five columns of 20 spans",
+            Box::new(|table| {
+                let spans = table.rows(tempo_table::Level::Span).expect("a sound block") as u32;
+                let rows: Vec<u32> = (0..20).map(|at| spans / 3 + at).collect();
+                for key in [
+                    Intrinsic::SpanName.into(),
+                    Intrinsic::SpanStartNano.into(),
+                    Intrinsic::SpanDurationNano.into(),
+                    attribute(Span, "user.id"),
+                    attribute(Span, "component"),
+                ] {
+                    drop(table.gather(&key, &rows).expect("a sound block"));
+                }
+            }),
+        ),
     ]
 }
 
@@ -146,7 +198,10 @@ fn report(backend: &Backend, cache: &Cache, meta: BlockMeta, rounds: usize) {
         .expect("a sound block");
     let table = |group| {
         let stats = ReadStats::new();
-        (reader.table(group, stats.clone()).expect("a row group"), stats)
+        (
+            reader.table(group, stats.clone()).expect("a row group"),
+            stats,
+        )
     };
     let spans: usize = (0..reader.row_groups())
         .map(|group| table(group).0.structure().expect("a sound block").spans())
@@ -159,23 +214,21 @@ fn report(backend: &Backend, cache: &Cache, meta: BlockMeta, rounds: usize) {
         meta.size / spans as u64,
     );
     for (name, query) in queries() {
-        let (mut best, mut bytes) = (u64::MAX, 0);
+        let mut bytes = 0;
+        // The clock of a thread may tick as rarely as every 4 ms, so rounds are timed together.
+        let begin = cpu_nanos();
         for _ in 0..rounds {
-            let mut nanos = 0;
-            bytes = 0;
             for group in 0..reader.row_groups() {
                 let (table, stats) = table(group);
-                let begin = cpu_nanos();
                 query(&table);
-                nanos += cpu_nanos() - begin;
                 bytes += stats.bytes();
             }
-            best = best.min(nanos);
         }
+        let nanos = cpu_nanos() - begin;
         println!(
             "  {name:34} {:8.2} ms/M spans {:8.2} MB read",
-            best as f64 / spans as f64,
-            bytes as f64 / 1e6,
+            nanos as f64 / (spans * rounds) as f64,
+            bytes as f64 / rounds as f64 / 1e6,
         );
     }
     by_id(backend, cache, &meta, &reader);
@@ -199,8 +252,14 @@ fn by_id(backend: &Backend, cache: &Cache, meta: &Arc<BlockMeta>, reader: &Block
         let key = Intrinsic::TraceId.into();
         let lane = table.column(&key, None).expect("a sound block").ids;
         let lane = lane.expect("ids");
-        let count = table.rows(tempo_table::Level::Trace).expect("a sound block");
-        ids.extend((0..count).step_by(count / 20 + 1).map(|row| TraceId::from_padded(lane.get(row))));
+        let count = table
+            .rows(tempo_table::Level::Trace)
+            .expect("a sound block");
+        ids.extend(
+            (0..count)
+                .step_by(count / 20 + 1)
+                .map(|row| TraceId::from_padded(lane.get(row))),
+        );
     }
     let stats = ReadStats::new();
     let begin = cpu_nanos();
@@ -220,9 +279,11 @@ fn by_id(backend: &Backend, cache: &Cache, meta: &Arc<BlockMeta>, reader: &Block
 
 fn main() {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-    let mut numbers = std::env::args().skip(1).filter_map(|argument| argument.parse().ok());
+    let mut numbers = std::env::args()
+        .skip(1)
+        .filter_map(|argument| argument.parse().ok());
     let wanted = numbers.next().unwrap_or(1_000_000);
-    let rounds = numbers.next().unwrap_or(5);
+    let rounds = numbers.next().unwrap_or(20);
     if let Some(block) = std::env::var_os("TEMPO_BENCH_BLOCK") {
         let block = PathBuf::from(block);
         let meta = std::fs::read(block.join("meta.json")).expect("a block's meta.json");

@@ -6,17 +6,14 @@
 use std::{borrow::Cow, fmt};
 
 use base64::{
-    Engine,
-    alphabet,
+    Engine, alphabet,
     engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
 };
 use serde::{
     Deserialize, Deserializer,
     de::{DeserializeSeed, Error, IgnoredAny, MapAccess, SeqAccess, Visitor},
 };
-use tempo_model::otlp::{
-    MAX_VALUE_NESTING_DEPTH, write_len_prefixed, write_message, write_varint,
-};
+use tempo_model::otlp::{MAX_VALUE_NESTING_DEPTH, write_len_prefixed, write_message, write_varint};
 
 const LENIENT: GeneralPurposeConfig =
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
@@ -293,7 +290,9 @@ mod tests {
         }
         let text = |text: &str| any(Value::StringValue(text.to_owned()));
         assert_eq!(
-            read(r#"{"arrayValue":{"values":[{"stringValue":"a\"\u00e9"},{"intValue":"1"},{"intValue":-2},{"boolValue":true},{}]}}"#),
+            read(
+                r#"{"arrayValue":{"values":[{"stringValue":"a\"\u00e9"},{"intValue":"1"},{"intValue":-2},{"boolValue":true},{}]}}"#
+            ),
             Some(Value::ArrayValue(ArrayValue {
                 values: vec![
                     text("a\"é"),
@@ -305,7 +304,9 @@ mod tests {
             }))
         );
         assert_eq!(
-            read(r#"{"kvlistValue":{"values":[{"key":"x","value":{"stringValue":"y"}},{"value":{"intValue":"7"}}]}}"#),
+            read(
+                r#"{"kvlistValue":{"values":[{"key":"x","value":{"stringValue":"y"}},{"value":{"intValue":"7"}}]}}"#
+            ),
             Some(Value::KvlistValue(KeyValueList {
                 values: vec![
                     KeyValue {

@@ -34,6 +34,21 @@ pub(super) fn unpack_group_wide(bytes: &[u8], width: u8, out: &mut [u64; GROUP])
         33 34 35 36 37 38 39 40 41 42 43 44 45 46 47 48 49 50 51 52 53 54 55 56 57 58 59 60 61 62 63 64);
 }
 
+/// Runs a statement for every number of a group, unrolled: shifts and word positions are then
+/// constants.
+macro_rules! for_group {
+    (|$index:ident| $body:expr) => {
+        for_group!(|$index| $body;
+            0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30 31)
+    };
+    (|$index:ident| $body:expr; $($number:literal)*) => {
+        $({
+            let $index: usize = $number;
+            $body;
+        })*
+    };
+}
+
 #[inline]
 fn unpack_u32<const WIDTH: usize>(bytes: &[u8], out: &mut [u32; GROUP]) {
     // 32 words of input at most, and one of padding for the last number's second word.
@@ -42,12 +57,11 @@ fn unpack_u32<const WIDTH: usize>(bytes: &[u8], out: &mut [u32; GROUP]) {
         *word = bytes.try_into().map_or(0, u32::from_le_bytes);
     }
     let mask = ((1_u64 << WIDTH) - 1) as u32;
-    for (index, out) in out.iter_mut().enumerate() {
-        let at = index * WIDTH;
-        let (word, shift) = (at / 32, at % 32);
+    for_group!(|index| {
+        let (word, shift) = (index * WIDTH / 32, index * WIDTH % 32);
         let both = u64::from(words[word]) | u64::from(words[word + 1]) << 32;
-        *out = (both >> shift) as u32 & mask;
-    }
+        out[index] = (both >> shift) as u32 & mask;
+    });
 }
 
 #[inline]
@@ -63,12 +77,11 @@ fn unpack_u64<const WIDTH: usize>(bytes: &[u8], out: &mut [u64; GROUP]) {
         *word = u64::from_le_bytes(padded);
     }
     let mask = u64::MAX >> (64 - WIDTH);
-    for (index, out) in out.iter_mut().enumerate() {
-        let at = index * WIDTH;
-        let (word, shift) = (at / 64, at % 64);
+    for_group!(|index| {
+        let (word, shift) = (index * WIDTH / 64, index * WIDTH % 64);
         let both = u128::from(words[word]) | u128::from(words[word + 1]) << 64;
-        *out = (both >> shift) as u64 & mask;
-    }
+        out[index] = (both >> shift) as u64 & mask;
+    });
 }
 
 #[cfg(test)]

@@ -170,41 +170,48 @@ fn add_strings(
     let mut arrays = Vec::new();
     let fresh = column.is_empty();
     let base = column.strings().base();
-    for_owners(bytes, leaf, depth, selection, owners, |page, count, owners| {
-        let mut texts = strings.page(page, count)?;
-        match owners {
-            Owners::Each {
-                owners,
-                first_value,
-            } if fresh => {
-                let out = column.strings().codes.get_mut(owners).ok_or(FEWER)?;
-                texts.codes(first_value, out)?;
-            }
-            Owners::Each {
-                owners,
-                first_value,
-            } => {
-                for (owner, value) in owners.zip(first_value..) {
-                    if !column.has(owner) {
-                        set_code(column, owner, base + texts.code(value)?);
+    for_owners(
+        bytes,
+        leaf,
+        depth,
+        selection,
+        owners,
+        |page, count, owners| {
+            let mut texts = strings.page(page, count)?;
+            match owners {
+                Owners::Each {
+                    owners,
+                    first_value,
+                } if fresh => {
+                    let out = column.strings().codes.get_mut(owners).ok_or(FEWER)?;
+                    texts.codes(first_value, out)?;
+                }
+                Owners::Each {
+                    owners,
+                    first_value,
+                } => {
+                    for (owner, value) in owners.zip(first_value..) {
+                        if !column.has(owner) {
+                            set_code(column, owner, base + texts.code(value)?);
+                        }
+                    }
+                }
+                Owners::Some(listed) => {
+                    for OwnerValues { owner, values } in listed {
+                        if !fresh && column.has(*owner) {
+                            continue;
+                        }
+                        if values.len() == 1 {
+                            set_code(column, *owner, base + texts.code(values.start)?);
+                        } else {
+                            arrays.push((*owner as u32, text_array(&mut texts, values.clone())?));
+                        }
                     }
                 }
             }
-            Owners::Some(listed) => {
-                for OwnerValues { owner, values } in listed {
-                    if !fresh && column.has(*owner) {
-                        continue;
-                    }
-                    if values.len() == 1 {
-                        set_code(column, *owner, base + texts.code(values.start)?);
-                    } else {
-                        arrays.push((*owner as u32, text_array(&mut texts, values.clone())?));
-                    }
-                }
-            }
-        }
-        Ok(())
-    })?;
+            Ok(())
+        },
+    )?;
     column.add_arrays(arrays);
     column
         .strings()
@@ -234,42 +241,47 @@ fn add_ints(
     owners: usize,
     column: &mut ColumnBuilder,
 ) -> Result<(), TableError> {
-    let mut reader = values::NumberPages::new(
-        bytes.leaf(leaf).physical,
-        bytes.int_dictionary(leaf)?,
-    );
+    let mut reader =
+        values::NumberPages::new(bytes.leaf(leaf).physical, bytes.int_dictionary(leaf)?);
     let mut arrays = Vec::new();
     let fresh = column.is_empty();
-    for_owners(bytes, leaf, depth, selection, owners, |page, count, owners| {
-        let numbers = reader.read(page, count)?;
-        match owners {
-            Owners::Each {
-                owners,
-                first_value,
-            } => {
-                let numbers = numbers.get(first_value..).ok_or(FEWER)?;
-                for (owner, &number) in owners.zip(numbers) {
-                    if fresh || !column.has(owner) {
-                        column.set_int(owner, number);
+    for_owners(
+        bytes,
+        leaf,
+        depth,
+        selection,
+        owners,
+        |page, count, owners| {
+            let numbers = reader.read(page, count)?;
+            match owners {
+                Owners::Each {
+                    owners,
+                    first_value,
+                } => {
+                    let numbers = numbers.get(first_value..).ok_or(FEWER)?;
+                    for (owner, &number) in owners.zip(numbers) {
+                        if fresh || !column.has(owner) {
+                            column.set_int(owner, number);
+                        }
                     }
                 }
-            }
-            Owners::Some(listed) => {
-                for OwnerValues { owner, values } in listed {
-                    if !fresh && column.has(*owner) {
-                        continue;
-                    }
-                    match numbers.get(values.clone()).ok_or(FEWER)? {
-                        [one] => column.set_int(*owner, *one),
-                        several => {
-                            arrays.push((*owner as u32, ArrayValue::Ints(several.to_vec())));
+                Owners::Some(listed) => {
+                    for OwnerValues { owner, values } in listed {
+                        if !fresh && column.has(*owner) {
+                            continue;
+                        }
+                        match numbers.get(values.clone()).ok_or(FEWER)? {
+                            [one] => column.set_int(*owner, *one),
+                            several => {
+                                arrays.push((*owner as u32, ArrayValue::Ints(several.to_vec())));
+                            }
                         }
                     }
                 }
             }
-        }
-        Ok(())
-    })?;
+            Ok(())
+        },
+    )?;
     column.add_arrays(arrays);
     Ok(())
 }

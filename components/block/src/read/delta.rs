@@ -114,16 +114,14 @@ fn miniblock(packed: &[u8], width: u8, smallest: i64, mut last: i64, values: &mu
             let mut differences = [0_u32; GROUP];
             unpack_group(group, width, &mut differences);
             for (value, difference) in values.iter_mut().zip(differences) {
-                last = last
-                    .wrapping_add(smallest)
-                    .wrapping_add(i64::from(difference));
+                last = last.wrapping_add(smallest.wrapping_add(i64::from(difference)));
                 *value = last;
             }
         } else {
             let mut differences = [0_u64; GROUP];
             unpack_group_wide(group, width, &mut differences);
             for (value, difference) in values.iter_mut().zip(differences) {
-                last = last.wrapping_add(smallest).wrapping_add(difference as i64);
+                last = last.wrapping_add(smallest.wrapping_add(difference as i64));
                 *value = last;
             }
         }

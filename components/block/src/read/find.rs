@@ -20,7 +20,7 @@ use super::{
     reader::{BlockReader, version_of},
     records::Records,
     source::read_error,
-    texts::TextCollector,
+    texts::{TextCollector, WHOLE_DICTIONARY_SHARE},
     values::Slices,
     view::View,
 };
@@ -34,8 +34,11 @@ use crate::{
 /// A column of trace ids up to this size is read whole; of a larger one single pages are probed.
 const MAX_WHOLE_ID_COLUMN_BYTES: u64 = 1024 * 1024;
 
-/// Traces that [`BlockReader::traces`] decodes together.
-const BATCH_TRACES: u32 = 2048;
+/// Traces that [`BlockReader::traces`] decodes together at least.
+const MIN_BATCH_TRACES: u32 = 1024;
+
+/// Batches of one row group at most: pages at their borders are decoded twice.
+const MAX_BATCHES: u32 = WHOLE_DICTIONARY_SHARE;
 
 /// The part of a block that holds `id`, as a serialized `tempopb.Trace`; `None` when the block does
 /// not have it. Blocks, so call it on threads that may. Reads are counted in `stats`.
@@ -188,9 +191,10 @@ impl BlockReader {
             .flat_map(move |group| {
                 let bytes = self.group_bytes(group, &stats);
                 let rows = bytes.rows();
-                let batches = (0..rows).step_by(BATCH_TRACES as usize);
+                let size = rows.div_ceil(MAX_BATCHES).max(MIN_BATCH_TRACES);
+                let batches = (0..rows).step_by(size as usize);
                 batches.flat_map(move |start| {
-                    let range = start..start.saturating_add(BATCH_TRACES).min(rows);
+                    let range = start..start.saturating_add(size).min(rows);
                     match batch(&bytes, range) {
                         Ok(traces) => traces.into_iter().map(Ok).collect(),
                         Err(error) => vec![Err(Error::from(error))],
@@ -253,11 +257,7 @@ fn find_row(bytes: &GroupBytes, id: &TraceId) -> Result<Option<u32>, TableError>
 }
 
 /// Where `id` lies between two ids, as one of `pages`.
-fn guess(
-    (first, last): ([u8; 16], [u8; 16]),
-    id: &TraceId,
-    pages: Range<usize>,
-) -> usize {
+fn guess((first, last): ([u8; 16], [u8; 16]), id: &TraceId, pages: Range<usize>) -> usize {
     let number = |id: &[u8; 16]| (u128::from_be_bytes(*id) >> 64) as u64;
     let (first, last, id) = (number(&first), number(&last), number(id.as_bytes()));
     let span = u128::from(last.saturating_sub(first)) + 1;
@@ -292,7 +292,9 @@ impl PageIds {
         let mut coded: Option<Page> = None;
         bytes.for_pages(leaf, &selection, |page, _| {
             if page.entries != rows.len() {
-                return Err(Malformed("page holds other rows than the offset index says"));
+                return Err(Malformed(
+                    "page holds other rows than the offset index says",
+                ));
             }
             if page.encoding == Encoding::Dictionary {
                 coded = Some(page.clone());
@@ -300,7 +302,9 @@ impl PageIds {
             }
             let body = page.body(&mut self.scratch)?;
             self.slices.locate(page.encoding, body, page.entries)?;
-            found = search(rows, id, |at| TraceId::from_padded(self.slices.get(body, at)));
+            found = search(rows, id, |at| {
+                TraceId::from_padded(self.slices.get(body, at))
+            });
             Ok(())
         })?;
         if let Some(page) = coded {

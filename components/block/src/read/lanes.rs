@@ -248,7 +248,11 @@ pub(super) fn number_pages(
     ))
 }
 
-pub(super) fn read_booleans(page: &Page, scratch: &mut Vec<u8>, out: &mut Bits) -> Result<(), Malformed> {
+pub(super) fn read_booleans(
+    page: &Page,
+    scratch: &mut Vec<u8>,
+    out: &mut Bits,
+) -> Result<(), Malformed> {
     let count = page.value_count(out)?;
     out.clear();
     let body = page.body(scratch)?;

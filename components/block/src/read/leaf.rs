@@ -151,8 +151,16 @@ pub(super) fn ids(
             return Ok(());
         }
         let wanted = parts.iter().flat_map(|part| part.values.clone());
-        for (id, index) in out.chunks_exact_mut(width).zip(wanted) {
-            pad(slices.get(body, index), id);
+        for (out, index) in out.chunks_exact_mut(width).zip(wanted) {
+            let id = slices.get(body, index);
+            // Almost all: a copy of known length is one move.
+            match (
+                <&[u8; 8]>::try_from(id),
+                <&mut [u8; 8]>::try_from(&mut *out),
+            ) {
+                (Ok(id), Ok(out)) => *out = *id,
+                _ => pad(id, out),
+            }
         }
         Ok(())
     })?;

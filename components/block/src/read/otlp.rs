@@ -112,7 +112,12 @@ impl GenericAttributes {
         if let Some(value) = self.strings.of(at).next() {
             return Some(Value::Text(self.strings.values.get(value)));
         }
-        if let Some(&value) = self.ints.values.get(self.ints.of(at)).and_then(<[_]>::first) {
+        if let Some(&value) = self
+            .ints
+            .values
+            .get(self.ints.of(at))
+            .and_then(<[_]>::first)
+        {
             return Some(Value::Int(value));
         }
         let doubles = self.doubles.values.get(self.doubles.of(at));
@@ -120,14 +125,20 @@ impl GenericAttributes {
             return Some(Value::Double(f64::from_bits(bits as u64)));
         }
         let bools = self.bools.values.get(self.bools.of(at));
-        bools.and_then(<[_]>::first).map(|&value| Value::Bool(value))
+        bools
+            .and_then(<[_]>::first)
+            .map(|&value| Value::Bool(value))
     }
 
     /// Appends the elements of the first leaf that has any.
     fn write_array(&self, out: &mut Vec<u8>, at: usize) {
         let strings = self.strings.of(at);
         let ints = self.ints.values.get(self.ints.of(at)).unwrap_or_default();
-        let doubles = self.doubles.values.get(self.doubles.of(at)).unwrap_or_default();
+        let doubles = self
+            .doubles
+            .values
+            .get(self.doubles.of(at))
+            .unwrap_or_default();
         let bools = self.bools.values.get(self.bools.of(at)).unwrap_or_default();
         if !strings.is_empty() {
             let texts = &self.strings.values;
@@ -235,7 +246,8 @@ impl Records {
     fn write_scope(&self, row: usize, out: &mut Vec<u8>) {
         bytes(out, 1, self.scope_names.get(row));
         bytes(out, 2, self.scope_versions.get(row));
-        self.scopes.write(out, 3, row, &[], self.keeps_empty_attributes);
+        self.scopes
+            .write(out, 3, row, &[], self.keeps_empty_attributes);
         varint(out, 4, self.scopes.dropped(row));
     }
 
@@ -249,7 +261,8 @@ impl Records {
         varint(out, 6, number(&self.kinds, row));
         fixed64(out, 7, start);
         fixed64(out, 8, start.wrapping_add(number(&self.durations, row)));
-        self.spans.write(out, 9, row, &[], self.keeps_empty_attributes);
+        self.spans
+            .write(out, 9, row, &[], self.keeps_empty_attributes);
         varint(out, 10, self.spans.dropped(row));
         for event in span_of(&self.events, row) {
             message(out, 11, |out| self.write_event(event, start, out));

@@ -363,14 +363,17 @@ fn decompress<'s>(
             if len > compressed.len().saturating_mul(MAX_SNAPPY_EXPANSION) {
                 return Err(Malformed("page claims more bytes than Snappy can make"));
             }
-            scratch.resize(len, 0);
+            if scratch.len() < len {
+                scratch.resize(len, 0);
+            }
+            let out = &mut scratch[..len];
             let written = snap::raw::Decoder::new()
-                .decompress(compressed, scratch)
+                .decompress(compressed, out)
                 .map_err(|_| Malformed("page is not valid Snappy"))?;
             if written != len {
                 return Err(Malformed("page has another length than its header says"));
             }
-            Ok(scratch)
+            Ok(out)
         }
         Compression::Zstd => {
             use std::io::Read;

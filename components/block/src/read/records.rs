@@ -138,7 +138,11 @@ impl Source<'_> {
                 for pick in picks {
                     offsets.add(pick.at, pick.values.len());
                 }
-                texts.add(page, count, picks.iter().flat_map(|pick| pick.values.clone()))
+                texts.add(
+                    page,
+                    count,
+                    picks.iter().flat_map(|pick| pick.values.clone()),
+                )
             },
         )?;
         let texts = texts
@@ -242,10 +246,17 @@ impl OwnAttribute {
         };
         let values = if bytes.leaf(leaf).physical == Physical::ByteArray {
             let mut texts = TextCollector::new(bytes, leaf, selection)?;
-            dedicated_leaf::for_owners(bytes, leaf, depth, selection, owners, |page, count, found| {
-                place(found, &mut positions);
-                texts.add(page, count, positions.iter().copied())
-            })?;
+            dedicated_leaf::for_owners(
+                bytes,
+                leaf,
+                depth,
+                selection,
+                owners,
+                |page, count, found| {
+                    place(found, &mut positions);
+                    texts.add(page, count, positions.iter().copied())
+                },
+            )?;
             let texts = texts
                 .finish()
                 .map_err(|malformed| bytes.corrupt(leaf, malformed))?;
@@ -253,15 +264,22 @@ impl OwnAttribute {
         } else {
             let mut reader = lanes::number_pages(bytes, leaf, selection)?;
             let mut numbers = Vec::new();
-            dedicated_leaf::for_owners(bytes, leaf, depth, selection, owners, |page, count, found| {
-                place(found, &mut positions);
-                let values = reader.read(page, count)?;
-                for &at in &positions {
-                    let value = values.get(at);
-                    numbers.push(*value.ok_or(Malformed("page holds fewer values"))?);
-                }
-                Ok(())
-            })?;
+            dedicated_leaf::for_owners(
+                bytes,
+                leaf,
+                depth,
+                selection,
+                owners,
+                |page, count, found| {
+                    place(found, &mut positions);
+                    let values = reader.read(page, count)?;
+                    for &at in &positions {
+                        let value = values.get(at);
+                        numbers.push(*value.ok_or(Malformed("page holds fewer values"))?);
+                    }
+                    Ok(())
+                },
+            )?;
             OwnValues::Ints(offsets.finish(owners, numbers))
         };
         Ok(Self { name, values })
@@ -384,9 +402,8 @@ impl Records {
         let spans = view.rows(Level::Span)?;
         let events = view.rows(Level::Event)?;
         let links = view.rows(Level::Link)?;
-        let attributes = |scope: AttributeScope, dropped| {
-            Attributes::read(view, scope, scope.level(), dropped)
-        };
+        let attributes =
+            |scope: AttributeScope, dropped| Attributes::read(view, scope, scope.level(), dropped);
         Ok(Self {
             keeps_empty_attributes: file.version() == Version::VParquet4,
             structure: view.structure()?,

@@ -23,10 +23,20 @@ struct Loose {
     hasher: RandomState,
     seeded: bool,
     last: Option<u32>,
+    /// The code of the empty text, which is most of some columns.
+    empty: Option<u32>,
 }
 
 impl Loose {
+    #[inline]
     fn intern(&mut self, dictionary: &StringDict, text: &[u8]) -> Result<u32, Malformed> {
+        match self.empty {
+            Some(code) if text.is_empty() => Ok(code),
+            _ => self.look_up(dictionary, text),
+        }
+    }
+
+    fn look_up(&mut self, dictionary: &StringDict, text: &[u8]) -> Result<u32, Malformed> {
         let base = dictionary.len() as u32;
         let texts = &self.texts;
         let bytes_of = |code: u32| match code.checked_sub(base) {
@@ -49,7 +59,7 @@ impl Loose {
         }
         let hash = self.hasher.hash_one(text);
         if let Some(&code) = self.table.find(hash, |&code| bytes_of(code) == text) {
-            self.last = Some(code);
+            self.remember(code, text);
             return Ok(code);
         }
         self.bytes += text.len() as u64;
@@ -64,8 +74,15 @@ impl Loose {
                 Some(loose) => texts.bytes(loose),
             })
         });
-        self.last = Some(code);
+        self.remember(code, text);
         Ok(code)
+    }
+
+    fn remember(&mut self, code: u32, text: &[u8]) {
+        self.last = Some(code);
+        if text.is_empty() {
+            self.empty = Some(code);
+        }
     }
 }
 

@@ -12,6 +12,7 @@ use super::{
     Malformed,
     bits::{Bits, Ranked},
     group::{GroupBytes, LeafIndex},
+    leaf::Fill,
     page::Page,
     pages::Selection,
 };
@@ -26,29 +27,20 @@ struct Builder {
     trace_resources: Vec<u32>,
     resource_scopes: Vec<u32>,
     scope_spans: Vec<u32>,
-    span_resource: Vec<u32>,
-    span_scope: Vec<u32>,
+    spans: usize,
 }
 
 impl Builder {
     fn spans(&mut self, count: usize) -> Result<(), Malformed> {
-        if count == 0 {
-            return Ok(());
-        }
-        let (Some(resource), Some(scope)) = (
-            self.resource_scopes.len().checked_sub(1),
-            self.scope_spans.len().checked_sub(1),
-        ) else {
+        if count > 0 && (self.scope_spans.is_empty() || self.resource_scopes.is_empty()) {
             return Err(Malformed("span without a scope"));
-        };
-        let len = self.span_scope.len() + count;
-        self.span_resource.resize(len, resource as u32);
-        self.span_scope.resize(len, scope as u32);
+        }
+        self.spans += count;
         Ok(())
     }
 
     fn trace(&mut self) {
-        self.trace_spans.push(self.span_scope.len() as u32);
+        self.trace_spans.push(self.spans as u32);
         self.trace_resources.push(self.resource_scopes.len() as u32);
     }
 
@@ -57,21 +49,31 @@ impl Builder {
     }
 
     fn scope(&mut self) {
-        self.scope_spans.push(self.span_scope.len() as u32);
+        self.scope_spans.push(self.spans as u32);
     }
 
     fn finish(mut self) -> Structure {
+        // The closing entries. That of a trace counts the resources before theirs is there.
         self.trace();
         self.resource();
         self.scope();
+        let mut span_scope = Fill::new(0, self.spans);
+        let mut span_resource = Fill::new(0, self.spans);
+        let (of_scope, of_resource) = (span_scope.all(), span_resource.all());
+        for (resource, scopes) in (0..).zip(self.resource_scopes.windows(2)) {
+            for scope in scopes[0]..scopes[1] {
+                let spans = span_of(&self.scope_spans, scope as usize);
+                of_scope[spans.clone()].fill(scope);
+                of_resource[spans].fill(resource);
+            }
+        }
         Structure {
             trace_spans: self.trace_spans.into(),
-            // The closing entry was pushed before the closing resource.
             trace_resources: self.trace_resources.into(),
             resource_scopes: self.resource_scopes.into(),
             scope_spans: self.scope_spans.into(),
-            span_resource: self.span_resource.into(),
-            span_scope: self.span_scope.into(),
+            span_resource: span_resource.share(),
+            span_scope: span_scope.share(),
         }
     }
 }

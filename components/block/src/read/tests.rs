@@ -83,7 +83,10 @@ fn keys(table: &dyn tempo_table::SpanTable) -> Vec<ColumnKey> {
         }
         keys.push(ColumnKey::attribute(scope, "nobody sets this"));
     }
-    keys.push(ColumnKey::attribute(AttributeScope::Resource, "service.name"));
+    keys.push(ColumnKey::attribute(
+        AttributeScope::Resource,
+        "service.name",
+    ));
     keys
 }
 
@@ -113,7 +116,11 @@ fn cell(column: &Column, row: usize) -> String {
     if let Some(lane) = &column.ids {
         found.push(format!("id {:02x?}", lane.get(row)));
     }
-    if column.opaque.as_ref().is_some_and(|rows| rows.contains(row)) {
+    if column
+        .opaque
+        .as_ref()
+        .is_some_and(|rows| rows.contains(row))
+    {
         found.push("opaque".to_owned());
     }
     assert!(found.len() <= 1, "row {row} has several values: {found:?}");

@@ -17,7 +17,7 @@ use super::{
 };
 
 /// From this share of the rows on (as a divisor) the whole dictionary is built, and kept.
-const WHOLE_DICTIONARY_SHARE: u32 = 8;
+pub(super) const WHOLE_DICTIONARY_SHARE: u32 = 8;
 
 /// Texts by position.
 #[derive(Debug, Default)]

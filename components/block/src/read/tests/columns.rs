@@ -1,7 +1,9 @@
 //! Columns of row groups against a table of the same traces in memory.
 
 use tempo_backend::ReadStats;
-use tempo_table::{Bitmap, ColumnKey, Intrinsic, Level, MemoryTable, MemoryTableBuilder, SpanTable};
+use tempo_table::{
+    Bitmap, ColumnKey, Intrinsic, Level, MemoryTable, MemoryTableBuilder, SpanTable,
+};
 
 use super::{BLOCKS, SCOPES, cell, cells, keys, open, table};
 use crate::read::BlockReader;
@@ -26,7 +28,9 @@ fn in_memory(reader: &BlockReader, row_group: usize) -> MemoryTable {
 /// Whether the trace of a span has a root.
 fn has_root(table: &MemoryTable, span: usize) -> bool {
     let structure = table.structure().unwrap();
-    let parents = table.column(&Intrinsic::NestedSetParent.into(), None).unwrap();
+    let parents = table
+        .column(&Intrinsic::NestedSetParent.into(), None)
+        .unwrap();
     let mut traces = (0..structure.traces()).map(|trace| structure.spans_of_trace(trace));
     let mut trace = traces.find(|spans| spans.contains(&span)).unwrap();
     trace.any(|span| cell(&parents, span) == "int -1")
@@ -57,8 +61,14 @@ fn columns_equal_those_of_the_traces_that_come_back() {
         assert_eq!(have.scope_spans, want.scope_spans);
         assert_eq!(have.span_resource, want.span_resource);
         assert_eq!(have.span_scope, want.span_scope);
-        assert_eq!(stored.event_offsets().unwrap(), memory.event_offsets().unwrap());
-        assert_eq!(stored.link_offsets().unwrap(), memory.link_offsets().unwrap());
+        assert_eq!(
+            stored.event_offsets().unwrap(),
+            memory.event_offsets().unwrap()
+        );
+        assert_eq!(
+            stored.link_offsets().unwrap(),
+            memory.link_offsets().unwrap()
+        );
         for scope in SCOPES {
             assert_eq!(
                 stored.attribute_names(scope, None).unwrap(),
@@ -143,7 +153,9 @@ fn names_of_some_rows_are_those_that_the_rows_have() {
                 let have = some.attribute_names(scope, Some(&wanted)).unwrap();
                 let mut want = names.clone();
                 want.retain(|name| {
-                    let column = whole.column(&ColumnKey::attribute(scope, name), None).unwrap();
+                    let column = whole
+                        .column(&ColumnKey::attribute(scope, name), None)
+                        .unwrap();
                     rows.iter().any(|&row| {
                         let cell = cell(&column, row as usize);
                         cell != "nil" && !(&**name == "service.name" && cell == "text \"\"")
@@ -167,7 +179,10 @@ fn supersets_and_bounds_hold_every_value() {
             if let Some(dict) = superset {
                 supersets += 1;
                 let texts = column.strings.iter().flat_map(|lane| {
-                    let used = lane.codes.iter().filter(|&&code| code != tempo_table::ABSENT);
+                    let used = lane
+                        .codes
+                        .iter()
+                        .filter(|&&code| code != tempo_table::ABSENT);
                     used.map(|&code| lane.dict.bytes(code))
                 });
                 for text in texts {

@@ -45,7 +45,11 @@ fn any(value: &AnyValue) -> Json {
             put("array_value", inner, false);
         }
         Value::KvlistValue(list) => {
-            put("kvlist_value", json!({ "values": attributes(&list.values) }), false);
+            put(
+                "kvlist_value",
+                json!({ "values": attributes(&list.values) }),
+                false,
+            );
         }
         Value::StringValueStrindex(_) => panic!("blocks hold no such value"),
     }
@@ -136,7 +140,10 @@ fn trace_json(trace: &Trace) -> Json {
             })
         });
         let scopes: Vec<Json> = scopes.collect();
-        let resource = resource.resource.as_ref().expect("a resource is always there");
+        let resource = resource
+            .resource
+            .as_ref()
+            .expect("a resource is always there");
         json!({
             "resource": object(json!({
                 "attributes": attributes(&resource.attributes),
@@ -203,9 +210,7 @@ fn api_value(value: &AnyValue) -> Json {
             json!({ "arrayValue": { "values": values } })
         }
         Some(Value::KvlistValue(list)) => {
-            let pair = |pair: &KeyValue| {
-                json!({ "key": pair.key, "value": api_value(pair.value.as_ref().unwrap()) })
-            };
+            let pair = |pair: &KeyValue| json!({ "key": pair.key, "value": api_value(pair.value.as_ref().unwrap()) });
             let values: Vec<Json> = list.values.iter().map(pair).collect();
             json!({ "kvlistValue": { "values": values } })
         }
@@ -255,7 +260,14 @@ fn api_spans(trace: &Trace) -> BTreeMap<String, Json> {
             for span in &scope.spans {
                 let mut fields = Map::new();
                 let mut put = |name: &str, value: Json| fields.insert(name.to_owned(), value);
-                let kinds = ["UNSPECIFIED", "INTERNAL", "SERVER", "CLIENT", "PRODUCER", "CONSUMER"];
+                let kinds = [
+                    "UNSPECIFIED",
+                    "INTERNAL",
+                    "SERVER",
+                    "CLIENT",
+                    "PRODUCER",
+                    "CONSUMER",
+                ];
                 put("traceId", json!(STANDARD.encode(&span.trace_id)));
                 put("spanId", json!(STANDARD.encode(&span.span_id)));
                 if !span.trace_state.is_empty() {
@@ -266,10 +278,19 @@ fn api_spans(trace: &Trace) -> BTreeMap<String, Json> {
                 }
                 put("name", json!(span.name));
                 if span.kind != 0 {
-                    put("kind", json!(format!("SPAN_KIND_{}", kinds[span.kind as usize])));
+                    put(
+                        "kind",
+                        json!(format!("SPAN_KIND_{}", kinds[span.kind as usize])),
+                    );
                 }
-                put("startTimeUnixNano", json!(span.start_time_unix_nano.to_string()));
-                put("endTimeUnixNano", json!(span.end_time_unix_nano.to_string()));
+                put(
+                    "startTimeUnixNano",
+                    json!(span.start_time_unix_nano.to_string()),
+                );
+                put(
+                    "endTimeUnixNano",
+                    json!(span.end_time_unix_nano.to_string()),
+                );
                 put("attributes", api_attributes(&span.attributes));
                 let events: Vec<Json> = span
                     .events
@@ -339,9 +360,7 @@ fn recorded(version: &str) -> Recorded {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let registry = prometheus::Registry::new();
     let config = BackendConfig::local(golden(&format!("blocks/{version}")));
-    let backend = runtime
-        .block_on(Backend::open(&config, &registry))
-        .unwrap();
+    let backend = runtime.block_on(Backend::open(&config, &registry)).unwrap();
     let metas = BLOCKS
         .iter()
         .filter(|block| block.starts_with(&format!("blocks/{version}/")))
@@ -375,8 +394,7 @@ fn recorded_answers_by_id_equal_what_the_blocks_hold() {
             let mut spans = BTreeMap::new();
             for meta in &blocks.metas {
                 let stats = ReadStats::new();
-                let found =
-                    find_trace(&blocks.backend, &blocks.cache, meta, &id, &stats).unwrap();
+                let found = find_trace(&blocks.backend, &blocks.cache, meta, &id, &stats).unwrap();
                 if let Some(bytes) = found {
                     spans.extend(api_spans(&Trace::decode(bytes).unwrap()));
                     assert!(stats.bytes() > 0 && stats.requests() > 0);
@@ -402,9 +420,13 @@ fn every_trace_is_found_by_its_id_and_no_other() {
             let find = |id: &TraceId| {
                 find_trace(&blocks.backend, &blocks.cache, meta, id, &stats).unwrap()
             };
-            let reader =
-                super::BlockReader::open(&blocks.backend, &blocks.cache, Arc::clone(meta), stats.clone())
-                    .unwrap();
+            let reader = super::BlockReader::open(
+                &blocks.backend,
+                &blocks.cache,
+                Arc::clone(meta),
+                stats.clone(),
+            )
+            .unwrap();
             let mut count = 0;
             for trace in reader.traces(ReadStats::new()) {
                 let (id, bytes) = trace.unwrap();

@@ -41,7 +41,11 @@ fn copy<T: DataType>(
 /// The file, written again with other properties.
 pub(super) fn rewrite(file: &Bytes, properties: WriterPropertiesBuilder) -> Bytes {
     let reader = SerializedFileReader::new(file.clone()).unwrap();
-    let schema = reader.metadata().file_metadata().schema_descr().root_schema_ptr();
+    let schema = reader
+        .metadata()
+        .file_metadata()
+        .schema_descr()
+        .root_schema_ptr();
     let mut out = Vec::new();
     let mut writer =
         SerializedFileWriter::new(&mut out, schema, Arc::new(properties.build())).unwrap();
