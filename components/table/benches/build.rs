@@ -15,7 +15,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 use tempo_table::MemoryTableBuilder;
 
 fn main() {
-    let traces = spans::traces(400_000);
+    let spans = std::env::args().find_map(|arg| arg.parse().ok());
+    let traces = spans::traces(spans.unwrap_or(400_000));
     let wire: usize = traces.iter().map(|(_, bytes)| bytes.len()).sum();
     let all: usize = traces.len();
     for parts in [16, 4, 1] {

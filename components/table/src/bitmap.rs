@@ -88,10 +88,14 @@ impl Bitmap {
         self.words[row / 64] &= !(1 << (row % 64));
     }
 
-    /// Adds every row of `range`.
+    /// Adds every row of `range`, all of which must be below `len`.
     pub fn insert_range(&mut self, range: std::ops::Range<usize>) {
-        for row in range {
-            self.insert(row);
+        debug_assert!(range.end <= self.len);
+        let mut row = range.start;
+        while row < range.end {
+            let end = (row / 64 * 64 + 64).min(range.end);
+            self.words[row / 64] |= (u64::MAX >> (64 - (end - row))) << (row % 64);
+            row = end;
         }
     }
 
@@ -205,6 +209,22 @@ mod tests {
                 assert_eq!(bitmap.count_in(start..end), want, "{start}..{end}");
                 assert_eq!(bitmap.any_in(start..end), want > 0);
             }
+        }
+        for (start, end) in [
+            (0, 0),
+            (0, 1),
+            (3, 64),
+            (63, 65),
+            (64, 128),
+            (1, 131),
+            (130, 131),
+        ] {
+            let mut filled = Bitmap::new(131);
+            filled.insert_range(start..end);
+            assert_eq!(
+                filled,
+                Bitmap::from_fn(131, |row| (start..end).contains(&row))
+            );
         }
         let mut inverted = bitmap.clone();
         inverted.invert();
