@@ -21,8 +21,11 @@ pub use spans::{otlp, otlp_json};
 pub use text::{traceql, yaml};
 pub use wal::wal;
 
+/// What runs one input.
+pub type Target = fn(&[u8]);
+
 /// The targets, by the names of their folders in the corpus.
-pub const TARGETS: &[(&str, fn(&[u8]))] = &[
+pub const TARGETS: &[(&str, Target)] = &[
     ("otlp", otlp),
     ("otlp_json", otlp_json),
     ("wal", wal),

@@ -23,6 +23,9 @@ pub fn traceql(data: &[u8]) {
         let printed = query.to_string();
         match parse_without_rewrites(&printed) {
             Ok(again) => assert_eq!(again.to_string(), printed, "of {text:?}"),
+            // Chains of one operator print as Tempo prints them, each link in parentheses, and
+            // long ones are deeper nested than may be written.
+            Err(error) if error.to_string().contains("levels deep") => {}
             Err(error) => panic!("{text:?} prints as {printed:?}, which fails: {error}"),
         }
     }
