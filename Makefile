@@ -62,5 +62,5 @@ bench: dist ## Measure the binary from OTLP to flushed block
 	$(CARGO_TARGET_DIR)/release/tempo-bench --binary $(CARGO_TARGET_DIR)/dist/tempo $(BENCH_ARGS)
 
 .PHONY: fuzz
-fuzz: ## Run every fuzz target for 60 seconds (needs a nightly toolchain or RUSTC_BOOTSTRAP)
+fuzz: ## Run every fuzz target for 60 seconds
 	scripts/fuzz.sh 60

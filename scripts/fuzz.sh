@@ -19,6 +19,6 @@ for target in "${targets[@]}"; do
   mkdir -p "$work/corpus/$target"
   cargo fuzz run --fuzz-dir fuzz/libfuzzer --sanitizer none --release "$target" \
     "$work/corpus/$target" "fuzz/corpus/$target" -- \
-    -max_total_time="$seconds" -rss_limit_mb=2048 -timeout=20 -print_final_stats=0 -verbosity=0 \
+    -max_total_time="$seconds" -rss_limit_mb=2048 -timeout=20 -print_final_stats=1 -verbosity=0 \
     -artifact_prefix="$work/"
 done
