@@ -2,23 +2,10 @@
 
 use std::path::PathBuf;
 
-/// A file of the recorded data: `TEMPO_GOLDEN_DIR`, or `shared/golden` beside the repository.
+/// A file of the recorded data.
 pub(crate) fn golden(path: &str) -> PathBuf {
-    let root = std::env::var_os("TEMPO_GOLDEN_DIR").map_or_else(
-        || {
-            PathBuf::from(concat!(
-                env!("CARGO_MANIFEST_DIR"),
-                "/../../../shared/golden"
-            ))
-        },
-        PathBuf::from,
-    );
-    let file = root.join(path);
-    assert!(
-        file.exists(),
-        "{} is missing: set TEMPO_GOLDEN_DIR to the folder of recorded data",
-        file.display()
-    );
+    let file = tempo_testkit::golden::folder().join(path);
+    assert!(file.exists(), "{} is missing", file.display());
     file
 }
 
@@ -144,43 +131,5 @@ pub(crate) fn read_leaves(file: bytes::Bytes) -> Vec<LeafRows> {
 
 /// The traces of the recorded input: for each, one serialized `tempopb.Trace` per request.
 pub(crate) fn input_traces() -> std::collections::BTreeMap<tempo_model::TraceId, Vec<Vec<u8>>> {
-    use prost::Message;
-    use tempo_proto::opentelemetry::proto::{
-        collector::trace::v1::ExportTraceServiceRequest,
-        trace::v1::{ResourceSpans, ScopeSpans, TracesData},
-    };
-    let mut traces = std::collections::BTreeMap::new();
-    for request in 0..8 {
-        let bytes = std::fs::read(golden(&format!("input/{request:02}.pb"))).unwrap();
-        let request = ExportTraceServiceRequest::decode(bytes.as_slice()).unwrap();
-        let mut of_request = std::collections::BTreeMap::<_, TracesData>::new();
-        for resource in request.resource_spans {
-            for scope in &resource.scope_spans {
-                // One trace's spans of a scope become one scope.
-                let mut of_scope = std::collections::BTreeMap::<_, Vec<_>>::new();
-                for span in &scope.spans {
-                    let id = tempo_model::TraceId::from_padded(&span.trace_id);
-                    of_scope.entry(id).or_default().push(span.clone());
-                }
-                for (id, spans) in of_scope {
-                    of_request.entry(id).or_default().resource_spans.push(ResourceSpans {
-                        resource: resource.resource.clone(),
-                        schema_url: resource.schema_url.clone(),
-                        scope_spans: vec![ScopeSpans {
-                            scope: scope.scope.clone(),
-                            schema_url: scope.schema_url.clone(),
-                            spans,
-                        }],
-                    });
-                }
-            }
-        }
-        for (id, trace) in of_request {
-            traces
-                .entry(id)
-                .or_insert_with(Vec::new)
-                .push(trace.encode_to_vec());
-        }
-    }
-    traces
+    tempo_testkit::golden::Golden::load().traces()
 }

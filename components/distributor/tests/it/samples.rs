@@ -1,6 +1,6 @@
 //! Requests to test with, and what regrouping them is to give.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::collections::BTreeMap;
 
 use proptest::{collection::vec, prelude::*};
 use prost::Message;
@@ -74,30 +74,13 @@ pub(crate) fn scope(name: &str, version: &str) -> InstrumentationScope {
     }
 }
 
-/// The recorded requests, by file name.
+/// The recorded requests, with a name for each.
 pub(crate) fn golden_inputs() -> Vec<(String, Vec<u8>)> {
-    let golden = std::env::var_os("TEMPO_GOLDEN_DIR").map_or_else(
-        || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../shared/golden"),
-        PathBuf::from,
-    );
-    let input = golden.join("input");
-    let mut inputs: Vec<_> = std::fs::read_dir(&input)
-        .unwrap_or_else(|error| {
-            panic!(
-                "{}: {error}; set TEMPO_GOLDEN_DIR to the golden data",
-                input.display()
-            )
-        })
-        .map(|entry| entry.unwrap().path())
-        .filter(|path| path.extension().is_some_and(|extension| extension == "pb"))
-        .map(|path| {
-            let name = path.file_name().unwrap().to_string_lossy().into_owned();
-            (name, std::fs::read(path).unwrap())
-        })
-        .collect();
-    inputs.sort();
-    assert!(!inputs.is_empty(), "no .pb files in {}", input.display());
-    inputs
+    let bodies = tempo_testkit::golden::Golden::load().requests;
+    let named = bodies.into_iter().enumerate();
+    named
+        .map(|(number, body)| (format!("{number:02}.pb"), body))
+        .collect()
 }
 
 /// What regrouping `request` gives: per trace the request with all other spans, and what is then
