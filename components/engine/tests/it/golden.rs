@@ -1,25 +1,14 @@
 //! Answers recorded from Grafana Tempo.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    path::PathBuf,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
-use prost::Message;
 use serde_json::{Value as Json, json};
 use tempo_engine::{
     FoundSpanSet, FoundTrace, SearchOptions, TagFilter, TagValueLimits, Value, search, tag_names,
     tag_values,
 };
-use tempo_model::TraceId;
-use tempo_proto::{
-    opentelemetry::proto::{
-        collector::trace::v1::ExportTraceServiceRequest,
-        trace::v1::{ResourceSpans, ScopeSpans},
-    },
-    tempopb::Trace,
-};
 use tempo_table::{ArrayValue, AttributeScope, MemoryTable, MemoryTableBuilder, SpanTable};
+use tempo_testkit::golden::{self, Golden};
 use tempo_traceql::{DEFAULT_MAX_CONDITION_GROUPS, condition_groups, parse, parse_identifier};
 
 use crate::support::{limits, options, plan};
@@ -43,62 +32,14 @@ const DEDICATED: [&str; 5] = [
 /// the whole row group; we list them for the spans that meet the conditions.
 const WELL_KNOWN: [&str; 3] = ["http.method", "http.url", "http.status_code"];
 
-fn golden_dir() -> PathBuf {
-    match std::env::var_os("TEMPO_GOLDEN_DIR") {
-        Some(dir) => dir.into(),
-        None => PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../shared/golden"),
-    }
-}
-
 pub(crate) fn read(name: &str) -> Vec<u8> {
-    let path = golden_dir().join(name);
-    std::fs::read(&path).unwrap_or_else(|error| {
-        panic!(
-            "golden data is missing: {}: {error}; set TEMPO_GOLDEN_DIR",
-            path.display()
-        )
-    })
-}
-
-/// The requests of `input/`, by trace, one chunk for each request that a trace is in.
-fn input() -> BTreeMap<TraceId, Vec<Vec<u8>>> {
-    let mut traces: BTreeMap<TraceId, Vec<Vec<u8>>> = BTreeMap::new();
-    for number in 0..8 {
-        let bytes = read(&format!("input/{number:02}.pb"));
-        let request = ExportTraceServiceRequest::decode(&*bytes).unwrap();
-        let mut split: BTreeMap<TraceId, Trace> = BTreeMap::new();
-        for resource_spans in &request.resource_spans {
-            for scope_spans in &resource_spans.scope_spans {
-                let mut by_trace: BTreeMap<TraceId, Vec<_>> = BTreeMap::new();
-                for span in &scope_spans.spans {
-                    let id = TraceId::from_padded(&span.trace_id);
-                    by_trace.entry(id).or_default().push(span.clone());
-                }
-                for (id, spans) in by_trace {
-                    split
-                        .entry(id)
-                        .or_default()
-                        .resource_spans
-                        .push(ResourceSpans {
-                            scope_spans: vec![ScopeSpans {
-                                spans,
-                                ..scope_spans.clone()
-                            }],
-                            ..resource_spans.clone()
-                        });
-                }
-            }
-        }
-        for (id, trace) in split {
-            traces.entry(id).or_default().push(trace.encode_to_vec());
-        }
-    }
-    traces
+    let path = golden::folder().join(name);
+    std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
 pub(crate) fn table() -> MemoryTable {
     let mut builder = MemoryTableBuilder::new();
-    for (id, chunks) in input() {
+    for (id, chunks) in Golden::load().traces() {
         let chunks: Vec<&[u8]> = chunks.iter().map(Vec::as_slice).collect();
         builder.push_trace(id, &chunks).unwrap();
     }
@@ -249,13 +190,13 @@ fn expected_trace(expected: &Json) -> (String, Json) {
     (expected["id"].as_str().unwrap().to_owned(), answer)
 }
 
-struct Golden {
+struct Asked {
     table: MemoryTable,
     t0: u64,
     short_id: String,
 }
 
-impl Golden {
+impl Asked {
     fn search(&self, case: &Json, expect: &Json) -> Result<(), String> {
         let query = case["q"]
             .as_str()
@@ -346,7 +287,7 @@ impl Golden {
             .collect();
         let is_filtered = case["q"].is_string();
         let counts =
-            |name: &str| !DEDICATED.contains(&name) && !(is_filtered && WELL_KNOWN.contains(&name));
+            |name: &str| !(DEDICATED.contains(&name) || is_filtered && WELL_KNOWN.contains(&name));
         let got: BTreeMap<&str, Vec<&str>> = got
             .into_iter()
             .map(|(scope, names)| {
@@ -388,7 +329,7 @@ fn every_recorded_search_and_completion_is_answered_alike() {
         .trace_ids()
         .map(|id| id.to_string())
         .find_map(|id| id.strip_prefix("0000000000000000").map(str::to_owned));
-    let golden = Golden {
+    let golden = Asked {
         t0: cases["t0"].as_u64().unwrap(),
         short_id: short_id.unwrap(),
         table,
