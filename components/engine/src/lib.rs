@@ -35,5 +35,7 @@ pub use search::{
     SearchOutput, find, search,
 };
 pub use session::Limits;
-pub use tags::{TagFilter, TagValue, TagValueLimits, TagValueType, tag_names, tag_values};
+pub use tags::{
+    TagFilter, TagNames, TagValue, TagValueLimits, TagValueType, tag_names, tag_values,
+};
 pub use value::Value;

@@ -259,13 +259,13 @@ pub(crate) fn survivor(value: ValueRef<'_>, loaded: &Loaded) -> Option<Value> {
             if left.next().is_none() {
                 return Some(first.to_value());
             }
-            Some(Value::Array(retain(array, |element| passes(element))))
+            Some(Value::Array(retain(array, &passes)))
         }
         value => passes(value).then(|| value.to_value()),
     }
 }
 
-fn retain(array: &ArrayValue, keep: impl Fn(ValueRef<'_>) -> bool) -> ArrayValue {
+fn retain(array: &ArrayValue, keep: &impl Fn(ValueRef<'_>) -> bool) -> ArrayValue {
     match array {
         ArrayValue::Empty => ArrayValue::Empty,
         ArrayValue::Strings(items) => ArrayValue::Strings(

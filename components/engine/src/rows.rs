@@ -27,7 +27,7 @@ pub(crate) struct RowReader<'a> {
 
 enum OperandRows {
     One(ColumnRows),
-    SpanThenResource(ColumnRows, ColumnRows),
+    SpanThenResource(Box<[ColumnRows; 2]>),
 }
 
 /// A column, whole or only in some rows.
@@ -96,10 +96,13 @@ impl<'a> RowReader<'a> {
                     .unwrap_or(ValueRef::Nil),
                 level => column.at(self.session.row_of(level, span)),
             },
-            Some(OperandRows::SpanThenResource(of_span, of_resource)) => match of_span.at(span) {
-                ValueRef::Nil => of_resource.at(self.session.row_of(Level::Resource, span)),
-                value => value,
-            },
+            Some(OperandRows::SpanThenResource(columns)) => {
+                let [of_span, of_resource] = &**columns;
+                match of_span.at(span) {
+                    ValueRef::Nil => of_resource.at(self.session.row_of(Level::Resource, span)),
+                    value => value,
+                }
+            }
         }
     }
 
@@ -113,7 +116,8 @@ impl<'a> RowReader<'a> {
         let (first, second) = match self.operands.get(operand).and_then(Option::as_ref) {
             None => (None, None),
             Some(OperandRows::One(column)) => (Some(column), None),
-            Some(OperandRows::SpanThenResource(of_span, of_resource)) => {
+            Some(OperandRows::SpanThenResource(columns)) => {
+                let [of_span, of_resource] = &**columns;
                 (Some(of_span), Some(of_resource))
             }
         };
@@ -293,10 +297,10 @@ fn load(
     };
     Ok(match &operand.source {
         Source::Column { key, reading } => OperandRows::One(column_rows(key, *reading)?),
-        Source::SpanThenResource { span, resource } => OperandRows::SpanThenResource(
+        Source::SpanThenResource { span, resource } => OperandRows::SpanThenResource(Box::new([
             column_rows(span, Reading::Plain)?,
             column_rows(resource, Reading::Plain)?,
-        ),
+        ])),
     })
 }
 

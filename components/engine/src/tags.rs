@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use hashbrown::HashSet;
-use tempo_table::{ABSENT, AttributeScope, Bitmap, Column, ColumnKey, Level, SpanTable};
+use tempo_table::{ABSENT, AttributeScope, Bitmap, Column, ColumnKey, NumberLane, SpanTable};
 use tempo_traceql::{
     Attribute, Condition, ConditionGroups, ConditionTest, FieldExpr, Intrinsic, Static,
     ast::{ComparisonOp, Kind, LogicalOp, Status},
@@ -112,6 +112,9 @@ const SCOPES: [AttributeScope; 5] = [
     AttributeScope::Instrumentation,
 ];
 
+/// Names of attributes by scope.
+pub type TagNames = Vec<(AttributeScope, Vec<Arc<str>>)>;
+
 /// The names of the attributes that the spans (or their resources, scopes, events and links)
 /// have, sorted, by scope; scopes without any are left out.
 ///
@@ -122,7 +125,7 @@ pub fn tag_names(
     scope: Option<AttributeScope>,
     filter: &TagFilter,
     limits: Limits<'_>,
-) -> Result<Vec<(AttributeScope, Vec<Arc<str>>)>, EngineError> {
+) -> Result<TagNames, EngineError> {
     let session = Session::new(table, limits)?;
     let spans = filter.spans(&session, |_| true)?;
     let mut names = Vec::new();
@@ -266,20 +269,11 @@ pub fn tag_values(
         }
         let column = match &spans {
             None => session.column(key)?,
-            Some(spans) => session.gather(key, &distinct_rows(&session, key.level(), spans)?)?,
+            Some(spans) => session.gather(key, &session.rows_of(key.level(), spans.iter())?)?,
         };
         collect(&column, &mut collector);
     }
     Ok(collector.finish())
-}
-
-fn distinct_rows(
-    session: &Session<'_>,
-    level: Level,
-    spans: &Bitmap,
-) -> Result<Vec<u32>, EngineError> {
-    // Rows of a level are contiguous per trace, so repetitions are next to each other.
-    session.rows_of(level, spans.iter())
 }
 
 /// The value that a group demands of the attribute.
@@ -309,23 +303,29 @@ fn collect(column: &Column, into: &mut Collector) {
             }
         }
     }
-    for row in 0..column.len {
-        let number = column.ints.as_ref().and_then(|lane| lane.get(row));
-        number.map(|value| into.add_value(ValueRef::Int(value)));
-        let number = column.floats.as_ref().and_then(|lane| lane.get(row));
-        number.map(|value| into.add_value(ValueRef::Float(value)));
-        let truth = column.bools.as_ref().and_then(|lane| lane.get(row));
-        truth.map(|value| into.add_value(ValueRef::Bool(value)));
-        if into.is_full {
-            return;
-        }
-    }
+    collect_lane(&column.ints, ValueRef::Int, into);
+    collect_lane(&column.floats, ValueRef::Float, into);
+    collect_lane(&column.bools, ValueRef::Bool, into);
     if let Some(lane) = &column.arrays {
         for array in &*lane.values {
             elements(array).for_each(|element| into.add_value(element));
             if into.is_full {
                 return;
             }
+        }
+    }
+}
+
+fn collect_lane<T: Copy>(
+    lane: &Option<NumberLane<T>>,
+    value: fn(T) -> ValueRef<'static>,
+    into: &mut Collector,
+) {
+    let Some(lane) = lane else { return };
+    for value in (0..lane.values.len()).filter_map(|row| Some(value(lane.get(row)?))) {
+        into.add_value(value);
+        if into.is_full {
+            return;
         }
     }
 }

@@ -355,10 +355,10 @@ fn is_better_than_tempo_where_its_defects_show() {
     }
 }
 
-fn attributes(
-    table: &MemoryTable,
-    query: &str,
-) -> Vec<(String, Option<String>, Vec<(String, Value)>)> {
+/// Id, name and attributes of a span.
+type Shown = (String, Option<String>, Vec<(String, Value)>);
+
+fn attributes(table: &MemoryTable, query: &str) -> Vec<Shown> {
     let output = run(table, query).unwrap();
     let mut spans: Vec<_> = output.traces[0].span_sets[0]
         .spans
