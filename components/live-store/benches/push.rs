@@ -7,6 +7,7 @@
 mod spans;
 
 use std::{
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -17,8 +18,9 @@ use std::{
 use bytes::Bytes;
 use prometheus::Registry;
 use tempo_backend::{Backend, BackendConfig, DedicatedColumns, cache::Cache};
-use tempo_live_store::{Config, Dependencies, Limits, Operation, SystemClock, build};
+use tempo_live_store::{Config, Dependencies, Limits, LiveStore, Operation, SystemClock, build};
 use tempo_model::{TraceBatch, TraceChunk, TraceId};
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 /// As in the binary.
@@ -96,12 +98,13 @@ fn main() {
     runtime.block_on(run(made, seconds, pushers, rate, base_mb));
 }
 
-async fn run(made: Arc<Vec<(Bytes, u32)>>, seconds: u64, pushers: u64, rate: u64, base_mb: u64) {
-    let folder = tempfile::tempdir_in(".").unwrap();
+/// A live-store on `folder`, and what ends it. It cuts traces as Tempo does, or never.
+async fn open(folder: &Path, cuts: bool) -> (LiveStore, CancellationToken, JoinHandle<()>) {
     let registry = Registry::new();
-    let store = BackendConfig::local(folder.path().join("store"));
+    let store = BackendConfig::local(folder.join("store"));
     let config = Config {
-        data_path: folder.path().join("data"),
+        data_path: folder.join("data"),
+        flush_check_period: Duration::from_secs(if cuts { 5 } else { 3600 }),
         ..Config::default()
     };
     let dependencies = Dependencies {
@@ -117,6 +120,66 @@ async fn run(made: Arc<Vec<(Bytes, u32)>>, seconds: u64, pushers: u64, rate: u64
     while live.ready().is_err() {
         tokio::task::yield_now().await;
     }
+    (live, shutdown, service)
+}
+
+fn push_of(made: &[(Bytes, u32)], next: &mut usize, random: &mut spans::Random) -> TraceBatch {
+    let mut batch = TraceBatch::default();
+    let mut spans = 0;
+    while spans < SPANS_PER_PUSH {
+        let (trace, count) = &made[*next % made.len()];
+        *next += 1;
+        spans += count;
+        let mut id = [0; 16];
+        id[..8].copy_from_slice(&random.next().to_be_bytes());
+        id[8..].copy_from_slice(&random.next().to_be_bytes());
+        batch.traces.push(TraceChunk {
+            id: TraceId::from_bytes(id),
+            // As from the network: every push has memory of its own.
+            trace: Bytes::copy_from_slice(trace),
+            spans: *count,
+        });
+    }
+    batch
+}
+
+/// How long a restart takes that finds `spans` spans in the log.
+async fn restart(made: &[(Bytes, u32)], spans: u64) {
+    let folder = tempfile::tempdir_in(".").unwrap();
+    let (live, _, service) = open(folder.path(), false).await;
+    let mut random = spans::Random::new(99);
+    let mut next = 0;
+    let mut pushed = 0;
+    while pushed < spans {
+        let outcome = live.push("t", push_of(made, &mut next, &mut random)).await;
+        pushed += outcome.unwrap().accepted_spans;
+    }
+    // Background work on other threads ends by itself.
+    service.abort();
+    let _ = service.await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let wal_mb = live.stats().wal_bytes >> 20;
+    drop(live);
+    let began = Instant::now();
+    let (live, shutdown, service) = open(folder.path(), true).await;
+    let ready = began.elapsed();
+    let viewer = live.clone();
+    let seen = tokio::task::spawn_blocking(move || {
+        let view = viewer.view("t", 0, u64::MAX, Operation::Search).unwrap();
+        view.tables().len()
+    });
+    let tables = seen.await.unwrap();
+    println!(
+        "restart with {wal_mb} MB in the log: ready after {ready:.1?}, {tables} tables searchable after {:.1?}",
+        began.elapsed()
+    );
+    shutdown.cancel();
+    service.await.unwrap();
+}
+
+async fn run(made: Arc<Vec<(Bytes, u32)>>, seconds: u64, pushers: u64, rate: u64, base_mb: u64) {
+    let folder = tempfile::tempdir_in(".").unwrap();
+    let (live, shutdown, service) = open(folder.path(), true).await;
     let stop = Arc::new(AtomicBool::new(false));
     let pushed = Arc::new(AtomicU64::new(0));
     let began = Instant::now();
@@ -137,22 +200,7 @@ async fn run(made: Arc<Vec<(Bytes, u32)>>, seconds: u64, pushers: u64, rate: u64
                             continue;
                         }
                     }
-                    let mut batch = TraceBatch::default();
-                    let mut spans = 0;
-                    while spans < SPANS_PER_PUSH {
-                        let (trace, count) = &made[next % made.len()];
-                        next += 1;
-                        spans += count;
-                        let mut id = [0; 16];
-                        id[..8].copy_from_slice(&random.next().to_be_bytes());
-                        id[8..].copy_from_slice(&random.next().to_be_bytes());
-                        batch.traces.push(TraceChunk {
-                            id: TraceId::from_bytes(id),
-                            // As from the network: every push has memory of its own.
-                            trace: Bytes::copy_from_slice(trace),
-                            spans: *count,
-                        });
-                    }
+                    let batch = push_of(&made, &mut next, &mut random);
                     let start = Instant::now();
                     match live.push("t", batch).await {
                         Ok(outcome) => {
@@ -227,4 +275,5 @@ async fn run(made: Arc<Vec<(Bytes, u32)>>, seconds: u64, pushers: u64, rate: u64
     );
     shutdown.cancel();
     service.await.unwrap();
+    restart(&made, 500_000).await;
 }

@@ -1,9 +1,9 @@
 //! The live-store: keeps what was just received, durable and searchable, until the object store
 //! has it.
 //!
-//! Owns the write-ahead log ([`wal`]), the traces that still receive spans and their columns
-//! ([`live`]), the blocks on local disk ([`local`]), and the way from one to the next
-//! ([`pipeline`]). Must never lose a span that it acknowledged: everything that is not in the
+//! Owns the write-ahead log (`wal`), the traces that still receive spans and their columns
+//! (`live`), the blocks on local disk (`local`), and the way from one to the next
+//! (`pipeline`). Must never lose a span that it acknowledged: everything that is not in the
 //! object store is in the log or in a complete local block, at every moment, whatever ends the
 //! process. Must never know how a query is evaluated: it gives tables.
 //!

@@ -119,13 +119,25 @@ fn unusable(path: &Path) -> impl FnOnce(io::Error) -> Error + '_ {
     }
 }
 
-/// Creates a folder for this user alone, with those above it.
+/// Creates a folder for this user alone, with those above it, so that it is there also after a
+/// power loss.
 pub(crate) fn create_folder(path: &Path) -> io::Result<()> {
     use std::os::unix::fs::DirBuilderExt;
+    let missing = path
+        .ancestors()
+        .take_while(|folder| !folder.exists())
+        .count();
     fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)
-        .create(path)
+        .create(path)?;
+    for created in path.ancestors().take(missing) {
+        match created.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => sync_folder(parent)?,
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 pub(crate) fn sync_folder(path: &Path) -> io::Result<()> {
@@ -164,6 +176,7 @@ impl LocalStore {
             }
             _ => {}
         }
+        create_folder(&blocks_path).map_err(unusable(&blocks_path))?;
         // Requests to local blocks are not the object store's: its metrics do not count them.
         let open = async |path: &Path| {
             Backend::open(&BackendConfig::local(path), &prometheus::Registry::new()).await
@@ -304,7 +317,6 @@ impl LocalStore {
         write_durably(&built.join(COVERAGE), &coverage.encode())?;
         let folder = self.blocks_path.join(&*meta.tenant_id);
         create_folder(&folder)?;
-        sync_folder(&self.blocks_path)?;
         let complete = folder.join(&id);
         fs::rename(&built, &complete)?;
         sync_folder(&folder)?;

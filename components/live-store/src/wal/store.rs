@@ -117,7 +117,7 @@ impl Wal {
             path: directory.clone(),
             source,
         };
-        fs::create_dir_all(directory).map_err(unusable)?;
+        crate::local::create_folder(directory).map_err(unusable)?;
         let mut ids: Vec<u32> = Vec::new();
         for entry in fs::read_dir(directory).map_err(unusable)? {
             ids.extend(Segment::id_of(&entry.map_err(unusable)?.path()));
@@ -454,7 +454,7 @@ fn quarantine(path: &Path, aside: &Path, metrics: &WalMetrics) -> Result<(), Err
 
 /// Moves a file into the quarantine folder, under a name that is free there.
 fn move_aside(path: &Path, aside: &Path) -> io::Result<()> {
-    fs::create_dir_all(aside)?;
+    crate::local::create_folder(aside)?;
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let free = (0..u32::MAX)
         .map(|n| match n {
