@@ -40,7 +40,9 @@ fn cpu_nanos() -> u64 {
 }
 
 fn main() {
-    let mut numbers = std::env::args().skip(1).filter_map(|argument| argument.parse().ok());
+    let mut numbers = std::env::args()
+        .skip(1)
+        .filter_map(|argument| argument.parse().ok());
     let wanted = numbers.next().unwrap_or(1_000_000);
     let rounds = numbers.next().unwrap_or(3);
     let mut maker = TraceMaker::new(1);
@@ -75,8 +77,7 @@ fn main() {
         let mut best = f64::MAX;
         let mut line = String::new();
         for _ in 0..rounds {
-            let options =
-                BlockOptions::new(version, "bench".into(), uuid(), traces.len() as u64);
+            let options = BlockOptions::new(version, "bench".into(), uuid(), traces.len() as u64);
             let begin = cpu_nanos();
             let mut builder = BlockBuilder::new(options, Drain(0)).expect("a sink that takes all");
             let mut held = 0;

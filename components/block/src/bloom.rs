@@ -353,7 +353,9 @@ mod tests {
     fn every_added_id_is_found_and_few_others_are() {
         let mut builder = BloomBuilder::new(BloomParameters::new(0.01, 1000, 10_000));
         let ids: Vec<TraceId> = (0..10_000_u128)
-            .map(|n| TraceId::from_bytes((n.wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c)).to_be_bytes()))
+            .map(|n| {
+                TraceId::from_bytes((n.wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c)).to_be_bytes())
+            })
             .collect();
         for id in &ids {
             builder.add(id);
@@ -363,9 +365,7 @@ mod tests {
             .into_iter()
             .map(|file| BloomShard::parse(file).unwrap())
             .collect();
-        let may = |id: &TraceId| {
-            shards[shard_of(id, shards.len() as u32) as usize].may_contain(id)
-        };
+        let may = |id: &TraceId| shards[shard_of(id, shards.len() as u32) as usize].may_contain(id);
         assert!(ids.iter().all(may));
         let absent = (0..10_000_u128)
             .map(|n| TraceId::from_bytes((u128::MAX - n).to_be_bytes()))
@@ -379,7 +379,10 @@ mod tests {
         let parse = |bytes: &[u8]| BloomShard::parse(Bytes::copy_from_slice(bytes)).err();
         assert_eq!(
             parse(&[0; 10]),
-            Some(BloomError::Truncated { got: 10, needed: 24 })
+            Some(BloomError::Truncated {
+                got: 10,
+                needed: 24
+            })
         );
         assert_eq!(
             parse(&[0; 24]),

@@ -215,7 +215,12 @@ impl Ids {
             .ok();
         if let Some(index) = &index {
             let groups = report.row_groups as usize;
-            report.expect("index", "number of row groups", index.last_ids().len(), groups);
+            report.expect(
+                "index",
+                "number of row groups",
+                index.last_ids().len(),
+                groups,
+            );
         }
         Self {
             blooms: shards,
@@ -236,7 +241,10 @@ impl Ids {
                 report.problem("bloom", format!("{id} is not in its shard"));
             }
         }
-        let last = self.index.as_ref().and_then(|index| index.last_ids().get(group));
+        let last = self
+            .index
+            .as_ref()
+            .and_then(|index| index.last_ids().get(group));
         if let Some(last) = last {
             report.expect("index", "last id of a row group", Some(last), ids.last());
         }
@@ -270,7 +278,13 @@ fn check_row_group<R: ChunkReader + 'static>(
             }
         };
         let pages = check_pages(&*reader, position, &place, report);
-        leaf::check(leaf, &data, reader.metadata().column(position), &place, report);
+        leaf::check(
+            leaf,
+            &data,
+            reader.metadata().column(position),
+            &place,
+            report,
+        );
         leaf::check_index(
             file.metadata(),
             (group, position),

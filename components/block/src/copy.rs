@@ -38,12 +38,7 @@ pub async fn copy_block(
     Ok(meta)
 }
 
-async fn copy_data(
-    from: &Backend,
-    to: &Backend,
-    tenant: &str,
-    block: Uuid,
-) -> Result<(), Error> {
+async fn copy_data(from: &Backend, to: &Backend, tenant: &str, block: Uuid) -> Result<(), Error> {
     let key = ObjectKey::data(tenant, block);
     let length = from.size(&key).await?;
     let stats = ReadStats::new();
@@ -51,7 +46,9 @@ async fn copy_data(
     let mut at = 0;
     while at < length {
         let end = (at + READ_BYTES).min(length);
-        writer.write(from.read_range(&key, at..end, &stats).await?).await?;
+        writer
+            .write(from.read_range(&key, at..end, &stats).await?)
+            .await?;
         at = end;
     }
     writer.finish().await?;

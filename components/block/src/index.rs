@@ -141,7 +141,11 @@ mod tests {
 
     #[test]
     fn bad_entries_are_named() {
-        let error = |json: &str| RowGroupIndex::parse(json.as_bytes()).unwrap_err().to_string();
+        let error = |json: &str| {
+            RowGroupIndex::parse(json.as_bytes())
+                .unwrap_err()
+                .to_string()
+        };
         assert!(error("{").contains("EOF"));
         assert!(error(r#"{"rowGroups":["AA=="]}"#).contains("entry 0 is not a base64 trace id"));
         let swapped = FOUR.replace("DQAAAAAAAAAAAAAAAAAADQ==", "KQAAAAAAAAAAAAAAAAAAKQ==");

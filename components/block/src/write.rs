@@ -26,6 +26,7 @@ mod spare;
 mod templates;
 mod trace;
 mod unsupported;
+mod values;
 mod wire;
 
 pub use builder::{BlockBuilder, FinishedBlock, PushedTrace};

@@ -43,10 +43,12 @@ impl LeafColumnData {
             ColumnReader::Int32ColumnReader(reader) => read_all(reader, levels, Values::Int32s)?,
             ColumnReader::Int64ColumnReader(reader) => read_all(reader, levels, Values::Int64s)?,
             ColumnReader::DoubleColumnReader(reader) => read_all(reader, levels, Values::Doubles)?,
-            ColumnReader::ByteArrayColumnReader(reader) => {
-                read_all(reader, levels, Values::Bytes)?
+            ColumnReader::ByteArrayColumnReader(reader) => read_all(reader, levels, Values::Bytes)?,
+            _ => {
+                return Err(parquet::errors::ParquetError::General(
+                    "unexpected type".to_owned(),
+                ));
             }
-            _ => return Err(parquet::errors::ParquetError::General("unexpected type".to_owned())),
         })
     }
 
@@ -113,7 +115,12 @@ pub(super) fn check(
     place: &str,
     report: &mut CheckReport,
 ) {
-    report.expect(place, "num_values", chunk.num_values(), data.defs.len() as i64);
+    report.expect(
+        place,
+        "num_values",
+        chunk.num_values(),
+        data.defs.len() as i64,
+    );
     report.expect(place, "levels", data.reps.len(), data.defs.len());
     if let Some(level) = data.defs.iter().find(|&&def| def > leaf.max_def) {
         report.problem(place, format!("definition level {level}"));
@@ -213,7 +220,12 @@ pub(super) fn check_index(
         return;
     };
     let locations = offsets.page_locations();
-    report.expect(place, "pages in the offset index", locations.len(), pages.len());
+    report.expect(
+        place,
+        "pages in the offset index",
+        locations.len(),
+        pages.len(),
+    );
     let chunk = metadata.row_group(group).column(position);
     let (start, length) = chunk.byte_range();
     let rows: Vec<usize> = data

@@ -233,11 +233,13 @@ impl Attributes {
         let entries = self.present.iter().zip(&self.is_array);
         entries
             .zip(self.values.iter().zip(&self.lanes))
-            .filter(|&((&present, &is_array), (&values, &lanes))| match (present, is_array) {
-                (false, _) => values != 0,
-                (true, false) => values != 1,
-                (true, true) => lanes > 1,
-            })
+            .filter(
+                |&((&present, &is_array), (&values, &lanes))| match (present, is_array) {
+                    (false, _) => values != 0,
+                    (true, false) => values != 1,
+                    (true, true) => lanes > 1,
+                },
+            )
             .count()
     }
 }

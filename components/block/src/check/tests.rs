@@ -11,7 +11,9 @@ use parquet::{
         writer::SerializedFileWriter,
     },
 };
-use tempo_backend::{BlockMeta, DedicatedColumn, DedicatedColumns, DedicatedOption, DedicatedScope};
+use tempo_backend::{
+    BlockMeta, DedicatedColumn, DedicatedColumns, DedicatedOption, DedicatedScope,
+};
 
 use super::{leaf::Values, *};
 use crate::{
@@ -63,7 +65,11 @@ impl Parts {
     }
 
     fn problems(&self) -> Vec<String> {
-        self.report().problems.iter().map(Problem::to_string).collect()
+        self.report()
+            .problems
+            .iter()
+            .map(Problem::to_string)
+            .collect()
     }
 
     /// The same block, written by the parquet library, with columns changed on the way.
@@ -73,7 +79,11 @@ impl Parts {
         change: impl Fn(&str, &mut LeafColumnData),
     ) -> Self {
         let reader = SerializedFileReader::new(self.data.clone()).unwrap();
-        let schema = reader.metadata().file_metadata().schema_descr().root_schema_ptr();
+        let schema = reader
+            .metadata()
+            .file_metadata()
+            .schema_descr()
+            .root_schema_ptr();
         let properties = properties
             .set_writer_version(WriterVersion::PARQUET_2_0)
             .set_compression(Compression::SNAPPY)
@@ -162,16 +172,30 @@ fn our_blocks_are_good() {
     let blobs = DedicatedColumns::from(vec![blob, event]);
     let blobs = || blobs.clone();
     for (version, row_group_size_bytes, dedicated, row_groups) in [
-        (Version::VParquet4, 0, DedicatedColumns::tempo_defaults(), 1..=1),
+        (
+            Version::VParquet4,
+            0,
+            DedicatedColumns::tempo_defaults(),
+            1..=1,
+        ),
         (Version::VParquet4, 5000, blobs(), 5..=60),
         (Version::VParquet5, 0, blobs(), 1..=1),
         (Version::VParquet5, 5000, blobs(), 5..=60),
-        (Version::VParquet5, 1, DedicatedColumns::tempo_defaults(), 192..=192),
+        (
+            Version::VParquet5,
+            1,
+            DedicatedColumns::tempo_defaults(),
+            192..=192,
+        ),
     ] {
         let report = Parts::built(version, row_group_size_bytes, dedicated).report();
         assert_eq!(report.problems, [], "{version} {row_group_size_bytes}");
         assert_eq!((report.traces, report.spans), (192, 1073));
-        assert!(row_groups.contains(&report.row_groups), "{}", report.row_groups);
+        assert!(
+            row_groups.contains(&report.row_groups),
+            "{}",
+            report.row_groups
+        );
     }
 }
 
@@ -202,10 +226,14 @@ fn values_outside_the_dictionary_are_found() {
         .set_dictionary_page_size_limit(64)
         .set_write_batch_size(16)
         .set_data_page_row_count_limit(20);
-    let problems = Parts::recorded(V4).rewritten(properties, |_, _| {}).problems();
+    let problems = Parts::recorded(V4)
+        .rewritten(properties, |_, _| {})
+        .problems();
     assert!(
-        problems.iter().any(|problem| problem.contains("Spans.list.element.Name")
-            && problem.contains("although the column has a dictionary")),
+        problems
+            .iter()
+            .any(|problem| problem.contains("Spans.list.element.Name")
+                && problem.contains("although the column has a dictionary")),
         "{problems:?}"
     );
 }
@@ -267,7 +295,10 @@ fn damage_is_found_where_it_is() {
         ("rs.ss.Spans.ChildCount", "nested set is"),
         ("rs.ss.Spans.StatusCode", "statistics of a trace is"),
         ("rs.ss.SpanCount", "SpanCount is"),
-        ("rs.ss.Spans.StartTimeRounded300", "StartTimeRounded300 right is"),
+        (
+            "rs.ss.Spans.StartTimeRounded300",
+            "StartTimeRounded300 right is",
+        ),
     ] {
         let damaged = parts.rewritten(safe(), |path, data| {
             if path == column {
@@ -318,7 +349,10 @@ fn damage_is_found_where_it_is() {
         }
     });
     assert!(
-        swapped.problems().iter().any(|problem| problem.contains("does not ascend")),
+        swapped
+            .problems()
+            .iter()
+            .any(|problem| problem.contains("does not ascend")),
     );
 }
 
@@ -352,12 +386,18 @@ fn parts_that_do_not_fit_the_data_are_found() {
 
     let mut parts = Parts::recorded(V4);
     parts.meta.format = "vParquet5".into();
-    assert!(parts.problems()[0].starts_with("schema"), "{:?}", parts.problems());
+    assert!(
+        parts.problems()[0].starts_with("schema"),
+        "{:?}",
+        parts.problems()
+    );
     parts.meta.format = "vParquet3".into();
     assert!(check_parts(parts.data, &parts.meta, &[], &[]).is_err());
 }
 
 fn empty_bloom() -> Bytes {
     use crate::bloom::{BloomBuilder, BloomParameters};
-    BloomBuilder::new(BloomParameters::new(0.01, 1000, 1)).finish().remove(0)
+    BloomBuilder::new(BloomParameters::new(0.01, 1000, 1))
+        .finish()
+        .remove(0)
 }

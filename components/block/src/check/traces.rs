@@ -59,12 +59,7 @@ impl RowGroupTraces {
     }
 
     /// Checks all rows and returns how many spans there are.
-    pub(super) fn check(
-        &self,
-        group: usize,
-        version: Version,
-        report: &mut CheckReport,
-    ) -> u64 {
+    pub(super) fn check(&self, group: usize, version: Version, report: &mut CheckReport) -> u64 {
         let place = |what: &str| format!("row group {group}, {what}");
         let Some(spans) = self.spans() else {
             report.problem(place("spans"), "columns of different lengths");
@@ -96,7 +91,13 @@ impl RowGroupTraces {
                 }
                 report.expect(place(&format!("trace {id}")), "nested set", got, *wanted);
             }
-            self.check_times(row, &spans, range.clone(), &place(&format!("trace {id}")), report);
+            self.check_times(
+                row,
+                &spans,
+                range.clone(),
+                &place(&format!("trace {id}")),
+                report,
+            );
             self.check_root(row, &spans, range, &place(&format!("trace {id}")), report);
         }
         self.check_stats(&spans, &place("ServiceStats"), report);
@@ -274,7 +275,12 @@ impl RowGroupTraces {
                 entry.0 += 1;
                 entry.1 += i64::from(spans.status[span] == STATUS_ERROR);
             }
-            report.expect(place, "statistics of a trace", stored.get(row), Some(&wanted));
+            report.expect(
+                place,
+                "statistics of a trace",
+                stored.get(row),
+                Some(&wanted),
+            );
         }
     }
 

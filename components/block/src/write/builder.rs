@@ -184,10 +184,7 @@ impl<W: Write> BlockBuilder<W> {
         self.stats.clear();
         push_frame(columns, trace, templates, &mut self.stats);
         push_row(columns, id, trace, templates, &self.stats);
-        let (start, end) = (
-            trace.extent.start_unix_nano(),
-            trace.extent.end_unix_nano(),
-        );
+        let (start, end) = (trace.extent.start_unix_nano(), trace.extent.end_unix_nano());
         self.extent = match self.extent {
             None => Some((start, end)),
             Some((first, last)) => Some((

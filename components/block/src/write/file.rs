@@ -2,10 +2,8 @@
 
 use std::io::Write;
 
-use parquet::{
-    file::metadata::{
-        ColumnChunkMetaData, FileMetaData, ParquetMetaData, ParquetMetaDataWriter, RowGroupMetaData,
-    },
+use parquet::file::metadata::{
+    ColumnChunkMetaData, FileMetaData, ParquetMetaData, ParquetMetaDataWriter, RowGroupMetaData,
 };
 
 use super::{WriteError, chunk::FinishedColumn, encode::thrift::Thrift};
@@ -14,7 +12,11 @@ use crate::schema::BlockSchema;
 const MAGIC: &[u8; 4] = b"PAR1";
 /// The version of the format that data pages of version 2 belong to.
 const FILE_VERSION: i32 = 2;
-const CREATED_BY: &str = concat!("tempostack version ", env!("CARGO_PKG_VERSION"), " (build )");
+const CREATED_BY: &str = concat!(
+    "tempostack version ",
+    env!("CARGO_PKG_VERSION"),
+    " (build )"
+);
 
 /// Where a page lies.
 struct PageLocation {
@@ -97,7 +99,6 @@ impl<W: Write> FileWriter<W> {
             .set_num_rows(rows as i64)
             .set_total_byte_size(uncompressed as i64)
             .set_file_offset(group_offset as i64)
-            .set_ordinal(self.row_groups.len() as i32)
             .build()?;
         self.row_groups.push(group);
         self.pages.push(pages);

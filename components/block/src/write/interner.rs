@@ -115,6 +115,13 @@ impl Interner {
         }
     }
 
+    /// Where the text of a code stands in [`Interner::plain`].
+    pub(super) fn place(&self, code: u32) -> std::ops::Range<usize> {
+        let end = self.ends[code as usize] as usize;
+        let start = end - self.bytes(code).len();
+        start..end
+    }
+
     /// The text of a code.
     #[inline]
     pub(super) fn bytes(&self, code: u32) -> &[u8] {
@@ -155,7 +162,9 @@ impl Interner {
 
     /// Heap bytes held.
     pub(super) fn heap_bytes(&self) -> u64 {
-        (self.plain.capacity() + self.ends.capacity() * 4 + self.slots.capacity() * size_of::<Slot>()) as u64
+        (self.plain.capacity()
+            + self.ends.capacity() * 4
+            + self.slots.capacity() * size_of::<Slot>()) as u64
     }
 }
 

@@ -25,6 +25,9 @@ struct Info {
     code: u32,
     /// The key that followed this one last time.
     next: u32,
+    /// Where its text stands.
+    start: u32,
+    length: u32,
 }
 
 const NO_CODE: u32 = u32::MAX;
@@ -69,35 +72,51 @@ impl Keys {
             NO_CODE => self.first,
             last => self.infos[last as usize].next,
         };
-        let found = if guess != NO_CODE && is_same(self.known.bytes(guess), key) {
-            guess
-        } else {
-            let found = self.known.intern(key);
-            if found as usize == self.infos.len() {
-                self.learn();
-            }
-            match cursor.0 {
-                NO_CODE => self.first = found,
-                last => self.infos[last as usize].next = found,
-            }
-            found
+        let found = match self.infos.get(guess as usize) {
+            Some(info) if self.is_key(info, key) => guess,
+            _ => self.look_up(key, *cursor),
         };
         cursor.0 = found;
         found
     }
 
+    #[inline]
+    fn is_key(&self, info: &Info, key: &[u8]) -> bool {
+        info.length as usize == key.len() && {
+            let start = info.start as usize;
+            is_same(&self.known.plain()[start..start + key.len()], key)
+        }
+    }
+
+    #[inline(never)]
+    fn look_up(&mut self, key: &[u8], cursor: Cursor) -> u32 {
+        let found = self.known.intern(key);
+        if found as usize == self.infos.len() {
+            self.learn();
+        }
+        match cursor.0 {
+            NO_CODE => self.first = found,
+            last => self.infos[last as usize].next = found,
+        }
+        found
+    }
+
     #[cold]
     fn learn(&mut self) {
-        let key = self.known.bytes(self.infos.len() as u32);
+        let number = self.infos.len() as u32;
+        let key = self.known.bytes(number);
         let route = self
             .routes
             .iter()
             .find(|(name, _)| name.as_bytes() == key)
             .map_or(Route::Generic, |&(_, route)| route);
+        let place = self.known.place(number);
         self.infos.push(Info {
             route,
             code: NO_CODE,
             next: NO_CODE,
+            start: place.start as u32,
+            length: place.len() as u32,
         });
     }
 

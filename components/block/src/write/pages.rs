@@ -5,7 +5,6 @@
 
 use std::cell::OnceCell;
 
-use parquet::basic::Encoding;
 use tempo_table::AttributeScope;
 
 use super::{
@@ -13,13 +12,10 @@ use super::{
     attributes::{AttributeColumns, kind},
     chunk::{ColumnChunk, encoding_of},
     columns::{Columns, level},
-    encode::{
-        Compressor, DataPage, delta_i32, delta_i64, delta_length, encode_codes, encode_levels,
-        plain_bools,
-    },
-    interner::Interner,
-    lanes::{ByteLane, CodedLane},
+    encode::{Compressor, DataPage, encode_levels},
+    lanes::ByteLane,
     spare::SpareColumn,
+    values::{ValueScratch, Values},
 };
 use crate::schema::{AttributeLeaf, BlockSchema, Leaf, LeafColumn, LeafEncoding};
 
@@ -86,27 +82,6 @@ impl<'a> Shape<'a> {
     }
 }
 
-/// The values of a page, not yet encoded.
-#[derive(Clone, Copy)]
-enum Values<'a> {
-    U64(&'a [u64]),
-    I64(&'a [i64]),
-    U32(&'a [u32]),
-    I32(&'a [i32]),
-    F64(&'a [f64]),
-    Bool(&'a [bool]),
-    Bytes(&'a ByteLane),
-    /// Byte strings of one length.
-    Fixed(&'a [u8], usize),
-    Codes(&'a [u32], &'a Interner),
-}
-
-impl<'a> From<&'a CodedLane> for Values<'a> {
-    fn from(lane: &'a CodedLane) -> Self {
-        Self::Codes(&lane.codes, &lane.dict)
-    }
-}
-
 /// Turns stripes into pages; keeps its buffers.
 pub(super) struct PageMaker {
     compressor: Compressor,
@@ -115,8 +90,8 @@ pub(super) struct PageMaker {
     defs: Vec<u8>,
     encoded_reps: Vec<u8>,
     encoded_defs: Vec<u8>,
-    numbers: Vec<i64>,
-    short_numbers: Vec<i32>,
+    numbers: Vec<i32>,
+    scratch: ValueScratch,
     flags: Vec<bool>,
 }
 
@@ -137,7 +112,7 @@ impl PageMaker {
             encoded_reps: Vec::new(),
             encoded_defs: Vec::new(),
             numbers: Vec::new(),
-            short_numbers: Vec::new(),
+            scratch: ValueScratch::default(),
             flags: Vec::new(),
         }
     }
@@ -221,9 +196,10 @@ impl PageMaker {
             LeafColumn::StatsSpanCount => (&shapes.stats, Values::U32(&traces.stats_spans)),
             LeafColumn::StatsErrorCount => (&shapes.stats, Values::U32(&traces.stats_errors)),
             LeafColumn::ResourceServiceName => (&shapes.resources, (&resources.services).into()),
-            LeafColumn::ResourceDroppedAttributes => {
-                (&shapes.resources, Values::I32(&resources.dropped_attributes))
-            }
+            LeafColumn::ResourceDroppedAttributes => (
+                &shapes.resources,
+                Values::I32(&resources.dropped_attributes),
+            ),
             LeafColumn::ScopeName => (&shapes.scopes, (&scopes.names).into()),
             LeafColumn::ScopeVersion => (&shapes.scopes, (&scopes.versions).into()),
             LeafColumn::ScopeDroppedAttributes => {
@@ -318,11 +294,11 @@ impl PageMaker {
         number: impl Fn(&tempo_table::shape::NestedSet) -> i32,
         target: Target<'_>,
     ) -> Result<(), WriteError> {
-        let mut numbers = std::mem::take(&mut self.short_numbers);
+        let mut numbers = std::mem::take(&mut self.numbers);
         numbers.clear();
         numbers.extend(columns.spans.nested.iter().map(number));
         let done = self.required(&shapes.spans, Values::I32(&numbers), target);
-        self.short_numbers = numbers;
+        self.numbers = numbers;
         done
     }
 
@@ -361,17 +337,21 @@ impl PageMaker {
                 (kind::UNSUPPORTED, Values::Bytes(&lanes.unsupported))
             }
         };
-        let counts = lanes.kinds.iter().scan(
-            lanes.array_lengths.iter(),
-            |arrays, &kind| {
+        let counts = lanes
+            .kinds
+            .iter()
+            .scan(lanes.array_lengths.iter(), |arrays, &kind| {
                 let elements = if kind & kind::ARRAY != 0 {
                     arrays.next().copied().unwrap_or(0)
                 } else {
                     1
                 };
-                Some(if kind & kind::LANE == lane { elements } else { 0 })
-            },
-        );
+                Some(if kind & kind::LANE == lane {
+                    elements
+                } else {
+                    0
+                })
+            });
         let repeats = lanes.long_arrays >> lane & 1 == 1;
         let holds = |at: usize| lanes.kinds[at] & kind::LANE == lane;
         self.optional(shape, holds, repeats.then_some(counts), values, target)
@@ -493,21 +473,15 @@ impl PageMaker {
     ) -> Result<(), WriteError> {
         let Target { leaf, chunk, rows } = target;
         self.values.clear();
-        encode_values(
-            leaf.encoding,
-            values,
-            &mut self.numbers,
-            &mut self.short_numbers,
-            &mut self.values,
-        );
+        values.encode(leaf.encoding, &mut self.scratch, &mut self.values);
         if !leaf.blob {
-            widen_bounds(chunk, leaf.encoding, values);
+            values.widen(leaf.encoding, &mut chunk.bounds);
         }
         let page = DataPage {
             rep_levels,
             def_levels,
             values: &self.values,
-            encoding: number_of(encoding_of(leaf)),
+            encoding: encoding_of(leaf) as i32,
             entries,
             nulls: entries - present,
             rows,
@@ -534,21 +508,6 @@ fn attribute_shape(attributes: &AttributeColumns, owner: u8) -> Shape<'_> {
     Shape::new(&attributes.reps, &attributes.defs, owner + 1)
 }
 
-impl Values<'_> {
-    fn len(&self) -> usize {
-        match self {
-            Self::U64(values) => values.len(),
-            Self::I64(values) => values.len(),
-            Self::U32(values) | Self::Codes(values, _) => values.len(),
-            Self::I32(values) => values.len(),
-            Self::F64(values) => values.len(),
-            Self::Bool(values) => values.len(),
-            Self::Bytes(lane) => lane.len(),
-            Self::Fixed(bytes, width) => bytes.len() / width,
-        }
-    }
-}
-
 /// Number of the interval of `step` seconds that ends at or after `start` nanoseconds: intervals
 /// hold their right end, and 0 stands for a start that is not set.
 fn start_interval(start_unix_nano: u64, step_seconds: u32) -> u32 {
@@ -556,88 +515,6 @@ fn start_interval(start_unix_nano: u64, step_seconds: u32) -> u32 {
     match start_unix_nano {
         0 => 0,
         start => (start.div_ceil(step) - 1) as u32,
-    }
-}
-
-fn number_of(encoding: Encoding) -> i32 {
-    encoding as i32
-}
-
-fn encode_values(
-    encoding: LeafEncoding,
-    values: Values<'_>,
-    numbers: &mut Vec<i64>,
-    short_numbers: &mut Vec<i32>,
-    out: &mut Vec<u8>,
-) {
-    match (encoding, values) {
-        (LeafEncoding::Plain, Values::I64(values)) => {
-            out.extend(values.iter().flat_map(|value| value.to_le_bytes()));
-        }
-        (LeafEncoding::Plain, Values::U64(values)) => {
-            out.extend(values.iter().flat_map(|value| value.to_le_bytes()));
-        }
-        (LeafEncoding::Plain, Values::I32(values)) => {
-            out.extend(values.iter().flat_map(|value| value.to_le_bytes()));
-        }
-        (LeafEncoding::Plain, Values::U32(values)) => {
-            out.extend(values.iter().flat_map(|value| value.to_le_bytes()));
-        }
-        (LeafEncoding::Plain, Values::F64(values)) => {
-            out.extend(values.iter().flat_map(|value| value.to_le_bytes()));
-        }
-        (_, Values::F64(values)) => {
-            out.extend(values.iter().flat_map(|value| value.to_le_bytes()));
-        }
-        (_, Values::Bool(values)) => plain_bools(values, out),
-        (_, Values::I64(values)) => delta_i64(values, out),
-        (_, Values::I32(values)) => delta_i32(values, out),
-        (_, Values::U64(values)) => {
-            // The same bits: differences wrap around.
-            numbers.clear();
-            numbers.extend(values.iter().map(|&value| value as i64));
-            delta_i64(numbers, out);
-        }
-        (_, Values::U32(values)) => {
-            short_numbers.clear();
-            short_numbers.extend(values.iter().map(|&value| value as i32));
-            delta_i32(short_numbers, out);
-        }
-        (_, Values::Bytes(lane)) => delta_length(&lane.lengths, &lane.bytes, out),
-        (_, Values::Fixed(bytes, width)) => {
-            short_numbers.clear();
-            short_numbers.resize(bytes.len() / width, width as i32);
-            delta_length(short_numbers, bytes, out);
-        }
-        (LeafEncoding::Dictionary, Values::Codes(codes, _)) => encode_codes(codes, out),
-        (_, Values::Codes(codes, dict)) => {
-            short_numbers.clear();
-            short_numbers.extend(codes.iter().map(|&code| dict.bytes(code).len() as i32));
-            delta_i32(short_numbers, out);
-            for &code in codes {
-                out.extend_from_slice(dict.bytes(code));
-            }
-        }
-    }
-}
-
-/// Takes the page's values into the bounds of the column. Those of dictionary columns come from
-/// the dictionary, at the end.
-fn widen_bounds(chunk: &mut ColumnChunk, encoding: LeafEncoding, values: Values<'_>) {
-    let bounds = &mut chunk.bounds;
-    match values {
-        Values::U64(values) => bounds.unsigned(values.iter().copied()),
-        Values::I64(values) => bounds.signed(values.iter().copied()),
-        Values::U32(values) => bounds.unsigned(values.iter().map(|&value| u64::from(value))),
-        Values::I32(values) => bounds.signed(values.iter().map(|&value| i64::from(value))),
-        Values::F64(values) => bounds.doubles(values),
-        Values::Bool(values) => bounds.bools(values),
-        Values::Bytes(lane) => bounds.lane(lane),
-        Values::Fixed(bytes, width) => bounds.bytes(bytes.chunks_exact(width)),
-        Values::Codes(codes, dict) if encoding != LeafEncoding::Dictionary => {
-            bounds.bytes(codes.iter().map(|&code| dict.bytes(code)));
-        }
-        Values::Codes(..) => {}
     }
 }
 

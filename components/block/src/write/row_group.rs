@@ -195,7 +195,10 @@ fn dictionary_of(index: usize, column: LeafColumn, columns: &Columns) -> Diction
         }
         _ => {
             let spare = [&resources.spare, &spans.spare, &events.spare];
-            let assigned = spare.into_iter().flatten().find(|column| column.leaf == index);
+            let assigned = spare
+                .into_iter()
+                .flatten()
+                .find(|column| column.leaf == index);
             match assigned {
                 Some(column) => &column.dict,
                 None => return Dictionary::Empty,

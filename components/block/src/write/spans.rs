@@ -1,26 +1,22 @@
 //! Spans, events and links, from the wire into the columns.
 
-use tempo_model::otlp::{AnyValueRef, EventRef, Fields, LinkRef, SpanRef, WireError};
+use tempo_model::otlp::{AnyValueRef, EventRef, Fields, LinkRef, WireError};
 use tempo_table::shape::NestedSet;
 
 use super::{
     columns::{Columns, EventColumns, LinkColumns, level},
     keys::{Cursor, Keys, Route},
     spare::SpareColumn,
-    wire::key_value,
+    wire::{ScannedSpan, field, key_value, span_tag},
 };
 
-/// Field numbers of `Span`.
-mod span_field {
-    pub(super) const ATTRIBUTES: u32 = 9;
-    pub(super) const EVENTS: u32 = 11;
-    pub(super) const LINKS: u32 = 13;
-}
+/// Field number of `Span.attributes`.
+const ATTRIBUTES: u32 = 9;
 
 /// Appends a span. An error leaves the columns uneven; see [`Columns::roll_back`].
 pub(super) fn push_span(
     columns: &mut Columns,
-    span: &SpanRef<'_>,
+    scanned: &ScannedSpan<'_>,
     nested: NestedSet,
     rep: u8,
 ) -> Result<(), WireError> {
@@ -30,6 +26,7 @@ pub(super) fn push_span(
         links,
         ..
     } = columns;
+    let span = &scanned.span;
     spans.reps.push(rep);
     spans.ids.push(span.span_id);
     spans.parent_ids.push(span.parent_span_id);
@@ -52,47 +49,54 @@ pub(super) fn push_span(
 
     let before = spans.attributes.entries();
     let mut cursor = Cursor::START;
-    let (mut has_events, mut has_links) = (false, false);
-    for field in Fields::new(span.raw) {
-        let field = field?;
-        match field.number {
-            span_field::ATTRIBUTES => {
-                let attribute = key_value(field.message()?)?;
-                let key = spans.keys.find(attribute.key, &mut cursor);
-                if !offer(&mut spans.spare, &spans.keys, key, attribute.value)? {
-                    let code = spans.keys.generic_code(key);
-                    let values = &mut spans.attributes.values;
-                    spans
-                        .attributes
-                        .lanes
-                        .push(code, attribute.value, values)?;
-                }
+    let mut rest = scanned.attributes;
+    while !rest.is_empty() {
+        let message = match field(span_tag::ATTRIBUTE, rest) {
+            Some((message, tail)) => {
+                rest = tail;
+                message
             }
-            span_field::EVENTS => has_events = true,
-            span_field::LINKS => has_links = true,
-            _ => {}
+            None => {
+                let Some(field) = Fields::new(rest).next().transpose()? else {
+                    break;
+                };
+                rest = &rest[field.raw.len()..];
+                if field.number != ATTRIBUTES {
+                    continue;
+                }
+                field.message()?
+            }
+        };
+        let attribute = key_value(message)?;
+        let key = spans.keys.find(attribute.key, &mut cursor);
+        if !offer(&mut spans.spare, &spans.keys, key, attribute.value)? {
+            let code = spans.keys.generic_code(key);
+            let values = &mut spans.attributes.values;
+            spans.attributes.lanes.push(code, attribute.value, values)?;
         }
     }
     spans.attributes.close_owner(rep, before);
     for column in &mut spans.spare {
         column.commit();
     }
-    if has_events {
-        let mut rep = rep;
+    let mut event_rep = rep;
+    if scanned.has_events {
         for event in span.events() {
-            push_event(events, &event?, span.start_time_unix_nano, rep)?;
-            rep = level::PART;
+            push_event(events, &event?, span.start_time_unix_nano, event_rep)?;
+            event_rep = level::PART;
         }
-    } else {
+    }
+    if event_rep != level::PART {
         push_no_event(events, rep);
     }
-    if has_links {
-        let mut rep = rep;
+    let mut link_rep = rep;
+    if scanned.has_links {
         for link in span.links() {
-            push_link(links, &link?, rep)?;
-            rep = level::PART;
+            push_link(links, &link?, link_rep)?;
+            link_rep = level::PART;
         }
-    } else {
+    }
+    if link_rep != level::PART {
         links.reps.push(rep);
         links.defs.push(level::SPAN);
         links.attributes.push_none(rep, level::SPAN);

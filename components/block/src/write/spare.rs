@@ -29,8 +29,8 @@ pub(super) struct SpareColumn {
     pub(super) ints: Vec<i64>,
     /// Whether an owner has more than one value.
     pub(super) repeats: bool,
-    /// Values of the owner that is being read.
-    pending: SpareValue,
+    /// Values of the owner that is being read; they are the last of the lanes.
+    open: usize,
 }
 
 /// What one owner has in one column.
@@ -52,7 +52,7 @@ impl SpareColumn {
             codes: Vec::new(),
             ints: Vec::new(),
             repeats: false,
-            pending: SpareValue::default(),
+            open: 0,
         }
     }
 
@@ -62,17 +62,19 @@ impl SpareColumn {
     pub(super) fn offer(&mut self, value: AnyValueRef<'_>) -> Result<bool, WireError> {
         match value {
             AnyValueRef::String(text) if !self.is_int => {
-                self.pending.codes.clear();
                 let code = match self.codes.last() {
                     Some(&last) if is_same(self.dict.bytes(last), text) => last,
                     _ => self.dict.intern(text),
                 };
-                self.pending.codes.push(code);
+                self.drop_open();
+                self.codes.push(code);
+                self.open = 1;
                 Ok(true)
             }
             AnyValueRef::Int(number) if self.is_int => {
-                self.pending.ints.clear();
-                self.pending.ints.push(number);
+                self.drop_open();
+                self.ints.push(number);
+                self.open = 1;
                 Ok(true)
             }
             AnyValueRef::Array(array) if self.takes_arrays => self.offer_array(array),
@@ -84,32 +86,46 @@ impl SpareColumn {
     #[cold]
     fn offer_array(&mut self, array: ArrayRef<'_>) -> Result<bool, WireError> {
         let wanted = if self.is_int { kind::INT } else { kind::STRING };
-        match uniform_array(array)? {
-            Some((lane, _)) if lane == wanted || lane == kind::EMPTY => {}
+        let length = match uniform_array(array)? {
+            Some((lane, length)) if lane == wanted || lane == kind::EMPTY => length,
             _ => return Ok(false),
-        }
-        self.pending.codes.clear();
-        self.pending.ints.clear();
+        };
+        self.drop_open();
         for element in array.iter() {
             match element? {
-                AnyValueRef::String(text) => self.pending.codes.push(self.dict.intern(text)),
-                AnyValueRef::Int(number) => self.pending.ints.push(number),
+                AnyValueRef::String(text) => self.codes.push(self.dict.intern(text)),
+                AnyValueRef::Int(number) => self.ints.push(number),
                 _ => {}
             }
         }
+        self.open = length as usize;
         Ok(true)
+    }
+
+    #[inline]
+    fn drop_open(&mut self) {
+        if self.open > 0 {
+            self.forget_open();
+        }
+    }
+
+    /// Forgets the owner that is being read.
+    #[cold]
+    pub(super) fn forget_open(&mut self) {
+        if self.is_int {
+            self.ints.truncate(self.ints.len() - self.open);
+        } else {
+            self.codes.truncate(self.codes.len() - self.open);
+        }
+        self.open = 0;
     }
 
     /// Ends the owner that is being read.
     #[inline]
     pub(super) fn commit(&mut self) {
-        let count = self.pending.codes.len() + self.pending.ints.len();
-        self.counts.push(count as u32);
-        if count > 0 {
-            self.codes.append(&mut self.pending.codes);
-            self.ints.append(&mut self.pending.ints);
-            self.repeats |= count > 1;
-        }
+        self.counts.push(self.open as u32);
+        self.repeats |= self.open > 1;
+        self.open = 0;
     }
 
     /// An owner without a value.
@@ -127,12 +143,19 @@ impl SpareColumn {
     }
 
     /// Takes the value of the owner that is being read, without ending it.
-    pub(super) fn take_pending(&mut self) -> SpareValue {
-        std::mem::take(&mut self.pending)
+    pub(super) fn take_open(&mut self) -> SpareValue {
+        let open = std::mem::take(&mut self.open);
+        let mut value = SpareValue::default();
+        if self.is_int {
+            value.ints = self.ints.split_off(self.ints.len() - open);
+        } else {
+            value.codes = self.codes.split_off(self.codes.len() - open);
+        }
+        value
     }
 
     pub(super) fn truncate(&mut self, owners: usize) {
-        self.pending = SpareValue::default();
+        self.open = 0;
         self.counts.truncate(owners);
         let values = self.counts.iter().map(|&count| count as usize).sum();
         self.codes.truncate(values);

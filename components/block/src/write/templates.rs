@@ -146,7 +146,7 @@ impl Templates {
         }
         let template = read_resource(message, columns).inspect_err(|_| {
             for column in &mut columns.spare {
-                column.take_pending();
+                column.forget_open();
             }
         })?;
         Ok(self.add(hash, message, template))
@@ -183,10 +183,19 @@ fn content_of(template: &Template) -> Vec<u8> {
     // Keys and kinds tell where in each lane the values of an attribute stand.
     lanes.keys.iter().for_each(|&key| number(u64::from(key)));
     lanes.kinds.iter().for_each(|&kind| number(u64::from(kind)));
-    lanes.array_lengths.iter().for_each(|&n| number(u64::from(n)));
-    lanes.strings.iter().for_each(|&code| number(u64::from(code)));
+    lanes
+        .array_lengths
+        .iter()
+        .for_each(|&n| number(u64::from(n)));
+    lanes
+        .strings
+        .iter()
+        .for_each(|&code| number(u64::from(code)));
     lanes.ints.iter().for_each(|&int| number(int as u64));
-    lanes.doubles.iter().for_each(|&double| number(double.to_bits()));
+    lanes
+        .doubles
+        .iter()
+        .for_each(|&double| number(double.to_bits()));
     lanes.bools.iter().for_each(|&flag| number(u64::from(flag)));
     lanes
         .unsupported
@@ -197,10 +206,7 @@ fn content_of(template: &Template) -> Vec<u8> {
     content
 }
 
-fn read_resource(
-    message: &[u8],
-    columns: &mut ResourceColumns,
-) -> Result<Template, WireError> {
+fn read_resource(message: &[u8], columns: &mut ResourceColumns) -> Result<Template, WireError> {
     let mut dropped_attributes = 0;
     let mut service: &[u8] = &[];
     let mut generic: Vec<(u32, KeyValueRef<'_>)> = Vec::new();
@@ -216,9 +222,7 @@ fn read_resource(
                         service = text;
                         true
                     }
-                    (Route::Dedicated(at), value) => {
-                        columns.spare[usize::from(at)].offer(value)?
-                    }
+                    (Route::Dedicated(at), value) => columns.spare[usize::from(at)].offer(value)?,
                     _ => false,
                 };
                 if !taken {
@@ -241,7 +245,7 @@ fn read_resource(
         spare: columns
             .spare
             .iter_mut()
-            .map(|column| column.take_pending())
+            .map(|column| column.take_open())
             .collect(),
     })
 }

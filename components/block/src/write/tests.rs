@@ -106,7 +106,11 @@ fn row_groups_change_nothing_but_their_number() {
     assert_good(&whole, &whole_data);
     assert_good(&cut, &cut_data);
     assert_eq!(whole.meta.total_records, 1);
-    assert!((4..=20).contains(&cut.meta.total_records), "{}", cut.meta.total_records);
+    assert!(
+        (4..=20).contains(&cut.meta.total_records),
+        "{}",
+        cut.meta.total_records
+    );
     assert!(by_trace(whole_data) == by_trace(cut_data));
 }
 
@@ -163,7 +167,11 @@ fn spans_sent_twice_are_stored_once() {
     };
     let first = input::trace(vec![input::resource_spans(
         "a",
-        vec![span(1, 2, "first"), span(2, 2, "other"), span(1, 3, "client side")],
+        vec![
+            span(1, 2, "first"),
+            span(2, 2, "other"),
+            span(1, 3, "client side"),
+        ],
     )]);
     let second = input::trace(vec![
         input::resource_spans("b", vec![span(1, 2, "again")]),
@@ -178,7 +186,10 @@ fn spans_sent_twice_are_stored_once() {
     let data = Bytes::from(data);
     assert_good(&block, &data);
     assert_eq!(
-        column(&data, "rs.list.element.ss.list.element.Spans.list.element.Name"),
+        column(
+            &data,
+            "rs.list.element.ss.list.element.Spans.list.element.Name"
+        ),
         ["first", "other", "client side", "new"]
     );
     // The resource that only held a duplicate leaves nothing.
@@ -268,7 +279,10 @@ fn equal_resources_and_scopes_become_one() {
     let (block, data) = build(options(Version::VParquet5), &traces);
     assert_good(&block, &data);
     assert_eq!(column(&data, "rs.ss.Spans.Name"), ["1", "3", "2"]);
-    assert_eq!(column(&data, "rs.Resource.DroppedAttributesCount"), ["3", "0"]);
+    assert_eq!(
+        column(&data, "rs.Resource.DroppedAttributesCount"),
+        ["3", "0"]
+    );
     // Sorted by key, since they were compared.
     assert_eq!(column(&data, "rs.Resource.Attrs.Key"), ["a", "b", "a"]);
     assert_eq!(column(&data, "rs.ss.Scope.Attrs.Key"), ["a", "b", "-"]);
@@ -280,10 +294,13 @@ fn resources_that_differ_in_a_late_dedicated_column_stay_apart() {
         .map(|n| DedicatedColumn::string(DedicatedScope::Resource, &format!("d{n}")))
         .collect();
     let part = |value: &str, span: u8| {
-        let mut part = input::resource_spans("s", vec![Span {
-            span_id: vec![span; 8],
-            ..Default::default()
-        }]);
+        let mut part = input::resource_spans(
+            "s",
+            vec![Span {
+                span_id: vec![span; 8],
+                ..Default::default()
+            }],
+        );
         let resource = part.resource.as_mut().unwrap();
         resource.attributes.push(input::text("d12", value));
         part
@@ -343,7 +360,10 @@ fn dedicated_columns_take_what_fits_their_type() {
     assert_eq!(dedicated("String06"), ["last"]);
     assert_eq!(dedicated("Int02"), ["-"]);
     assert_eq!(dedicated("Int03"), ["200"]);
-    assert_eq!(column(&data, "rs.ss.Spans.Attrs.Key"), ["server.port", "http.route"]);
+    assert_eq!(
+        column(&data, "rs.ss.Spans.Attrs.Key"),
+        ["server.port", "http.route"]
+    );
     assert_eq!(column(&data, "rs.ss.Spans.Attrs.Value"), ["notint", "-"]);
 
     let (block, data) = build(options(Version::VParquet4), &traces);
@@ -357,7 +377,13 @@ fn dedicated_columns_take_what_fits_their_type() {
     assert_eq!(span("DedicatedAttributes.String02"), ["-"]);
     assert_eq!(
         span("Attrs.list.element.Key"),
-        ["server.port", "server.address", "url.path", "url.route", "http.route"]
+        [
+            "server.port",
+            "server.address",
+            "url.path",
+            "url.route",
+            "http.route"
+        ]
     );
     assert_eq!(
         span("Attrs.list.element.IsArray"),
@@ -375,7 +401,8 @@ fn text_that_is_not_utf_8_is_stored_with_replacements() {
     let status = [vec![15 << 3 | 2, 4], bad_text(2)].concat();
     let span_id = [vec![2 << 3 | 2, 8], vec![1; 8]].concat();
     let span = [span_id, bad_text(5), attribute, status].concat();
-    let wrap = |field: u8, bytes: Vec<u8>| [vec![field << 3 | 2, bytes.len() as u8], bytes].concat();
+    let wrap =
+        |field: u8, bytes: Vec<u8>| [vec![field << 3 | 2, bytes.len() as u8], bytes].concat();
     let trace = wrap(1, wrap(2, wrap(2, span)));
     let traces = Traces::from([(TraceId::from_padded(&[7]), vec![trace])]);
     let (block, data) = build(options(Version::VParquet5), &traces);
@@ -400,7 +427,9 @@ fn cut_short(trace: &[u8], length: usize) -> Option<Vec<u8>> {
     let rest = &head[damaged.len()..];
     let header = if *rest.get(1)? < 0x80 { 2 } else { 3 };
     tempo_model::otlp::write_len_prefixed(&mut damaged, 1, rest.get(header..)?);
-    Trace::decode(damaged.as_slice()).is_err().then_some(damaged)
+    Trace::decode(damaged.as_slice())
+        .is_err()
+        .then_some(damaged)
 }
 
 #[test]
@@ -419,7 +448,10 @@ fn broken_traces_are_left_out_whole() {
                 let error = builder.push_trace(*id, &parts).unwrap_err();
                 assert!(error.leaves_block_intact());
                 let said = error.to_string();
-                assert!(said.starts_with(&format!("trace {id} is not valid OTLP")), "{said}");
+                assert!(
+                    said.starts_with(&format!("trace {id} is not valid OTLP")),
+                    "{said}"
+                );
                 refused += 1;
             }
         }
@@ -464,10 +496,13 @@ fn nesting_without_end_is_refused() {
         }],
         ..Default::default()
     };
-    let good = input::trace(vec![input::resource_spans("s", vec![Span {
-        span_id: vec![2; 8],
-        ..Default::default()
-    }])]);
+    let good = input::trace(vec![input::resource_spans(
+        "s",
+        vec![Span {
+            span_id: vec![2; 8],
+            ..Default::default()
+        }],
+    )]);
     let bad = input::trace(vec![input::resource_spans("s", vec![span])]);
     let mut builder = BlockBuilder::new(options(Version::VParquet5), Vec::new()).unwrap();
     let id = |n| TraceId::from_padded(&[n]);
@@ -484,10 +519,13 @@ fn nesting_without_end_is_refused() {
 
 #[test]
 fn traces_must_ascend_and_have_spans() {
-    let trace = input::trace(vec![input::resource_spans("s", vec![Span {
-        span_id: vec![2; 8],
-        ..Default::default()
-    }])]);
+    let trace = input::trace(vec![input::resource_spans(
+        "s",
+        vec![Span {
+            span_id: vec![2; 8],
+            ..Default::default()
+        }],
+    )]);
     let mut builder = BlockBuilder::new(options(Version::VParquet4), Vec::new()).unwrap();
     let id = |n| TraceId::from_padded(&[n]);
     builder.push_trace(id(2), &[&trace]).unwrap();
@@ -526,10 +564,13 @@ impl io::Write for Full {
 
 #[test]
 fn a_full_sink_ends_the_block() {
-    let trace = input::trace(vec![input::resource_spans("s", vec![Span {
-        span_id: vec![2; 8],
-        ..Default::default()
-    }])]);
+    let trace = input::trace(vec![input::resource_spans(
+        "s",
+        vec![Span {
+            span_id: vec![2; 8],
+            ..Default::default()
+        }],
+    )]);
     let options = BlockOptions {
         row_group_size_bytes: 1,
         ..options(Version::VParquet4)

@@ -11,7 +11,7 @@ use hashbrown::HashTable;
 use tempo_model::otlp::{AnyValueRef, SpanRef, WireError, resource_spans};
 use tempo_table::shape::{TraceExtent, TreeSpan, is_child_of_link, span_key};
 
-use super::{columns::Columns, templates::Templates};
+use super::{columns::Columns, templates::Templates, wire::ScannedSpan};
 
 const NONE: u32 = u32::MAX;
 
@@ -57,7 +57,7 @@ pub(super) struct Trace<'a> {
     pub(super) resources: Vec<ResourceGroup>,
     pub(super) scopes: Vec<ScopeGroup>,
     /// In the order in which they were sent.
-    pub(super) spans: Vec<SpanRef<'a>>,
+    pub(super) spans: Vec<ScannedSpan<'a>>,
     /// Next span of the same scope.
     next: Vec<u32>,
     /// Scope of each span.
@@ -140,7 +140,7 @@ impl<'a> Trace<'a> {
             resources,
             scopes,
             // Same layout, no elements: the standard library reuses the allocation.
-            spans: spans.into_iter().map(|_| SpanRef::default()).collect(),
+            spans: spans.into_iter().map(|_| ScannedSpan::default()).collect(),
             next,
             span_scopes,
             keys,
@@ -172,9 +172,9 @@ impl<'a> Trace<'a> {
                         .scopes
                         .scope(scope.scope()?.raw, &mut columns.scopes)?;
                     let mut group = NONE;
-                    for span in scope.spans() {
-                        let span = span?;
-                        if !self.is_new(&span) {
+                    for span in scope.raw_spans() {
+                        let span = ScannedSpan::read(span?)?;
+                        if !self.is_new(&span.span) {
                             self.duplicates += 1;
                             continue;
                         }
@@ -196,7 +196,8 @@ impl<'a> Trace<'a> {
         let key = span_key(span.span_id);
         let (keys, spans) = (&self.keys, &self.spans);
         let same = |at: usize| {
-            keys[at] == key && spans[at].kind == span.kind && spans[at].span_id == span.span_id
+            let other = &spans[at].span;
+            keys[at] == key && other.kind == span.kind && other.span_id == span.span_id
         };
         if keys.len() <= Finder::LINEAR_MAX && !keys.contains(&key) {
             return true;
@@ -206,10 +207,12 @@ impl<'a> Trace<'a> {
             .is_none()
     }
 
-    fn add(&mut self, span: SpanRef<'a>, group: u32) -> Result<(), WireError> {
+    fn add(&mut self, scanned: ScannedSpan<'a>, group: u32) -> Result<(), WireError> {
+        let span = &scanned.span;
         let index = self.spans.len() as u32;
         self.keys.push(span_key(span.span_id));
-        let is_root = span.parent_span_id.is_empty() && !has_child_of_link(&span)?;
+        let is_root =
+            span.parent_span_id.is_empty() && !(scanned.has_links && has_child_of_link(span)?);
         self.extent
             .add(span.start_time_unix_nano, span.end_time_unix_nano, is_root);
         let scope = &mut self.scopes[group as usize];
@@ -221,7 +224,7 @@ impl<'a> Trace<'a> {
         }
         self.next.push(NONE);
         self.span_scopes.push(group);
-        self.spans.push(span);
+        self.spans.push(scanned);
         Ok(())
     }
 
@@ -283,11 +286,14 @@ impl<'a> Trace<'a> {
         let mut tree = std::mem::take(&mut self.tree);
         for resource in &self.resources {
             for scope in self.scopes_of(resource) {
-                tree.extend(self.spans_of(scope).map(|span| TreeSpan {
-                    id: span_key(span.span_id),
-                    parent: (!span.parent_span_id.is_empty())
-                        .then(|| span_key(span.parent_span_id)),
-                    kind: span.kind,
+                tree.extend(self.spans_of(scope).map(|scanned| {
+                    let span = &scanned.span;
+                    TreeSpan {
+                        id: span_key(span.span_id),
+                        parent: (!span.parent_span_id.is_empty())
+                            .then(|| span_key(span.parent_span_id)),
+                        kind: span.kind,
+                    }
                 }));
             }
         }
@@ -301,7 +307,7 @@ impl<'a> Trace<'a> {
     }
 
     /// The spans of a scope, in stored order.
-    pub(super) fn spans_of(&self, scope: &ScopeGroup) -> impl Iterator<Item = &SpanRef<'a>> {
+    pub(super) fn spans_of(&self, scope: &ScopeGroup) -> impl Iterator<Item = &ScannedSpan<'a>> {
         chain(scope.first_span, |at| self.next[at as usize]).map(|at| &self.spans[at as usize])
     }
 
@@ -310,7 +316,7 @@ impl<'a> Trace<'a> {
         let root = self.extent.root()? as usize;
         let scope = &self.scopes[self.span_scopes[root] as usize];
         let resource = &self.resources[scope.resource as usize];
-        Some((&self.spans[root], resource.template))
+        Some((&self.spans[root].span, resource.template))
     }
 }
 

@@ -171,7 +171,10 @@ mod tests {
         let text = |text: &str| any(Value::StringValue(text.to_owned()));
         let cases = [
             (AnyValue { value: None }, "{}"),
-            (any(Value::BytesValue(vec![1, 2, 255])), r#"{"bytesValue":"AQL/"}"#),
+            (
+                any(Value::BytesValue(vec![1, 2, 255])),
+                r#"{"bytesValue":"AQL/"}"#,
+            ),
             (
                 array(vec![text("a"), any(Value::IntValue(1))]),
                 r#"{"arrayValue":{"values":[{"stringValue":"a"},{"intValue":"1"}]}}"#,

@@ -1,6 +1,6 @@
 //! Short cuts over the wire for the shapes that senders nearly always use.
 
-use tempo_model::otlp::{AnyValueRef, KeyValueRef, WireError};
+use tempo_model::otlp::{AnyValueRef, KeyValueRef, SpanRef, WireError};
 
 /// Tags of the fields of `KeyValue` and `AnyValue`.
 mod tag {
@@ -10,6 +10,141 @@ mod tag {
     pub(super) const BOOL: u8 = 2 << 3;
     pub(super) const INT: u8 = 3 << 3;
     pub(super) const DOUBLE: u8 = 4 << 3 | 1;
+}
+
+/// Tags of the fields of `Span` and `Status`.
+pub(super) mod span_tag {
+    pub(in super::super) const ATTRIBUTE: u8 = 9 << 3 | 2;
+    pub(super) const TRACE_ID: u8 = 1 << 3 | 2;
+    pub(super) const SPAN_ID: u8 = 2 << 3 | 2;
+    pub(super) const TRACE_STATE: u8 = 3 << 3 | 2;
+    pub(super) const PARENT_SPAN_ID: u8 = 4 << 3 | 2;
+    pub(super) const NAME: u8 = 5 << 3 | 2;
+    pub(super) const KIND: u8 = 6 << 3;
+    pub(super) const START: u8 = 7 << 3 | 1;
+    pub(super) const END: u8 = 8 << 3 | 1;
+    pub(super) const EVENT: u8 = 11 << 3 | 2;
+    pub(super) const LINK: u8 = 13 << 3 | 2;
+    pub(super) const STATUS: u8 = 15 << 3 | 2;
+    pub(super) const STATUS_MESSAGE: u8 = 2 << 3 | 2;
+    pub(super) const STATUS_CODE: u8 = 3 << 3;
+    /// `Span.flags`: field 16, fixed32; the tag takes two bytes.
+    pub(super) const FLAGS: [u8; 2] = [0x85, 1];
+}
+
+/// A span and where its repeated fields are to be looked for.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct ScannedSpan<'a> {
+    pub(super) span: SpanRef<'a>,
+    /// The part of the message that holds all attributes.
+    pub(super) attributes: &'a [u8],
+    /// `false` only if there is none.
+    pub(super) has_events: bool,
+    /// `false` only if there is none.
+    pub(super) has_links: bool,
+}
+
+impl<'a> ScannedSpan<'a> {
+    /// Reads a `Span` message: quickly when it is in canonical form, else as [`SpanRef::parse`]
+    /// does.
+    #[inline]
+    pub(super) fn read(raw: &'a [u8]) -> Result<Self, WireError> {
+        match canonical_span(raw) {
+            Some(scanned) => Ok(scanned),
+            None => Ok(Self {
+                span: SpanRef::parse(raw)?,
+                attributes: raw,
+                has_events: true,
+                has_links: true,
+            }),
+        }
+    }
+}
+
+fn canonical_span(raw: &[u8]) -> Option<ScannedSpan<'_>> {
+    let mut span = SpanRef {
+        raw,
+        ..SpanRef::default()
+    };
+    let (mut has_events, mut has_links) = (false, false);
+    let (mut first, mut last) = (raw.len(), 0);
+    let mut rest = raw;
+    while let Some(&tag) = rest.first() {
+        rest = match tag {
+            span_tag::ATTRIBUTE => {
+                let (_, tail) = field(tag, rest)?;
+                first = first.min(raw.len() - rest.len());
+                last = raw.len() - tail.len();
+                tail
+            }
+            span_tag::TRACE_ID => take(tag, rest, &mut span.trace_id)?,
+            span_tag::SPAN_ID => take(tag, rest, &mut span.span_id)?,
+            span_tag::TRACE_STATE => take(tag, rest, &mut span.trace_state)?,
+            span_tag::PARENT_SPAN_ID => take(tag, rest, &mut span.parent_span_id)?,
+            span_tag::NAME => take(tag, rest, &mut span.name)?,
+            span_tag::KIND => {
+                span.kind = i32::from(small(rest)?);
+                &rest[2..]
+            }
+            span_tag::START => fixed64(rest, &mut span.start_time_unix_nano)?,
+            span_tag::END => fixed64(rest, &mut span.end_time_unix_nano)?,
+            span_tag::EVENT => {
+                has_events = true;
+                field(tag, rest)?.1
+            }
+            span_tag::LINK => {
+                has_links = true;
+                field(tag, rest)?.1
+            }
+            span_tag::STATUS => {
+                let (mut status, tail) = field(tag, rest)?;
+                while let Some(&tag) = status.first() {
+                    status = match tag {
+                        span_tag::STATUS_MESSAGE => take(tag, status, &mut span.status_message)?,
+                        span_tag::STATUS_CODE => {
+                            span.status_code = i32::from(small(status)?);
+                            &status[2..]
+                        }
+                        _ => return None,
+                    };
+                }
+                tail
+            }
+            _ => {
+                let flags = rest.strip_prefix(&span_tag::FLAGS)?;
+                let (bits, tail) = flags.split_first_chunk()?;
+                span.flags = u32::from_le_bytes(*bits);
+                tail
+            }
+        };
+    }
+    Some(ScannedSpan {
+        span,
+        attributes: raw.get(first..last).unwrap_or_default(),
+        has_events,
+        has_links,
+    })
+}
+
+/// Reads a length-delimited field and returns what follows.
+#[inline]
+fn take<'a>(tag: u8, message: &'a [u8], into: &mut &'a [u8]) -> Option<&'a [u8]> {
+    let (bytes, rest) = field(tag, message)?;
+    *into = bytes;
+    Some(rest)
+}
+
+/// The one-byte varint after a tag.
+#[inline]
+fn small(message: &[u8]) -> Option<u8> {
+    message.get(1).copied().filter(|&byte| byte < 0x80)
+}
+
+#[inline]
+fn fixed64<'a>(message: &'a [u8], into: &mut u64) -> Option<&'a [u8]> {
+    let (bytes, rest) = message.get(1..)?.split_first_chunk()?;
+    *into = u64::from_le_bytes(*bytes);
+    Some(rest)
 }
 
 /// Reads a `KeyValue` message: quickly when it is a key and a scalar in canonical form, else as
@@ -51,7 +186,7 @@ fn canonical(message: &[u8]) -> Option<KeyValueRef<'_>> {
 /// The payload of a length-delimited field at the beginning of `message`, and what follows. Only
 /// lengths of one or two bytes.
 #[inline]
-fn field(tag: u8, message: &[u8]) -> Option<(&[u8], &[u8])> {
+pub(super) fn field(tag: u8, message: &[u8]) -> Option<(&[u8], &[u8])> {
     match *message {
         [found, length, ref rest @ ..] if found == tag && length < 0x80 => {
             rest.split_at_checked(usize::from(length))
@@ -70,34 +205,42 @@ fn last_varint(bytes: &[u8]) -> Option<u64> {
     if *last >= 0x80 || head.len() > 8 || head.iter().any(|&byte| byte < 0x80) {
         return None;
     }
-    let value = head
-        .iter()
-        .rev()
-        .fold(u64::from(*last), |value, byte| value << 7 | u64::from(byte & 0x7f));
+    let value = head.iter().rev().fold(u64::from(*last), |value, byte| {
+        value << 7 | u64::from(byte & 0x7f)
+    });
     Some(value)
 }
 
 /// Equality of short byte strings without a call.
 #[inline]
 pub(super) fn is_same(one: &[u8], other: &[u8]) -> bool {
-    if one.len() != other.len() {
+    let length = one.len();
+    if length != other.len() {
         return false;
     }
-    let word = |bytes: &[u8], at: usize| -> Option<u64> {
-        let bytes = bytes.get(at..at + 8)?;
-        bytes.try_into().ok().map(u64::from_ne_bytes)
-    };
-    let length = one.len();
+    // Pairs of words that overlap in the middle cover every length.
     match length {
         0 => true,
-        1..8 => one.iter().zip(other).all(|(one, other)| one == other),
-        // The last word may overlap the one before.
-        8..=32 => (0..length / 8)
-            .map(|index| index * 8)
-            .chain([length - 8])
-            .all(|at| word(one, at) == word(other, at)),
+        1..4 => {
+            one[0] == other[0]
+                && one[length / 2] == other[length / 2]
+                && one[length - 1] == other[length - 1]
+        }
+        4..8 => head::<4>(one) == head(other) && tail::<4>(one) == tail(other),
+        8..=16 => head::<8>(one) == head(other) && tail::<8>(one) == tail(other),
+        17..=32 => head::<16>(one) == head(other) && tail::<16>(one) == tail(other),
         _ => one == other,
     }
+}
+
+#[inline]
+fn head<const N: usize>(bytes: &[u8]) -> Option<&[u8; N]> {
+    bytes.first_chunk()
+}
+
+#[inline]
+fn tail<const N: usize>(bytes: &[u8]) -> Option<&[u8; N]> {
+    bytes.last_chunk()
 }
 
 #[cfg(test)]
@@ -146,6 +289,69 @@ mod tests {
             }
         }
         assert_eq!(quick, 9);
+    }
+
+    #[test]
+    fn spans_are_read_as_the_long_way_reads_them() {
+        use tempo_proto::opentelemetry::proto::trace::v1::{Span, Status, span};
+        let attribute = KeyValue {
+            key: "key".to_owned(),
+            value: Some(AnyValue {
+                value: Some(Value::IntValue(7)),
+            }),
+            ..Default::default()
+        };
+        let plain = Span {
+            trace_id: vec![1; 16],
+            span_id: vec![2; 8],
+            parent_span_id: vec![3; 8],
+            trace_state: "a=b".to_owned(),
+            name: "n".repeat(300),
+            kind: 3,
+            start_time_unix_nano: u64::MAX,
+            end_time_unix_nano: 1,
+            attributes: vec![attribute.clone(), attribute.clone()],
+            events: vec![span::Event::default()],
+            links: vec![span::Link::default()],
+            status: Some(Status {
+                message: "m".to_owned(),
+                code: 2,
+            }),
+            flags: 0x8000_0101,
+            ..Default::default()
+        };
+        let dropped = Span {
+            dropped_events_count: 300,
+            ..plain.clone()
+        };
+        let huge = Span {
+            name: "n".repeat(20_000),
+            ..plain.clone()
+        };
+        let strange_kind = Span {
+            kind: -1,
+            ..plain.clone()
+        };
+        let spans = [Span::default(), plain, dropped, huge, strange_kind];
+        let quick = [true, true, false, false, false];
+        for (span, quick) in spans.into_iter().zip(quick) {
+            let raw = span.encode_to_vec();
+            assert_eq!(canonical_span(&raw).is_some(), quick);
+            let slow = SpanRef::parse(&raw).unwrap();
+            let got = ScannedSpan::read(&raw).unwrap();
+            assert_eq!(format!("{:?}", got.span), format!("{slow:?}"));
+            let keys = tempo_model::otlp::Fields::new(got.attributes)
+                .filter(|field| field.is_ok_and(|field| field.number == 9))
+                .count();
+            assert_eq!(keys, span.attributes.len());
+            assert!(got.has_events || span.events.is_empty());
+            assert!(got.has_links || span.links.is_empty());
+            for cut in 0..raw.len().min(500) {
+                let slow = SpanRef::parse(&raw[..cut]).map(|span| format!("{span:?}"));
+                let got = ScannedSpan::read(&raw[..cut]).map(|got| format!("{:?}", got.span));
+                assert_eq!(got, slow, "cut at {cut}");
+            }
+        }
     }
 
     #[test]

@@ -20,7 +20,11 @@ pub(super) fn pack_bytes(group: u64, width: u32) -> u64 {
 const fn lanes(lane: u32, bits: u32) -> u64 {
     let mut mask = 0;
     let mut at = 0;
-    let ones = if bits >= 64 { u64::MAX } else { (1 << bits) - 1 };
+    let ones = if bits >= 64 {
+        u64::MAX
+    } else {
+        (1 << bits) - 1
+    };
     while at < 64 {
         mask |= ones << at;
         at += lane;
@@ -89,7 +93,11 @@ mod tests {
             seed ^ seed >> 33
         };
         for width in 1..=64 {
-            let mask = if width == 64 { u64::MAX } else { (1 << width) - 1 };
+            let mask = if width == 64 {
+                u64::MAX
+            } else {
+                (1 << width) - 1
+            };
             let values: Vec<u64> = (0..40).map(|_| next() & mask).collect();
             let mut packed = Vec::new();
             pack_u64(&values, width, &mut packed);

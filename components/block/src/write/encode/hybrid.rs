@@ -10,14 +10,19 @@ const MIN_RUN: usize = 8;
 /// Appends levels of `width` bits, at most 8. The length is not written: data pages of version 2
 /// carry it in their header.
 pub(in super::super) fn encode_levels(levels: &[u8], width: u32, out: &mut Vec<u8>) {
-    encode(levels, out, |value, out| out.push(value), |groups, out| {
-        for group in groups.chunks(8) {
-            let mut bytes = [0; 8];
-            bytes[..group.len()].copy_from_slice(group);
-            let packed = bits::pack_bytes(u64::from_le_bytes(bytes), width);
-            out.extend_from_slice(&packed.to_le_bytes()[..width as usize]);
-        }
-    });
+    encode(
+        levels,
+        out,
+        |value, out| out.push(value),
+        |groups, out| {
+            for group in groups.chunks(8) {
+                let mut bytes = [0; 8];
+                bytes[..group.len()].copy_from_slice(group);
+                let packed = bits::pack_bytes(u64::from_le_bytes(bytes), width);
+                out.extend_from_slice(&packed.to_le_bytes()[..width as usize]);
+            }
+        },
+    );
 }
 
 /// Appends dictionary codes: the width in one byte, then the hybrid.

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use parquet::{
     basic::CompressionCodec,
     column::reader::{ColumnReaderImpl, get_column_reader, get_typed_column_reader},
-    data_type::{ByteArrayType, DataType, DoubleType, BoolType, Int32Type, Int64Type},
+    data_type::{BoolType, ByteArrayType, DataType, DoubleType, Int32Type, Int64Type},
     file::{metadata::ColumnChunkMetaData, serialized_reader::SerializedPageReader},
     schema::{parser::parse_message_type, types::SchemaDescriptor},
 };
@@ -19,7 +19,10 @@ struct Numbers(u64);
 
 impl Numbers {
     fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
         self.0 ^ self.0 >> 31
     }
 
@@ -53,8 +56,7 @@ fn reader<T: DataType>(
     entries: usize,
     codec: Codec,
 ) -> ColumnReaderImpl<T> {
-    let text =
-        format!("message m {{ repeated group a {{ repeated {value_type} v; }} }}");
+    let text = format!("message m {{ repeated group a {{ repeated {value_type} v; }} }}");
     let schema = SchemaDescriptor::new(Arc::new(parse_message_type(&text).unwrap()));
     let dictionary = usize::from(has_dictionary);
     let data_offset: usize = pages[..dictionary].iter().map(Vec::len).sum();
@@ -143,8 +145,7 @@ fn deltas_come_back_at_every_width() {
             None,
             |numbers, count| {
                 let mask = u64::MAX.checked_shr(64 - bits).unwrap_or(0);
-                let values: Vec<i64> =
-                    (0..count).map(|_| (numbers.next() & mask) as i64).collect();
+                let values: Vec<i64> = (0..count).map(|_| (numbers.next() & mask) as i64).collect();
                 let mut out = Vec::new();
                 delta_i64(&values, &mut out);
                 (out, values)
@@ -209,7 +210,9 @@ fn codes_come_back_at_every_width() {
                 codes.truncate(count);
                 let mut out = Vec::new();
                 encode_codes(&codes, &mut out);
-                let values = codes.iter().map(|&code| texts[code as usize].clone().into());
+                let values = codes
+                    .iter()
+                    .map(|&code| texts[code as usize].clone().into());
                 (out, values.collect())
             },
         );
@@ -226,7 +229,10 @@ fn plain_values_come_back() {
     });
     round_trip::<DoubleType>("double", PLAIN, Codec::Zstd, None, |numbers, count| {
         let values: Vec<f64> = (0..count).map(|_| numbers.next() as f64 / 7.0).collect();
-        let out = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        let out = values
+            .iter()
+            .flat_map(|value| value.to_le_bytes())
+            .collect();
         (out, values)
     });
 }
@@ -242,11 +248,18 @@ fn pages_carry_the_checksum_of_their_content() {
         nulls: 0,
         rows: 1,
     };
-    let encoded = page.encode(Codec::Uncompressed, &mut Compressor::new()).unwrap();
+    let encoded = page
+        .encode(Codec::Uncompressed, &mut Compressor::new())
+        .unwrap();
     let checksum = crc32fast::hash(page.values) as i32;
     let mut header = Vec::new();
     thrift::Thrift::new(&mut header).i32(4, checksum);
     // The field's tag differs within the header; its value does not.
     let value = &header[1..];
-    assert!(encoded.bytes.windows(value.len()).any(|window| window == value));
+    assert!(
+        encoded
+            .bytes
+            .windows(value.len())
+            .any(|window| window == value)
+    );
 }

@@ -42,7 +42,10 @@ pub(super) fn made(spans: usize) -> Traces {
     while count < spans {
         let made = maker.next_trace(1_700_000_000_000_000_000 + count as u64 * 20_000);
         count += made.spans;
-        traces.insert(TraceId::from_bytes(made.id), vec![trace(made.resource_spans)]);
+        traces.insert(
+            TraceId::from_bytes(made.id),
+            vec![trace(made.resource_spans)],
+        );
     }
     traces
 }

@@ -19,7 +19,9 @@ pub(super) fn trace(recording: &Json) -> Vec<u8> {
             dropped_attributes_count: number(resource, "dropped_attributes_count") as u32,
             ..Default::default()
         }),
-        scope_spans: list(resource_spans, "scope_spans").map(scope_spans).collect(),
+        scope_spans: list(resource_spans, "scope_spans")
+            .map(scope_spans)
+            .collect(),
         schema_url: text(resource_spans, "schema_url"),
     });
     TracesData {
@@ -112,7 +114,8 @@ fn any_or(value: &Json, zero: &Value) -> AnyValue {
         "double_value" => Value::DoubleValue(inner.as_f64().unwrap()),
         "bytes_value" => Value::BytesValue(bytes(fields, name)),
         "array_value" => {
-            let has_bools = list(inner, "values").any(|value| !value["Value"]["bool_value"].is_null());
+            let has_bools =
+                list(inner, "values").any(|value| !value["Value"]["bool_value"].is_null());
             let zero = match has_bools {
                 true => Value::BoolValue(false),
                 false => Value::StringValue(String::new()),
@@ -131,11 +134,19 @@ fn any_or(value: &Json, zero: &Value) -> AnyValue {
 }
 
 fn list<'a>(owner: &'a Json, name: &str) -> impl Iterator<Item = &'a Json> {
-    owner.get(name).and_then(Json::as_array).into_iter().flatten()
+    owner
+        .get(name)
+        .and_then(Json::as_array)
+        .into_iter()
+        .flatten()
 }
 
 fn text(owner: &Json, name: &str) -> String {
-    owner.get(name).and_then(Json::as_str).unwrap_or_default().to_owned()
+    owner
+        .get(name)
+        .and_then(Json::as_str)
+        .unwrap_or_default()
+        .to_owned()
 }
 
 fn bytes(owner: &Json, name: &str) -> Vec<u8> {

@@ -49,9 +49,18 @@ async fn the_meta_is_written_last() {
     let block = write(&backend, true).await.unwrap();
     assert_eq!(
         written(&faults.requests()),
-        ["data.parquet", "nocompact.flg", "bloom-0", "index", "meta.json"]
+        [
+            "data.parquet",
+            "nocompact.flg",
+            "bloom-0",
+            "index",
+            "meta.json"
+        ]
     );
-    let meta = backend.read_meta(TENANT, block.meta.block_id).await.unwrap();
+    let meta = backend
+        .read_meta(TENANT, block.meta.block_id)
+        .await
+        .unwrap();
     assert_eq!(meta, block.meta);
     let checked = tokio::task::spawn_blocking(move || check_block(&backend, &meta));
     let report = checked.await.unwrap().unwrap();
@@ -60,7 +69,13 @@ async fn the_meta_is_written_last() {
 
 #[tokio::test]
 async fn what_fails_half_way_is_not_seen_and_can_be_done_again() {
-    for object in ["data.parquet", "nocompact.flg", "bloom-0", "index", "meta.json"] {
+    for object in [
+        "data.parquet",
+        "nocompact.flg",
+        "bloom-0",
+        "index",
+        "meta.json",
+    ] {
         let (backend, faults) = faulty(&memory());
         faults.fail_next_on(Operation::Write, object, 1);
         write(&backend, true).await.unwrap_err();
@@ -82,7 +97,9 @@ async fn an_error_of_the_feed_leaves_nothing() {
         Err(PublishError::Traces(io::Error::other("the log ends here")))
     };
     let options = options(Version::VParquet5);
-    let error = write_block(&backend, options, false, feed).await.unwrap_err();
+    let error = write_block(&backend, options, false, feed)
+        .await
+        .unwrap_err();
     assert_eq!(error.to_string(), "the log ends here");
     let listing = backend.list_blocks(TENANT).await.unwrap();
     assert!(listing.live.is_empty());
@@ -101,7 +118,13 @@ async fn a_copy_holds_the_same_bytes_and_has_its_meta_last() {
     let meta = copy_block(&from, &to, TENANT, block).await.unwrap();
     assert_eq!(
         written(&faults.requests()),
-        ["data.parquet", "bloom-0", "index", "nocompact.flg", "meta.json"]
+        [
+            "data.parquet",
+            "bloom-0",
+            "index",
+            "nocompact.flg",
+            "meta.json"
+        ]
     );
     let stats = ReadStats::new();
     for key in [
@@ -126,13 +149,25 @@ async fn a_copy_does_without_index_and_flag() {
     copy_block(&from, &to, TENANT, block).await.unwrap();
     assert!(!to.has_no_compact(TENANT, block).await.unwrap());
     let missing = ObjectKey::index(TENANT, block);
-    assert!(to.read(&missing, &ReadStats::new()).await.unwrap_err().is_not_found());
+    assert!(
+        to.read(&missing, &ReadStats::new())
+            .await
+            .unwrap_err()
+            .is_not_found()
+    );
 
-    from.delete(&ObjectKey::bloom(TENANT, block, 0)).await.unwrap();
+    from.delete(&ObjectKey::bloom(TENANT, block, 0))
+        .await
+        .unwrap();
     let error = copy_block(&from, &to, TENANT, block).await.unwrap_err();
     assert!(error.is_not_found(), "a block without bloom is damaged");
     let gone = Uuid::from_u128(1);
-    assert!(copy_block(&from, &to, TENANT, gone).await.unwrap_err().is_not_found());
+    assert!(
+        copy_block(&from, &to, TENANT, gone)
+            .await
+            .unwrap_err()
+            .is_not_found()
+    );
 }
 
 #[tokio::test]
