@@ -1,9 +1,10 @@
 //! Blocks: the vParquet4 and vParquet5 files of Tempo, written and read.
 //!
 //! Owns the schema of `data.parquet` ([`schema`]), building a block from OTLP bytes ([`write`]),
-//! reading one as span tables and traces ([`read`]), and the bloom shards ([`bloom`]) and row-group
-//! index ([`index`]) beside it. The only crate that names the parquet library. Must never decide
-//! which blocks exist, or when.
+//! reading one as span tables and traces ([`read`]), the bloom shards ([`bloom`]) and row-group
+//! index ([`index`]) beside it, copying it ([`copy_block`]) and checking its invariants
+//! ([`check`]). The only crate that names the parquet library. Must never decide which blocks
+//! exist, or when.
 
 pub mod bloom;
 pub mod check;
