@@ -1,5 +1,6 @@
 //! How fast queries over time run on a table of a million spans in memory. Run with
-//! `cargo bench -p tempo-engine --bench metrics [part of a query]`.
+//! `cargo bench -p tempo-engine --bench metrics [part of a query]`; `ROUNDS` says how often each
+//! query runs.
 
 #![allow(clippy::print_stdout, missing_docs)]
 
@@ -56,6 +57,10 @@ fn table(spans: usize) -> MemoryTable {
 
 fn main() {
     let wanted = std::env::args().skip(1).find(|arg| !arg.starts_with("--"));
+    let rounds = std::env::var("ROUNDS")
+        .ok()
+        .and_then(|rounds| rounds.parse().ok());
+    let rounds: usize = rounds.unwrap_or(15);
     let table = table(1_000_000);
     let spans = table.spans() as f64;
     let Some((start, end)) = table.time_range_nano() else {
@@ -98,7 +103,7 @@ fn main() {
         };
         let (mut best, mut finishing) = (f64::MAX, f64::MAX);
         let mut series = 0;
-        for _ in 0..15 {
+        for _ in 0..rounds {
             let begin = Instant::now();
             let found = match evaluate(&plan, &table, window, limits) {
                 Ok(found) => found,

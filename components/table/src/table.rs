@@ -104,6 +104,13 @@ pub trait SpanTable: Send + Sync {
         Ok(self.column(key, Some(&wanted))?.gather(rows))
     }
 
+    /// The rows that hold a value of `key`, ascending, where the table knows them without its values
+    /// and they are few; `None` otherwise. Who looks at all columns then gathers those rows only.
+    fn few_rows(&self, key: &ColumnKey) -> Result<Option<Vec<u32>>, TableError> {
+        let _ = key;
+        Ok(None)
+    }
+
     /// How many rows a level has.
     fn rows(&self, level: Level) -> Result<usize, TableError> {
         let last = |offsets: Arc<[u32]>| offsets.last().map_or(0, |&end| end as usize);

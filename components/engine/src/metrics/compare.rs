@@ -12,7 +12,7 @@ use tempo_table::{ABSENT, AttributeScope, Bitmap, Column, ColumnKey, Level};
 use tempo_traceql::{Attribute, Intrinsic, Scope};
 
 use super::{
-    comparison::{BASELINE, ComparedSpan, Comparison, Counted, Counts, MAX_VALUES, SELECTION},
+    comparison::{BASELINE, ComparedSpan, Comparison, Counted, Counts, SELECTION, max_values},
     encode::{Numbers, Values, encode_with, is_below_spans},
     evaluate::Evaluation,
     exemplar::Exemplar,
@@ -137,9 +137,9 @@ impl Task<'_> {
         let spans = &self.selected.spans;
         let mut sides = matching(self.evaluation.session, plan, selection, spans)?;
         if let Some((start, end)) = time_nano {
-            let key = tempo_table::Intrinsic::SpanStartNano.into();
-            let starts = self.selected.instants(&key)?.unwrap_or_default();
-            for (number, start_nano) in starts.into_iter().enumerate() {
+            let starts = self.selected.starts()?;
+            for number in 0..self.selected.len() {
+                let start_nano = starts.of(number);
                 if start_nano <= start || start_nano > end {
                     sides.remove(self.selected.row(number));
                 }
@@ -161,19 +161,31 @@ impl Task<'_> {
         self.evaluation.session.table.prefetch(&keys)?;
         let mut counted_again: Vec<ColumnKey> = Vec::new();
         for mut compared in columns {
-            let column = self.selected.column_once(&compared.key)?;
+            let few = self.few(&compared, cells)?;
+            let column = match &few {
+                Some(few) => self.evaluation.session.gather(&compared.key, &few.rows)?,
+                None => self.selected.column_once(&compared.key)?,
+            };
             if self.is_loaded_as_it_is(&compared.key, &column) {
                 compared.times = 2.0;
                 counted_again.push(compared.key.clone());
             }
             let places = self.selected.places(compared.key.level())?;
             for (pick, attributes) in picked.iter().zip(&mut picked_attributes) {
-                let place = places.map_or(pick.number, |places| places[pick.number] as usize);
-                if compared.counts_nil || !column.is_nil(place) {
+                let place = match (&few, places) {
+                    (Some(few), _) => few.place(self.selected.row(pick.number)),
+                    (None, Some(places)) => Some(places[pick.number] as usize),
+                    (None, None) => Some(pick.number),
+                };
+                if compared.counts_nil || place.is_some_and(|place| !column.is_nil(place)) {
                     attributes.push(Arc::clone(&compared.name));
                 }
             }
-            self.count_column(&compared, &column, cells, into)?;
+            let cells = match &few {
+                Some(few) => few.cells(),
+                None => cells.of(compared.key.level())?,
+            };
+            self.count_column(&compared, &column, &cells, into);
         }
         let loaded = &self.evaluation.fragment.plan.loaded;
         let of_conditions = loaded.iter().filter(|loaded| loaded.condition);
@@ -273,14 +285,44 @@ impl Task<'_> {
     // One column
     // -----------------------------------------------------------------------------------------
 
+    /// The selected rows that hold a value of an attribute, if the table knows them and it is worth
+    /// looking only at those.
+    fn few<T: Amount>(
+        &self,
+        compared: &Compared,
+        cells: &CellsByLevel<'_, T>,
+    ) -> Result<Option<FewCells<T>>, EngineError> {
+        if compared.counts_nil || compared.key.level() != Level::Span {
+            return Ok(None);
+        }
+        let Some(mut rows) = self.evaluation.session.table.few_rows(&compared.key)? else {
+            return Ok(None);
+        };
+        if rows.len() > self.selected.len() / 4 {
+            return Ok(None);
+        }
+        rows.retain(|&row| self.selected.spans.contains(row as usize));
+        let numbers = rows
+            .iter()
+            .filter_map(|&row| self.selected.number(row as usize));
+        let numbers: Vec<usize> = numbers.collect();
+        Ok(Some(FewCells {
+            cells: numbers.iter().map(|&number| cells.cells[number]).collect(),
+            amounts: cells
+                .amounts
+                .as_ref()
+                .map(|amounts| numbers.iter().map(|&number| amounts[number]).collect()),
+            rows,
+        }))
+    }
+
     fn count_column<T: Amount>(
         &self,
         compared: &Compared,
         column: &Column,
-        cells: &CellsByLevel<'_, T>,
+        cells: &LevelCells<'_, T>,
         into: &mut Comparison,
-    ) -> Result<(), EngineError> {
-        let cells = cells.of(compared.key.level())?;
+    ) {
         let scale = self.factor * compared.times;
         if column.is_absent() {
             if compared.counts_nil {
@@ -291,11 +333,10 @@ impl Task<'_> {
                 add_cells(&totals, scale, &mut counts);
                 into.attribute(&compared.name).add(Value::Nil, counts);
             }
-            return Ok(());
+            return;
         }
         let (codes, values) = encode_with(Numbers::with_opaque(), column, compared.reading);
-        self.count_codes(&codes, &values, compared, &cells, scale, into);
-        Ok(())
+        self.count_codes(&codes, &values, compared, cells, scale, into);
     }
 
     /// How many cells there are.
@@ -362,7 +403,7 @@ impl Task<'_> {
         if !compared.counts_nil {
             by_code[nil] = Default::default();
         }
-        let kept = most_frequent(&by_code);
+        let kept = most_frequent(&by_code, max_values(into.top()));
         if kept.is_empty() {
             return;
         }
@@ -490,21 +531,21 @@ fn add_cells<T: Amount>(row: &[T], scale: f64, sides: &mut [Counts; 2]) -> bool 
 }
 
 /// The codes that occur; of very many those that occur most on either side.
-fn most_frequent<T: Amount>(by_code: &[[T; 2]]) -> Vec<usize> {
+fn most_frequent<T: Amount>(by_code: &[[T; 2]], max_values: usize) -> Vec<usize> {
     let zero = T::default();
     let mut kept: Vec<usize> = (0..by_code.len())
         .filter(|&code| by_code[code].iter().any(|&amount| amount > zero))
         .collect();
-    if kept.len() <= MAX_VALUES {
+    if kept.len() <= max_values {
         return kept;
     }
     let mut most: Vec<usize> = Vec::new();
     for side in [BASELINE, SELECTION] {
         let amount = |code: usize| -> f64 { by_code[code][side].into() };
-        kept.select_nth_unstable_by(MAX_VALUES, |&a, &b| {
+        kept.select_nth_unstable_by(max_values, |&a, &b| {
             amount(b).total_cmp(&amount(a)).then(a.cmp(&b))
         });
-        let of_side = kept[..MAX_VALUES].iter().copied();
+        let of_side = kept[..max_values].iter().copied();
         most.extend(of_side.filter(|&code| amount(code) > 0.0));
     }
     most.sort_unstable();
@@ -616,6 +657,28 @@ impl<'a, T: Amount> CellsByLevel<'a, T> {
             }
         });
         runs
+    }
+}
+
+/// The cells of spans that hold a value of an attribute which few have.
+struct FewCells<T> {
+    rows: Vec<u32>,
+    cells: Vec<u32>,
+    amounts: Option<Vec<T>>,
+}
+
+impl<T> FewCells<T> {
+    fn cells(&self) -> LevelCells<'_, T> {
+        LevelCells {
+            places: None,
+            cells: &self.cells,
+            amounts: self.amounts.as_deref(),
+        }
+    }
+
+    /// The place of a row in a column of these rows.
+    fn place(&self, row: usize) -> Option<usize> {
+        self.rows.binary_search(&(row as u32)).ok()
     }
 }
 

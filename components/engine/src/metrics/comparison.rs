@@ -10,9 +10,11 @@ use super::{
 };
 use crate::{pipeline::write_key, value::Value};
 
-/// Values kept of an attribute and side when there are more: those that occur most. What is left
-/// out is still part of the totals.
-pub(crate) const MAX_VALUES: usize = 10_000;
+/// Values kept of an attribute and side when there are more: those that occur most, by far more than
+/// are returned. What is left out is still part of the totals.
+pub(crate) fn max_values(top: usize) -> usize {
+    top.saturating_mul(100).clamp(1_000, 20_000)
+}
 
 /// Number of the spans that are not selected among the two sides.
 pub(crate) const BASELINE: usize = 0;
@@ -79,6 +81,42 @@ impl Counts {
             _ => self.cells.push((interval, count)),
         }
     }
+
+    /// Intervals `from`, the first of which becomes number `first`.
+    fn moved(self, first: usize, from: &Range<usize>) -> Self {
+        if first == from.start
+            && self
+                .cells
+                .last()
+                .is_none_or(|last| (last.0 as usize) < from.end)
+        {
+            let is_within = self
+                .cells
+                .first()
+                .is_none_or(|cell| from.start <= cell.0 as usize);
+            if is_within {
+                return self;
+            }
+        }
+        let mut moved = Self::default();
+        for (interval, count) in self.cells {
+            let interval = interval as usize;
+            if from.contains(&interval) {
+                moved.add((interval - from.start + first) as u32, count);
+            }
+        }
+        moved
+    }
+}
+
+impl ValueCounts {
+    fn add(&mut self, sides: [Counts; 2]) {
+        for (known, side) in self.sides.iter_mut().zip(sides) {
+            for (interval, count) in side.cells {
+                known.add(interval, count);
+            }
+        }
+    }
 }
 
 /// A value that is among those that occur most.
@@ -104,13 +142,7 @@ impl Counted {
                 let counts = ValueCounts { value, sides };
                 self.values.insert(key.into(), counts);
             }
-            Some(known) => {
-                for (known, side) in known.sides.iter_mut().zip(sides) {
-                    for (interval, count) in side.cells {
-                        known.add(interval, count);
-                    }
-                }
-            }
+            Some(known) => known.add(sides),
         }
     }
 
@@ -135,16 +167,17 @@ impl Counted {
             .collect()
     }
 
-    /// Forgets the values that are not among the [`MAX_VALUES`] that occur most on either side.
-    fn prune(&mut self) {
-        if self.values.len() <= MAX_VALUES * 3 {
+    /// Forgets the values that are not among those that occur most on either side.
+    fn prune(&mut self, max_values: usize) {
+        // Not after every part: a value may be frequent only in later ones.
+        if self.values.len() <= max_values * 4 {
             return;
         }
         let mut kept: Vec<Box<[u8]>> = Vec::new();
         for side in [BASELINE, SELECTION] {
             let mut values: Vec<(&Box<[u8]>, &ValueCounts)> = self.values.iter().collect();
-            values.select_nth_unstable_by(MAX_VALUES, |a, b| by_count(side, a.1, b.1));
-            kept.extend(values[..MAX_VALUES].iter().map(|(key, _)| (*key).clone()));
+            values.select_nth_unstable_by(max_values, |a, b| by_count(side, a.1, b.1));
+            kept.extend(values[..max_values].iter().map(|(key, _)| (*key).clone()));
         }
         let mut all = std::mem::take(&mut self.values);
         self.values = kept
@@ -218,34 +251,31 @@ impl Comparison {
     }
 
     /// Adds intervals `from` of another comparison, of which the first is number `first` here.
-    pub(crate) fn merge(&mut self, other: &Self, first: usize, from: Range<usize>) {
-        for (name, counted) in &other.attributes {
-            let into = self.attribute(name);
+    pub(crate) fn merge(&mut self, other: Self, first: usize, from: Range<usize>) {
+        let max_values = max_values(self.top);
+        for (name, counted) in other.attributes {
+            let into = self.attribute(&name);
             for (into, totals) in into.totals.iter_mut().zip(&counted.totals) {
                 for (into, total) in into[first..].iter_mut().zip(&totals[from.clone()]) {
                     *into += total;
                 }
             }
-            for counts in counted.values.values() {
-                let moved = |side: &Counts| {
-                    let mut moved = Counts::default();
-                    for &(interval, count) in &side.cells {
-                        let interval = interval as usize;
-                        if from.contains(&interval) {
-                            moved.add((interval - from.start + first) as u32, count);
-                        }
+            for (key, counts) in counted.values {
+                let sides = counts.sides.map(|side| side.moved(first, &from));
+                if sides.iter().all(|side| side.cells.is_empty()) {
+                    continue;
+                }
+                match into.values.get_mut(&key) {
+                    Some(known) => known.add(sides),
+                    None => {
+                        let value = counts.value;
+                        into.values.insert(key, ValueCounts { value, sides });
                     }
-                    moved
-                };
-                let [baseline, selection] = &counts.sides;
-                let sides = [moved(baseline), moved(selection)];
-                if sides.iter().any(|side| !side.cells.is_empty()) {
-                    into.add(counts.value.clone(), sides);
                 }
             }
-            into.prune();
+            into.prune(max_values);
         }
-        self.exemplars.extend(other.exemplars.iter().cloned());
+        self.exemplars.extend(other.exemplars);
     }
 
     pub(crate) fn trim_exemplars(&mut self, wanted: usize, bounds_ms: (i64, i64)) {
@@ -305,8 +335,8 @@ mod tests {
         let cells = counts(&[(0, 1.0), (1, 2.0), (2, 3.0)]);
         counted.add(Value::Bool(true), [Counts::default(), cells]);
         let mut all = Comparison::new(5, 2);
-        all.merge(&part, 0, 1..3);
-        all.merge(&part, 1, 0..1);
+        all.merge(part.clone(), 0, 1..3);
+        all.merge(part, 1, 0..1);
         let counted = all.attribute(&name);
         assert_eq!(counted.totals[SELECTION], [2.0, 4.0]);
         assert_eq!(counted.top(SELECTION, 1)[0].cells, [(0, 2.0), (1, 4.0)]);

@@ -85,6 +85,28 @@ impl Encoded {
     }
 }
 
+impl Encoded {
+    /// What `compute` makes of the code of every selected span.
+    #[inline]
+    pub(crate) fn map(
+        &self,
+        selected: &Selected<'_>,
+        mut compute: impl FnMut(u32) -> u32,
+    ) -> Result<Vec<u32>, EngineError> {
+        let places = match self.level {
+            None => None,
+            Some(level) => selected.places(level)?,
+        };
+        Ok(match places {
+            None => self.codes.iter().map(|&code| compute(code)).collect(),
+            Some(places) => places
+                .iter()
+                .map(|&place| compute(self.codes[place as usize]))
+                .collect(),
+        })
+    }
+}
+
 /// Integers in a range below this are numbered without a hash table.
 const MAX_DIRECT_INTS: u64 = 1 << 16;
 

@@ -162,16 +162,17 @@ impl Evaluation<'_> {
         into: &mut SeriesTable,
     ) -> Result<bool, EngineError> {
         let fragment = self.fragment;
+        let width = self.grid.len();
         let mut groups = Groups::one();
         for &operand in &fragment.by {
             let by = encode_operand(selected, &fragment.plan, operand)?;
-            groups.split(selected, by, Nil::Counts, max_series)?;
+            groups.split(selected, by, Nil::Counts, max_series, width)?;
         }
         let mut values = None;
         match (what, fragment.measured) {
             (What::Histogram, Some(operand)) => {
                 let buckets = measure::buckets(selected, &fragment.plan, operand)?;
-                groups.split(selected, buckets, Nil::Drops, max_series)?;
+                groups.split(selected, buckets, Nil::Drops, max_series, width)?;
             }
             (_, Some(operand)) => {
                 values = Some(measure::numbers(selected, &fragment.plan, operand)?);
@@ -182,7 +183,7 @@ impl Evaluation<'_> {
         let cells = Cells {
             groups: &groups,
             intervals: &selected.intervals,
-            width: self.grid.len(),
+            width,
         };
         let values = values.as_deref().unwrap_or_default();
         let (mut cells, mut cell_weights) = match what {
@@ -204,13 +205,14 @@ impl Evaluation<'_> {
             let scaled = cells.iter_mut().chain(cell_weights.iter_mut().flatten());
             scaled.for_each(|cell| *cell *= factor);
         }
-        let width = self.grid.len();
+        let counts = matches!(what, What::Count | What::Histogram);
         let mut rows = Vec::with_capacity(groups.len());
         for group in 0..groups.len() {
             let of_group = group * width..(group + 1) * width;
             let values = &cells[of_group.clone()];
-            // Groups of spans without a number make no series.
-            if values.iter().all(|value| value.is_nan()) {
+            // Groups without spans make no series, nor do groups of spans without a number.
+            let is_nothing = |value: &f64| value.is_nan() || (counts && *value == 0.0);
+            if values.iter().all(is_nothing) {
                 rows.push(None);
                 continue;
             }
@@ -311,11 +313,10 @@ impl Evaluation<'_> {
         if wanted == 0 {
             return Ok(picked);
         }
-        let starts = selected.instants(&Stored::SpanStartNano.into())?;
-        let starts = starts.unwrap_or_default();
+        let starts = selected.starts()?;
         let mut room = Spread::new(wanted, self.grid.bounds_ms());
         let mut last_trace = None;
-        for (number, start) in starts.into_iter().enumerate() {
+        for number in 0..selected.len() {
             if room.is_full() {
                 break;
             }
@@ -326,7 +327,7 @@ impl Evaluation<'_> {
             let Some(series) = series_of(number) else {
                 continue;
             };
-            let timestamp_ms = (start / NANOS_PER_MILLI) as i64;
+            let timestamp_ms = (starts.of(number) / NANOS_PER_MILLI) as i64;
             if room.take(timestamp_ms) {
                 last_trace = trace;
                 picked.push(Pick {

@@ -1,7 +1,8 @@
 //! Which group each span belongs to.
 //!
-//! Spans are split by one attribute after the other: a group and a value make a new group, found by
-//! index as long as there are not too many pairs of them, else by hash.
+//! Spans are split by one attribute after the other: a group and a value make a new group. While
+//! groups and values are few, every pair of them is one; of more pairs those are groups that occur,
+//! found by index or, of very many, by hash.
 
 use hashbrown::HashMap;
 use tempo_table::ABSENT;
@@ -17,6 +18,10 @@ pub(crate) const NO_GROUP: u32 = u32::MAX;
 
 /// Up to so many pairs of group and value are found by index.
 const MAX_INDEXED_PAIRS: usize = 1 << 21;
+
+/// Up to so many counters all pairs are groups, and nothing needs to be found: they fit a cache near
+/// the core.
+const MAX_CHEAP_CELLS: usize = 1 << 19;
 
 /// What becomes of spans without a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,24 +47,6 @@ struct Split {
     values: Values,
     /// For each group the one it was part of, and its value.
     pairs: Vec<(u32, u32)>,
-}
-
-/// Numbers pairs in the order in which they are first seen.
-enum PairNumbers {
-    Indexed { numbers: Vec<u32>, width: usize },
-    Hashed(HashMap<(u32, u32), u32, foldhash::fast::RandomState>),
-}
-
-impl PairNumbers {
-    fn slot(&mut self, group: u32, code: u32) -> &mut u32 {
-        match self {
-            Self::Indexed { numbers, width } => {
-                // The last column is for spans without a value.
-                &mut numbers[group as usize * *width + (code as usize).min(*width - 1)]
-            }
-            Self::Hashed(numbers) => numbers.entry((group, code)).or_insert(NO_GROUP),
-        }
-    }
 }
 
 impl Groups {
@@ -92,57 +79,86 @@ impl Groups {
         }
     }
 
-    /// Splits every group by value, into `max_groups` at most.
+    /// Splits every group by value, into `max_groups` at most. There will be `cells_per_group`
+    /// counters for each group.
     pub(crate) fn split(
         &mut self,
         selected: &Selected<'_>,
         by: Encoded,
         nil: Nil,
         max_groups: usize,
+        cells_per_group: usize,
     ) -> Result<(), EngineError> {
-        let width = by.values.len() + 1;
-        let mut numbers = match self.len.checked_mul(width) {
-            Some(pairs) if pairs <= MAX_INDEXED_PAIRS => PairNumbers::Indexed {
-                numbers: vec![NO_GROUP; pairs],
-                width,
-            },
-            _ => PairNumbers::Hashed(HashMap::default()),
+        let width = by.values.len() + usize::from(nil == Nil::Counts);
+        let all = self.len.saturating_mul(width);
+        let pairs = if all <= max_groups && all.saturating_mul(cells_per_group) <= MAX_CHEAP_CELLS {
+            self.split_by_product(selected, &by, nil, width)?
+        } else {
+            let mut numbers = PairNumbers::new(self.len, by.values.len() + 1, max_groups);
+            match &mut numbers.known {
+                Known::Indexed(_) => self.renumber(selected, &by, nil, |group, code| {
+                    numbers.by_index(group, code)
+                })?,
+                Known::Hashed(_) => self.renumber(selected, &by, nil, |group, code| {
+                    numbers.by_hash(group, code)
+                })?,
+            }
+            self.is_truncated |= numbers.is_truncated;
+            numbers.pairs
         };
-        let mut pairs: Vec<(u32, u32)> = Vec::new();
-        let mut truncated = false;
-        let mut number = |group: u32, code: u32| {
-            if code == ABSENT && nil == Nil::Drops {
-                return NO_GROUP;
-            }
-            let slot = numbers.slot(group, code);
-            if *slot == NO_GROUP {
-                if pairs.len() >= max_groups {
-                    truncated = true;
-                    return NO_GROUP;
-                }
-                *slot = pairs.len() as u32;
-                pairs.push((group, code));
-            }
-            *slot
-        };
-        match &mut self.ids {
-            Some(ids) => by.for_each(selected, |at, code| {
-                if ids[at] != NO_GROUP {
-                    ids[at] = number(ids[at], code);
-                }
-            })?,
-            None => {
-                let mut ids = Vec::with_capacity(selected.len());
-                by.for_each(selected, |_, code| ids.push(number(0, code)))?;
-                self.ids = Some(ids);
-            }
-        }
         self.len = pairs.len();
-        self.is_truncated |= truncated;
         self.splits.push(Split {
             values: by.values,
             pairs,
         });
+        Ok(())
+    }
+
+    /// Every pair of a group and a value is a group, whether spans have it or not.
+    fn split_by_product(
+        &mut self,
+        selected: &Selected<'_>,
+        by: &Encoded,
+        nil: Nil,
+        width: usize,
+    ) -> Result<Vec<(u32, u32)>, EngineError> {
+        let values = by.values.len() as u32;
+        let width = width as u32;
+        match nil {
+            // The last of a group's values stands for none.
+            Nil::Counts => self.renumber(selected, by, nil, |group, code| {
+                group * width + code.min(values)
+            })?,
+            Nil::Drops => self.renumber(selected, by, nil, |group, code| group * width + code)?,
+        }
+        let of_group = |group: u32| {
+            (0..width).map(move |code| (group, if code == values { ABSENT } else { code }))
+        };
+        Ok((0..self.len as u32).flat_map(of_group).collect())
+    }
+
+    /// Gives every span another group, by its old one and its value.
+    #[inline]
+    fn renumber(
+        &mut self,
+        selected: &Selected<'_>,
+        by: &Encoded,
+        nil: Nil,
+        mut number: impl FnMut(u32, u32) -> u32,
+    ) -> Result<(), EngineError> {
+        let mut renumbered = |group: u32, code: u32| match code {
+            ABSENT if nil == Nil::Drops => NO_GROUP,
+            code => number(group, code),
+        };
+        match &mut self.ids {
+            None => self.ids = Some(by.map(selected, |code| renumbered(0, code))?),
+            Some(ids) => by.for_each(selected, |at, code| {
+                let id = &mut ids[at];
+                if *id != NO_GROUP {
+                    *id = renumbered(*id, code);
+                }
+            })?,
+        }
         Ok(())
     }
 
@@ -162,5 +178,70 @@ impl Groups {
     /// The number of a group's last value.
     pub(crate) fn last_code(&self, group: usize) -> Option<u32> {
         Some(self.splits.last()?.pairs.get(group)?.1)
+    }
+}
+
+/// Numbers pairs of a group and a value in the order in which they are first seen.
+struct PairNumbers {
+    known: Known,
+    /// Values of a group, none at all included.
+    width: usize,
+    pairs: Vec<(u32, u32)>,
+    max_pairs: usize,
+    is_truncated: bool,
+}
+
+enum Known {
+    Indexed(Vec<u32>),
+    Hashed(HashMap<(u32, u32), u32, foldhash::fast::RandomState>),
+}
+
+impl PairNumbers {
+    fn new(groups: usize, width: usize, max_pairs: usize) -> Self {
+        Self {
+            known: match groups.checked_mul(width) {
+                Some(pairs) if pairs <= MAX_INDEXED_PAIRS => Known::Indexed(vec![NO_GROUP; pairs]),
+                _ => Known::Hashed(HashMap::default()),
+            },
+            width,
+            pairs: Vec::new(),
+            max_pairs,
+            is_truncated: false,
+        }
+    }
+
+    #[inline]
+    fn by_index(&mut self, group: u32, code: u32) -> u32 {
+        let Known::Indexed(numbers) = &mut self.known else {
+            return self.by_hash(group, code);
+        };
+        let place = group as usize * self.width + (code as usize).min(self.width - 1);
+        if numbers[place] != NO_GROUP {
+            return numbers[place];
+        }
+        if self.pairs.len() >= self.max_pairs {
+            self.is_truncated = true;
+            return NO_GROUP;
+        }
+        numbers[place] = self.pairs.len() as u32;
+        self.pairs.push((group, code));
+        numbers[place]
+    }
+
+    fn by_hash(&mut self, group: u32, code: u32) -> u32 {
+        let Known::Hashed(numbers) = &mut self.known else {
+            return NO_GROUP;
+        };
+        if let Some(&number) = numbers.get(&(group, code)) {
+            return number;
+        }
+        if self.pairs.len() >= self.max_pairs {
+            self.is_truncated = true;
+            return NO_GROUP;
+        }
+        let number = self.pairs.len() as u32;
+        numbers.insert((group, code), number);
+        self.pairs.push((group, code));
+        number
     }
 }

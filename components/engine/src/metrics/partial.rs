@@ -146,6 +146,31 @@ impl SeriesTable {
         Some(row)
     }
 
+    /// Adds intervals `from` of another table, of which the first is number `first` here; true if
+    /// some series were left out because there are too many.
+    fn merge(
+        &mut self,
+        other: Self,
+        first: usize,
+        from: std::ops::Range<usize>,
+        max_series: usize,
+    ) -> bool {
+        let mut rows = Vec::with_capacity(other.len());
+        for (row, head) in other.heads().iter().enumerate() {
+            rows.push(self.add(
+                head,
+                first,
+                &other.values(row)[from.clone()],
+                other.weights(row).map(|weights| &weights[from.clone()]),
+                max_series,
+            ));
+        }
+        let exemplars = other.exemplars.into_iter();
+        self.exemplars
+            .extend(exemplars.filter_map(|(row, exemplar)| Some((rows[row]?, exemplar))));
+        rows.iter().any(Option::is_none)
+    }
+
     fn heap_bytes(&self) -> usize {
         let of_values = self.intervals * if self.weights.is_some() { 16 } else { 8 };
         // Labels, key and entry of a series take about so much.
@@ -230,35 +255,26 @@ impl MetricsPartial {
     ) -> Result<(), EngineError> {
         self.is_truncated |= other.is_truncated;
         self.counted_spans += other.counted_spans;
+        if self.is_empty() && self.grid == other.grid {
+            self.parts = other.parts;
+            self.trim_exemplars(plan);
+            return self.check_budget(max_bytes);
+        }
         let (into_first, from_first, shared) = self.grid.shared(&other.grid);
         if shared > 0 {
             let from = from_first..from_first + shared;
-            for number in 0..self.parts.len() {
+            for (number, part) in other.parts.into_iter().enumerate() {
                 let room = plan.max_series.saturating_sub(self.len());
-                match (&mut self.parts[number], &other.parts[number]) {
-                    (Part::Series(into), Part::Series(part)) => {
+                match (self.parts.get_mut(number), part) {
+                    (Some(Part::Series(into)), Part::Series(part)) => {
                         let max_series = into.len().saturating_add(room);
-                        let mut rows = Vec::with_capacity(part.len());
-                        for (row, head) in part.heads().iter().enumerate() {
-                            rows.push(into.add(
-                                head,
-                                into_first,
-                                &part.values(row)[from.clone()],
-                                part.weights(row).map(|weights| &weights[from.clone()]),
-                                max_series,
-                            ));
-                        }
-                        self.is_truncated |= rows.iter().any(Option::is_none);
-                        into.exemplars.extend(
-                            part.exemplars.iter().filter_map(|(row, exemplar)| {
-                                Some((rows[*row]?, exemplar.clone()))
-                            }),
-                        );
+                        self.is_truncated |= into.merge(part, into_first, from.clone(), max_series);
                     }
-                    (Part::Comparison(into), Part::Comparison(part)) => {
+                    (Some(Part::Comparison(into)), Part::Comparison(part)) => {
                         into.merge(part, into_first, from.clone());
                     }
-                    (Part::Series(_), _) | (Part::Comparison(_), _) => {}
+                    // The parts of one plan are alike.
+                    _ => {}
                 }
             }
             self.trim_exemplars(plan);

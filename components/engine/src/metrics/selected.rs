@@ -78,7 +78,7 @@ pub(crate) fn choose(
             spans.contains(span)
                 && numbers
                     .next()
-                    .is_some_and(|number: usize| number % one_in == 0)
+                    .is_some_and(|number: usize| number.is_multiple_of(one_in))
         });
         factor = ratio(spans.count(), kept.count());
         spans = kept;
@@ -189,9 +189,17 @@ impl<'a> Selected<'a> {
             intervals: Vec::new(),
             levels: Default::default(),
         };
-        selected.intervals = match selected.instants(&Stored::SpanStartNano.into())? {
-            Some(starts) => grid.divider().intervals(starts.into_iter()),
-            None => Vec::new(),
+        selected.intervals = {
+            let starts = selected.starts()?;
+            let divider = grid.divider();
+            match starts.places {
+                None => divider.intervals(starts.values.iter().map(|&value| value as u64)),
+                Some(places) => divider.intervals(
+                    places
+                        .iter()
+                        .map(|&place| starts.values[place as usize] as u64),
+                ),
+            }
         };
         Ok(selected)
     }
@@ -209,19 +217,23 @@ impl<'a> Selected<'a> {
         }
     }
 
-    /// The times in an integer column of spans.
-    pub(crate) fn instants(&self, key: &ColumnKey) -> Result<Option<Vec<u64>>, EngineError> {
-        let column = self.column(key)?;
-        let Some(lane) = &column.ints else {
-            return Ok(None);
-        };
-        Ok(Some(match self.places(key.level())? {
-            None => lane.values.iter().map(|&value| value as u64).collect(),
-            Some(places) => places
-                .iter()
-                .map(|&place| lane.values[place as usize] as u64)
-                .collect(),
-        }))
+    /// The number of the span in a row.
+    pub(crate) fn number(&self, row: usize) -> Option<usize> {
+        match &self.rows {
+            None => Some(row),
+            Some(rows) if self.spans.contains(row) => rows.binary_search(&(row as u32)).ok(),
+            Some(_) => None,
+        }
+    }
+
+    /// When the spans start.
+    pub(crate) fn starts(&self) -> Result<Starts<'_>, EngineError> {
+        let key = Stored::SpanStartNano.into();
+        let lane = self.column(&key)?.ints;
+        Ok(Starts {
+            values: lane.map(|lane| lane.values).unwrap_or_default(),
+            places: self.places(key.level())?,
+        })
     }
 
     /// A column, whole or in the rows of these spans; [`Self::places`] tells which.
@@ -304,6 +316,20 @@ impl<'a> Selected<'a> {
             }
         };
         Ok(LevelRows { read: None, places })
+    }
+}
+
+/// When spans start.
+pub(crate) struct Starts<'a> {
+    values: Arc<[i64]>,
+    places: Option<&'a [u32]>,
+}
+
+impl Starts<'_> {
+    /// The start of a span, nanoseconds since the epoch.
+    pub(crate) fn of(&self, number: usize) -> u64 {
+        let place = self.places.map_or(number, |places| places[number] as usize);
+        self.values.get(place).copied().unwrap_or_default() as u64
     }
 }
 

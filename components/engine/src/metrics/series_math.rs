@@ -103,3 +103,77 @@ fn combine(op: ArithmeticOp, lhs: &Series, rhs: &Series, keep: Keep) -> Series {
         exemplars,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn series(labels: &[(&str, &str)], value: f64) -> Series {
+        Series {
+            labels: labels
+                .iter()
+                .map(|(name, value)| Label::text(name, value))
+                .collect(),
+            values: vec![value],
+            exemplars: Vec::new(),
+        }
+    }
+
+    fn print(series: &[Series]) -> Vec<String> {
+        let one = |series: &Series| {
+            let labels: Vec<String> = series
+                .labels
+                .iter()
+                .map(|label| match &label.value {
+                    Value::String(text) => format!("{}={text}", label.name),
+                    other => format!("{}={other:?}", label.name),
+                })
+                .collect();
+            format!("{} {:?}", labels.join(","), series.values[0])
+        };
+        series.iter().map(one).collect()
+    }
+
+    #[test]
+    fn series_are_joined_by_their_labels() {
+        let lhs = || {
+            vec![
+                series(&[("a", "x")], 1.0),
+                series(&[("a", "y")], 2.0),
+                series(&[("a", "z")], 3.0),
+            ]
+        };
+        let rhs = vec![series(&[("a", "y")], 10.0), series(&[("a", "x")], 0.0)];
+        assert_eq!(
+            print(&join(ArithmeticOp::Add, lhs(), rhs.clone())),
+            ["a=x 1.0", "a=y 12.0"]
+        );
+        assert_eq!(
+            print(&join(ArithmeticOp::Div, lhs(), rhs)),
+            ["a=x NaN", "a=y 0.2"]
+        );
+        assert_eq!(print(&join(ArithmeticOp::Add, lhs(), Vec::new())), [""; 0]);
+    }
+
+    #[test]
+    fn a_series_without_labels_goes_with_all() {
+        let rate = || vec![series(&[(NAME, "rate")], 2.0)];
+        let grouped = || vec![series(&[("a", "x")], 6.0), series(&[("a", "y")], 8.0)];
+        assert_eq!(
+            print(&join(ArithmeticOp::Div, grouped(), rate())),
+            ["a=x 3.0", "a=y 4.0"]
+        );
+        assert_eq!(
+            print(&join(ArithmeticOp::Sub, rate(), grouped())),
+            ["a=x -4.0", "a=y -6.0"]
+        );
+        let both = join(ArithmeticOp::Mul, rate(), rate());
+        assert_eq!(print(&both), ["__name__=(rate * rate) 4.0"]);
+        let three = join(
+            ArithmeticOp::Add,
+            both,
+            vec![series(&[(NAME, "count")], 1.0)],
+        );
+        assert_eq!(print(&three), ["__name__=((rate * rate) + count) 5.0"]);
+    }
+}

@@ -493,7 +493,7 @@ fn pipelines_and_structure_come_before_counting() {
     let child = |id: u8, parent: u8, name: &str, second: u64| Span {
         start_time_unix_nano: second * SECOND,
         end_time_unix_nano: (second + 1) * SECOND,
-        attributes: vec![text("g", if second % 2 == 0 { "a" } else { "b" })],
+        attributes: vec![text("g", if second.is_multiple_of(2) { "a" } else { "b" })],
         ..span(
             &[0, 0, 0, 0, 0, 0, 0, id],
             if parent == 0 {

@@ -291,6 +291,31 @@ impl AttributeColumn {
     }
 
     /// Whether any of `wanted` has a value of whatever type.
+    /// The rows that hold a value, ascending, if all of them are kept as lists.
+    pub(super) fn few_rows(&self) -> Option<Vec<u32>> {
+        let mut rows: Vec<u32> = Vec::new();
+        if let Some(lane) = &self.strings {
+            rows.extend(lane.rows.as_ref()?);
+        }
+        let numbers = [
+            self.ints.as_ref().map(|lane| &lane.rows),
+            self.floats.as_ref().map(|lane| &lane.rows),
+            self.bools.as_ref().map(|lane| &lane.rows),
+            self.opaque.as_ref(),
+        ];
+        for of_lane in numbers.into_iter().flatten() {
+            match of_lane {
+                Rows::Few(few) => rows.extend(few),
+                Rows::All | Rows::Some(_) => return None,
+            }
+        }
+        if let Some(lane) = &self.arrays {
+            rows.extend(&*lane.rows);
+        }
+        rows.sort_unstable();
+        Some(rows)
+    }
+
     pub(super) fn any(&self, wanted: Option<&Bitmap>) -> bool {
         let arrays = self.arrays.as_ref().is_some_and(|lane| match wanted {
             None => true,

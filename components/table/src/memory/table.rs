@@ -505,6 +505,16 @@ impl SpanTable for MemoryTable {
         })
     }
 
+    fn few_rows(&self, key: &ColumnKey) -> Result<Option<Vec<u32>>, TableError> {
+        Ok(match self.source(key) {
+            // Kept per distinct message, not per row.
+            _ if self.kinds(key.level()).is_some() => None,
+            Source::Attribute(column) => column.few_rows(),
+            Source::Absent => Some(Vec::new()),
+            Source::Texts(_) | Source::Ints(_) | Source::Ids(..) => None,
+        })
+    }
+
     fn string_superset(&self, key: &ColumnKey) -> Result<Option<Arc<StringDict>>, TableError> {
         Ok(match self.source(key) {
             Source::Texts(texts) => Some(Arc::clone(&texts.dict)),

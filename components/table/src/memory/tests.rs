@@ -574,6 +574,13 @@ fn thousands_of_rare_keys_stay_small_and_common_ones_dense() {
     assert_eq!(rare.len, spans as usize);
     let filled: Vec<usize> = (0..rare.len).filter(|&row| !rare.is_nil(row)).collect();
     assert_eq!(filled, [4321]);
+    let few_rows = |name: &str| {
+        let key = ColumnKey::attribute(AttributeScope::Span, name);
+        table.few_rows(&key).unwrap()
+    };
+    assert_eq!(few_rows("rare 4321"), Some(vec![4321]));
+    assert_eq!(few_rows("common"), None);
+    assert_eq!(few_rows("nobody set it"), Some(Vec::new()));
     assert_eq!(
         texts(&get("common"))[..3],
         ["x", "y", "z"].map(|text| Some(text.to_owned()))
