@@ -179,7 +179,10 @@ impl App {
         let (_, distributor) = tempo_distributor::build(
             distributor_config,
             tempo_distributor::Deps {
-                sink: Arc::new(LiveStoreSink(live.clone())),
+                sink: Arc::new(LiveStoreSink {
+                    live: live.clone(),
+                    discarded: discarded.clone(),
+                }),
                 limits: Arc::new(limits.clone()),
                 registry: &registry,
                 discarded_spans: discarded,

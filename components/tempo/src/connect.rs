@@ -2,22 +2,43 @@
 //! another component's handle is made to fit.
 
 use async_trait::async_trait;
+use prometheus::IntCounterVec;
 use tempo_api::job::TraceParts;
 use tempo_distributor::{SinkError, TraceSink};
-use tempo_live_store::{LiveStore, Operation, PushErrorKind, ReadError};
+use tempo_live_store::{LiveStore, Operation, PushError, PushErrorKind, ReadError};
 use tempo_model::{TraceBatch, TraceId};
 use tempo_querier::{RecentError, RecentOperation, RecentTraces, RecentView};
 
 /// The distributor's spans go to the live-store of this process.
-pub(crate) struct LiveStoreSink(pub(crate) LiveStore);
+pub(crate) struct LiveStoreSink {
+    pub(crate) live: LiveStore,
+    /// `tempo_discarded_spans_total`.
+    pub(crate) discarded: IntCounterVec,
+}
+
+impl LiveStoreSink {
+    fn discard(&self, reason: &str, tenant: &str, spans: u64) {
+        if spans > 0 {
+            self.discarded
+                .with_label_values(&[reason, tenant])
+                .inc_by(spans);
+        }
+    }
+}
 
 #[async_trait]
 impl TraceSink for LiveStoreSink {
     async fn push(&self, tenant: &str, batch: TraceBatch) -> Result<(), SinkError> {
-        // Spans of traces that are too large are left out and counted, as Tempo does.
-        match self.0.push(tenant, batch).await {
-            Ok(_) => Ok(()),
+        let spans = batch.span_count();
+        match self.live.push(tenant, batch).await {
+            Ok(outcome) => {
+                self.discard("trace_too_large", tenant, outcome.too_large_spans);
+                Ok(())
+            }
             Err(error) => {
+                if matches!(error, PushError::LiveTraces { .. }) {
+                    self.discard("live_traces_exceeded", tenant, spans);
+                }
                 let message = format!("failed to push spans to local live-store: {error}");
                 Err(match error.kind() {
                     PushErrorKind::ResourceExhausted => SinkError::ResourceExhausted {

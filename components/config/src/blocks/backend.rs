@@ -40,7 +40,7 @@ block! {
     /// Forgetting old blocks.
     pub struct RetentionProvider {
         /// Time between looks.
-        later interval: GoDuration = GoDuration::hours(1),
+        used interval: GoDuration = GoDuration::hours(1),
     }
 }
 
@@ -80,7 +80,7 @@ block! {
     /// Where jobs come from.
     pub struct Providers {
         /// Forgetting old blocks.
-        later retention: RetentionProvider = RetentionProvider::default(),
+        used retention: RetentionProvider = RetentionProvider::default(),
         /// Joining blocks.
         later compaction: CompactionProvider = CompactionProvider::default(),
         /// Removing spans on request.
@@ -98,7 +98,7 @@ block! {
         /// Time between writes of the plan to the store.
         later backend_flush_interval: GoDuration = GoDuration::minutes(1),
         /// Where jobs come from.
-        later provider: Providers = Providers::default(),
+        used provider: Providers = Providers::default(),
         /// Longest time to hand out a job.
         later job_timeout: GoDuration = GoDuration::seconds(15),
         /// Folder of the plan.

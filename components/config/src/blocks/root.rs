@@ -92,7 +92,7 @@ block! {
         /// Caches of the object store.
         later cache: Cache = Cache::default(),
         /// Plans compaction, retention and redaction.
-        later backend_scheduler: BackendScheduler = BackendScheduler::default(),
+        used backend_scheduler: BackendScheduler = BackendScheduler::default(),
         /// How workers reach the scheduler.
         later backend_scheduler_client: BackendSchedulerClient = BackendSchedulerClient::default(),
         /// Does what the scheduler plans.

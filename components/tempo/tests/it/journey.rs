@@ -167,7 +167,9 @@ fn what_sdks_send_is_found_live_flushed_restarted_and_from_the_bucket_alone() {
             "    backend: local\n    blocklist_poll: 1s\n    local:\n      path: {}\n",
             tempo.data().join("blocks").display()
         )),
-        extra_yaml: "query_frontend:\n  query_end_cutoff: 0s\n  search:\n    query_backend_after: 0s\n".to_owned(),
+        extra_yaml:
+            "query_frontend:\n  query_end_cutoff: 0s\n  search:\n    query_backend_after: 0s\n"
+                .to_owned(),
         ..Options::default()
     };
     let mut fresh = Tempo::configure(&binary(), &bucket_only).unwrap();
