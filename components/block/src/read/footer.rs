@@ -304,12 +304,15 @@ struct ChunkFields {
     index_len: u64,
 }
 
+/// Smallest and largest 16-byte id.
+type IdBounds = ([u8; 16], [u8; 16]);
+
 /// A chunk, and its bounds if they are 16 bytes long.
 fn chunk(
     thrift: &mut Thrift<'_>,
     leaf: &FileLeaf,
     file_len: u64,
-) -> Result<(Chunk, Option<([u8; 16], [u8; 16])>), Malformed> {
+) -> Result<(Chunk, Option<IdBounds>), Malformed> {
     let mut fields = ChunkFields::default();
     let mut has_meta = false;
     thrift.fields(|thrift, field| {

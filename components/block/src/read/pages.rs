@@ -23,7 +23,7 @@ impl Selection {
     /// All of `rows`.
     pub(super) fn all(rows: u32) -> Self {
         Self {
-            ranges: vec![0..rows],
+            ranges: Vec::from([0..rows]),
             of: rows,
         }
     }
