@@ -4,17 +4,17 @@ use std::sync::Arc;
 
 use tempo_table::{ABSENT, ArrayLane, ArrayValue, Bitmap, Column, Level, NumberLane};
 
-use super::{leaf::Fill, strings::StringSink};
+use super::strings::StringSink;
 
 struct Numbers<T> {
-    values: Fill<T>,
+    values: Vec<T>,
     present: Bitmap,
 }
 
 impl<T: Copy + Default> Numbers<T> {
     fn new(len: usize) -> Self {
         Self {
-            values: Fill::new(T::default(), len),
+            values: vec![T::default(); len],
             present: Bitmap::new(len),
         }
     }
@@ -26,7 +26,7 @@ impl<T: Copy + Default> Numbers<T> {
     fn finish(self) -> NumberLane<T> {
         let all = self.present.count() == self.present.len();
         NumberLane {
-            values: self.values.share(),
+            values: self.values.into(),
             present: (!all).then(|| Arc::new(self.present)),
         }
     }
@@ -35,7 +35,7 @@ impl<T: Copy + Default> Numbers<T> {
 /// Sets `lane[row]`; rows outside of the column are ignored.
 fn set<T: Copy + Default>(lane: &mut Option<Numbers<T>>, len: usize, row: usize, value: T) {
     let lane = lane.get_or_insert_with(|| Numbers::new(len));
-    if let Some(slot) = lane.values.all().get_mut(row) {
+    if let Some(slot) = lane.values.get_mut(row) {
         *slot = value;
         lane.present.insert(row);
     }
@@ -99,6 +99,16 @@ impl ColumnBuilder {
 
     pub(super) fn set_int(&mut self, row: usize, value: i64) {
         set(&mut self.ints, self.len, row, value);
+    }
+
+    /// Sets the rows from `start` on.
+    pub(super) fn set_ints(&mut self, start: usize, values: &[i64]) {
+        let lane = self.ints.get_or_insert_with(|| Numbers::new(self.len));
+        let rows = start..start + values.len();
+        if let Some(slots) = lane.values.get_mut(rows.clone()) {
+            slots.copy_from_slice(values);
+            lane.present.insert_range(rows);
+        }
     }
 
     pub(super) fn set_float(&mut self, row: usize, value: f64) {

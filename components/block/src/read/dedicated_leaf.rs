@@ -258,9 +258,14 @@ fn add_ints(
                     owners,
                     first_value,
                 } => {
-                    let numbers = numbers.get(first_value..).ok_or(FEWER)?;
+                    let values = first_value..first_value + owners.len();
+                    let numbers = numbers.get(values).ok_or(FEWER)?;
+                    if fresh {
+                        column.set_ints(owners.start, numbers);
+                        return Ok(());
+                    }
                     for (owner, &number) in owners.zip(numbers) {
-                        if fresh || !column.has(owner) {
+                        if !column.has(owner) {
                             column.set_int(owner, number);
                         }
                     }

@@ -14,6 +14,7 @@ use tempo_table::TableError;
 
 use super::{
     Malformed,
+    footer::IdBounds,
     group::{GroupBytes, LeafIndex},
     page::{Encoding, Page},
     pages::Selection,
@@ -163,7 +164,8 @@ impl BlockReader {
         ))
     }
 
-    fn find_in_group(
+    /// The trace as a row group holds it.
+    pub(super) fn find_in_group(
         &self,
         group: usize,
         id: &TraceId,
@@ -257,7 +259,7 @@ fn find_row(bytes: &GroupBytes, id: &TraceId) -> Result<Option<u32>, TableError>
 }
 
 /// Where `id` lies between two ids, as one of `pages`.
-fn guess((first, last): ([u8; 16], [u8; 16]), id: &TraceId, pages: Range<usize>) -> usize {
+fn guess((first, last): IdBounds, id: &TraceId, pages: Range<usize>) -> usize {
     let number = |id: &[u8; 16]| (u128::from_be_bytes(*id) >> 64) as u64;
     let (first, last, id) = (number(&first), number(&last), number(id.as_bytes()));
     let span = u128::from(last.saturating_sub(first)) + 1;

@@ -80,12 +80,15 @@ pub(super) struct Chunk {
     pub(super) offset_index: Option<Range<u64>>,
 }
 
+/// The first and the last of some trace ids.
+pub(super) type IdBounds = ([u8; 16], [u8; 16]);
+
 /// Some traces, as one column chunk per leaf.
 #[derive(Debug, Clone)]
 pub(super) struct RowGroup {
     pub(super) rows: u32,
     /// First and last trace id, if the writer told.
-    pub(super) trace_ids: Option<([u8; 16], [u8; 16])>,
+    pub(super) trace_ids: Option<IdBounds>,
     pub(super) chunks: Vec<Chunk>,
 }
 
@@ -303,9 +306,6 @@ struct ChunkFields {
     index_offset: Option<u64>,
     index_len: u64,
 }
-
-/// Smallest and largest 16-byte id.
-type IdBounds = ([u8; 16], [u8; 16]);
 
 /// A chunk, and its bounds if they are 16 bytes long.
 fn chunk(

@@ -16,7 +16,7 @@ use super::{
     Malformed,
     bits::Bits,
     file::BlockFile,
-    footer::{Chunk, FileLeaf, RowGroup},
+    footer::{Chunk, FileLeaf, IdBounds, RowGroup},
     page::Page,
     pages::{PageMap, Selection},
     source::Source,
@@ -76,7 +76,7 @@ impl GroupBytes {
     }
 
     /// First and last trace id, if the footer tells.
-    pub(super) fn trace_id_bounds(&self) -> Option<([u8; 16], [u8; 16])> {
+    pub(super) fn trace_id_bounds(&self) -> Option<IdBounds> {
         self.row_group().trace_ids
     }
 

@@ -22,18 +22,12 @@ pub(super) struct Selection {
 impl Selection {
     /// All of `rows`.
     pub(super) fn all(rows: u32) -> Self {
-        Self {
-            ranges: Vec::from([0..rows]),
-            of: rows,
-        }
+        Self::range(0..rows, rows)
     }
 
     /// One of `rows`.
     pub(super) fn one(row: u32, rows: u32) -> Self {
-        Self {
-            ranges: vec![row..row + 1],
-            of: rows,
-        }
+        Self::range(row..row + 1, rows)
     }
 
     /// `range` of `rows`.
@@ -248,6 +242,6 @@ mod tests {
         assert!(!selection.is_all());
         assert!(Selection::of_rows(0..100, 100).is_all());
         assert!(Selection::all(5).is_all());
-        assert_eq!(Selection::one(4, 5).ranges(), [4..5]);
+        assert_eq!(Selection::one(4, 5).within(0..5).next(), Some(4..5));
     }
 }

@@ -63,8 +63,8 @@ impl Builder {
         for (resource, scopes) in (0..).zip(self.resource_scopes.windows(2)) {
             for scope in scopes[0]..scopes[1] {
                 let spans = span_of(&self.scope_spans, scope as usize);
-                of_scope[spans.clone()].fill(scope);
-                of_resource[spans].fill(resource);
+                fill_run(of_scope, spans.clone(), scope);
+                fill_run(of_resource, spans, resource);
             }
         }
         Structure {
@@ -75,6 +75,28 @@ impl Builder {
             span_resource: span_resource.share(),
             span_scope: span_scope.share(),
         }
+    }
+}
+
+/// Spans that are filled in at once.
+const RUN: usize = 8;
+
+/// Fills `range` with `value`. What follows the range may be overwritten too: runs are filled in
+/// order, and most are so short that one store of known length is all it takes.
+#[inline]
+fn fill_run(out: &mut [u32], range: Range<usize>, value: u32) {
+    let mut at = range.start;
+    while at < range.end {
+        match out.get_mut(at..at + RUN) {
+            Some(run) => run.copy_from_slice(&[value; RUN]),
+            None => {
+                if let Some(rest) = out.get_mut(at..range.end) {
+                    rest.fill(value);
+                }
+                return;
+            }
+        }
+        at += RUN;
     }
 }
 

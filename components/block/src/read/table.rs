@@ -35,6 +35,10 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Up to this share of the rows (as a divisor) it is tried to read only their pages. More rows than
+/// that lie in most pages.
+const MIN_SHARE: usize = 4;
+
 /// A view and the wanted rows in its own count.
 struct Localized {
     view: Option<Arc<View>>,
@@ -104,14 +108,18 @@ impl RowGroupTable {
         })
     }
 
-    /// The part of the row group that holds `rows` of `level`, if reading only that is worth it for
-    /// the leaves of `keys`.
+    /// The part of the row group that holds `count` `rows` of `level`, if reading only that is
+    /// worth it for `leaves`.
     fn localize(
         &self,
         level: Level,
+        count: usize,
         rows: impl Iterator<Item = u32>,
         leaves: &[LeafIndex],
     ) -> Result<Option<Localized>, TableError> {
+        if count > self.all.rows(level)? / MIN_SHARE {
+            return Ok(None);
+        }
         let first = self.first_rows(level)?;
         let rows: Vec<u32> = rows.collect();
         let mut trace = 0;
@@ -311,7 +319,7 @@ impl RowGroupTable {
     ) -> Result<Vec<Arc<str>>, TableError> {
         let leaves: Vec<LeafIndex> = self.generic_leaves(scope).collect();
         let wanted = rows.iter().map(|row| row as u32);
-        let localized = self.localize(scope.level(), wanted, &leaves)?;
+        let localized = self.localize(scope.level(), rows.count(), wanted, &leaves)?;
         let (view, local) = match &localized {
             Some(Localized { view: None, .. }) => return Ok(Vec::new()),
             Some(Localized {
@@ -391,7 +399,7 @@ impl SpanTable for RowGroupTable {
             return self.whole_column(key);
         };
         let wanted = rows.iter().map(|row| row as u32);
-        match self.localize(key.level(), wanted, &self.leaves_of(key)?)? {
+        match self.localize(key.level(), rows.count(), wanted, &self.leaves_of(key)?)? {
             None => self.whole_column(key),
             Some(Localized { view: None, .. }) => {
                 Ok(Column::absent(key.level(), self.all.rows(key.level())?))
@@ -421,7 +429,7 @@ impl SpanTable for RowGroupTable {
             return Ok(column.gather(rows));
         }
         let leaves = self.leaves_of(key)?;
-        match self.localize(key.level(), rows.iter().copied(), &leaves)? {
+        match self.localize(key.level(), rows.len(), rows.iter().copied(), &leaves)? {
             None => Ok(self.whole_column(key)?.gather(rows)),
             Some(Localized { view: None, .. }) => Ok(Column::absent(key.level(), 0)),
             Some(Localized {
@@ -436,7 +444,10 @@ impl SpanTable for RowGroupTable {
     }
 
     fn string_superset(&self, key: &ColumnKey) -> Result<Option<Arc<StringDict>>, TableError> {
-        if let Some(column) = self.cached(key) {
+        // Elements of arrays count too, and only leaves have them in one dictionary.
+        if let Some(column) = self.cached(key)
+            && column.arrays.is_none()
+        {
             return Ok(Some(
                 column.strings.map_or_else(Arc::default, |lane| lane.dict),
             ));

@@ -3,6 +3,7 @@
 mod columns;
 mod damage;
 mod golden_traces;
+mod own;
 mod rewritten;
 
 use std::sync::Arc;

@@ -2,7 +2,8 @@
 
 use tempo_backend::ReadStats;
 use tempo_table::{
-    Bitmap, ColumnKey, Intrinsic, Level, MemoryTable, MemoryTableBuilder, SpanTable,
+    ABSENT, ArrayValue, Bitmap, ColumnKey, Intrinsic, Level, MemoryTable, MemoryTableBuilder,
+    SpanTable,
 };
 
 use super::{BLOCKS, SCOPES, cell, cells, keys, open, table};
@@ -173,18 +174,23 @@ fn supersets_and_bounds_hold_every_value() {
     every_table(|block, reader, group| {
         let stored = table(reader, group);
         for key in keys(&stored) {
-            let superset = stored.string_superset(&key).unwrap();
+            let before = stored.string_superset(&key).unwrap();
             let range = stored.int_bounds(&key).unwrap();
             let column = stored.column(&key, None).unwrap();
-            if let Some(dict) = superset {
+            // Once more with the column at hand.
+            let after = stored.string_superset(&key).unwrap();
+            for dict in [before, after].into_iter().flatten() {
                 supersets += 1;
-                let texts = column.strings.iter().flat_map(|lane| {
-                    let used = lane
-                        .codes
-                        .iter()
-                        .filter(|&&code| code != tempo_table::ABSENT);
-                    used.map(|&code| lane.dict.bytes(code))
-                });
+                let mut texts: Vec<&[u8]> = Vec::new();
+                if let Some(lane) = &column.strings {
+                    let used = lane.codes.iter().filter(|&&code| code != ABSENT);
+                    texts.extend(used.map(|&code| lane.dict.bytes(code)));
+                }
+                for array in column.arrays.iter().flat_map(|lane| lane.values.iter()) {
+                    if let ArrayValue::Strings(elements) = array {
+                        texts.extend(elements.iter().map(|text| text.as_bytes()));
+                    }
+                }
                 for text in texts {
                     assert!(dict.iter().any(|known| known == text), "{block} {key:?}");
                 }

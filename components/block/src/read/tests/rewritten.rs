@@ -145,7 +145,19 @@ fn blocks_read_alike_however_they_are_stored() {
                 let traces = reader.traces(ReadStats::new());
                 traces.map(Result::unwrap).collect()
             };
-            assert_eq!(traces(&reader), traces(&original), "{block} {variant}");
+            let found = traces(&reader);
+            assert_eq!(found, traces(&original), "{block} {variant}");
+            let mut group = 0;
+            let mut passed = 0;
+            for (row, (id, trace)) in found.iter().enumerate() {
+                if row - passed == reader.traces_in(group) as usize {
+                    passed = row;
+                    group += 1;
+                }
+                let stats = ReadStats::new();
+                let by_id = reader.find_in_group(group, id, &stats).unwrap();
+                assert_eq!(by_id.as_ref(), Some(trace), "{block} {variant} {id}");
+            }
         }
     }
 }

@@ -1,0 +1,123 @@
+//! Blocks that this program wrote, large enough to have many pages.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use bytes::Bytes;
+use prost::Message;
+use tempo_backend::ReadStats;
+use tempo_model::TraceId;
+use tempo_proto::tempopb::Trace;
+use tempo_table::{
+    AttributeScope, ColumnKey, Intrinsic, Level, MemoryTable, MemoryTableBuilder, SpanTable,
+};
+use tempo_testkit::traces::TraceMaker;
+
+use super::{cell, cells, columns::patterns, keys, table};
+use crate::{
+    read::BlockReader,
+    schema::Version,
+    write::{BlockBuilder, BlockOptions},
+};
+
+/// Some thousand spans as a block in memory and, trace by trace, as they come back from it.
+fn written(version: Version, traces: usize, row_group_size_bytes: u64) -> Arc<BlockReader> {
+    let mut maker = TraceMaker::new(5);
+    let made: BTreeMap<TraceId, Vec<u8>> = (0..traces as u64)
+        .map(|number| {
+            let made = maker.next_trace(1_700_000_000_000_000_000 + number * 1_000_000);
+            let resource_spans = made.resource_spans;
+            let trace = Trace { resource_spans }.encode_to_vec();
+            (TraceId::from_bytes(made.id), trace)
+        })
+        .collect();
+    let id = uuid::Uuid::from_u128(7);
+    let mut options = BlockOptions::new(version, "own".into(), id, traces as u64);
+    options.row_group_size_bytes = row_group_size_bytes;
+    let mut builder = BlockBuilder::new(options, Vec::new()).unwrap();
+    for (id, trace) in &made {
+        builder.push_trace(*id, &[trace]).unwrap();
+    }
+    let (block, file) = builder.finish().unwrap();
+    BlockReader::in_memory(block.meta, Bytes::from(file)).unwrap()
+}
+
+fn in_memory(traces: &[(TraceId, Bytes)]) -> MemoryTable {
+    let mut builder = MemoryTableBuilder::new();
+    for (id, trace) in traces {
+        builder.push_trace(*id, &[trace]).unwrap();
+    }
+    builder.finish()
+}
+
+#[test]
+fn columns_of_many_pages_and_row_groups() {
+    for version in [Version::VParquet4, Version::VParquet5] {
+        let reader = written(version, 600, 250_000);
+        assert!(reader.row_groups() > 2);
+        let all: Vec<(TraceId, Bytes)> = reader
+            .traces(ReadStats::new())
+            .collect::<Result<_, _>>()
+            .unwrap();
+        assert_eq!(all.len(), 600);
+        let mut rest = all.as_slice();
+        for group in 0..reader.row_groups() {
+            let (traces, later) = rest.split_at(reader.traces_in(group) as usize);
+            rest = later;
+            let memory = in_memory(traces);
+            let whole = table(&reader, group);
+            for key in keys(&whole) {
+                let column = whole.column(&key, None).unwrap();
+                let want = cells(&memory.column(&key, None).unwrap());
+                assert_eq!(cells(&column), want, "{version} {key:?}");
+                for rows in patterns(column.len) {
+                    let gathered = table(&reader, group).gather(&key, &rows).unwrap();
+                    let want: Vec<String> = rows
+                        .iter()
+                        .map(|&row| cell(&column, row as usize))
+                        .collect();
+                    assert_eq!(cells(&gathered), want, "{version} {key:?}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn few_rows_cost_few_bytes() {
+    let reader = written(Version::VParquet5, 4000, 0);
+    for key in [
+        ColumnKey::from(Intrinsic::SpanStartNano),
+        ColumnKey::from(Intrinsic::SpanId),
+        ColumnKey::attribute(AttributeScope::Span, "http.route"),
+    ] {
+        let cost = |rows: Option<&[u32]>| {
+            let stats = ReadStats::new();
+            let stored = reader.table(0, stats.clone()).unwrap();
+            stored.structure().unwrap();
+            let before = stats.bytes();
+            match rows {
+                Some(rows) => assert_eq!(stored.gather(&key, rows).unwrap().len, rows.len()),
+                None => assert_eq!(
+                    stored.column(&key, None).unwrap().len,
+                    stored.rows(Level::Span).unwrap()
+                ),
+            }
+            stats.bytes() - before
+        };
+        let (few, all) = (cost(Some(&[40_000, 40_001])), cost(None));
+        assert!(few * 2 < all, "{key:?}: {few} of {all} bytes");
+    }
+}
+
+#[test]
+fn names_that_nobody_uses_cost_a_dictionary() {
+    let reader = written(Version::VParquet5, 2000, 0);
+    let stats = ReadStats::new();
+    let stored = reader.table(0, stats.clone()).unwrap();
+    stored.structure().unwrap();
+    let before = stats.bytes();
+    let key = ColumnKey::attribute(AttributeScope::Span, "nobody");
+    assert!(stored.column(&key, None).unwrap().is_absent());
+    assert_eq!(stored.string_superset(&key).unwrap().unwrap().len(), 0);
+    assert!(stats.bytes() - before < 2000, "{}", stats.bytes() - before);
+}
