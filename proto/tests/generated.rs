@@ -1,5 +1,7 @@
 //! The checked-in code is what the .proto files say. `make generate` rewrites it.
 
+#![allow(clippy::unwrap_used)]
+
 use std::{fs, path::Path};
 
 const PROTOS: &[&str] = &[

@@ -68,6 +68,7 @@ impl RecentTraces for LiveStoreRecent {
             RecentOperation::Search => Operation::Search,
             RecentOperation::TagNames => Operation::SearchTags,
             RecentOperation::TagValues => Operation::SearchTagValues,
+            RecentOperation::QueryRange => Operation::QueryRange,
         };
         let view = self
             .0
@@ -84,7 +85,6 @@ impl RecentTraces for LiveStoreRecent {
         Ok(TraceParts {
             inspected_bytes: found.as_ref().map_or(0, |found| found.inspected_bytes),
             parts: found.map(|found| found.trace).into_iter().collect(),
-            ..TraceParts::default()
         })
     }
 }

@@ -80,7 +80,7 @@ impl Limits {
             .unwrap_or(self.retention.block_retention);
         Some(RetentionPolicy {
             block_retention,
-            ..self.retention.clone()
+            ..self.retention
         })
     }
 }

@@ -1,5 +1,7 @@
 //! The binary as its users meet it: a process, its ports, its data folder.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 mod cli;
 mod crash;
 mod golden;
