@@ -460,7 +460,7 @@ mod tests {
 
     #[tokio::test]
     async fn failed_requests_are_tried_again_as_often_as_configured() {
-        for (failures, max_attempts, opens) in [(2, 3, true), (3, 3, false), (1, 1, false)] {
+        for (failures, max_attempts) in [(2, 3), (3, 3), (1, 1)] {
             let (address, requests) = moody_server(failures).await;
             let config = S3Config {
                 insecure: true,
@@ -476,20 +476,15 @@ mod tests {
             let backend = BackendConfig::new(crate::StoreConfig::S3(Box::new(config.clone())));
             let registry = prometheus::Registry::new();
             let metrics = RequestMetrics::register(&registry).unwrap();
+            // A store in trouble is opened all the same: it may recover.
             let opened = open(&backend, &config, metrics.clone(), &no_environment).await;
-            assert_eq!(opened.is_ok(), opens, "{failures} failures: {opened:?}");
+            assert!(opened.is_ok(), "{failures} failures: {opened:?}");
             assert_eq!(requests.load(Ordering::SeqCst), max_attempts);
             let failed = metrics
                 .duration_seconds
                 .with_label_values(&["GET", "503"])
                 .get_sample_count();
             assert_eq!(failed, failures as u64);
-            if let Err(error) = opened {
-                assert!(
-                    error.to_string().contains("storage.trace.s3.endpoint"),
-                    "{error}"
-                );
-            }
         }
     }
 }
