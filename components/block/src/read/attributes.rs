@@ -197,6 +197,9 @@ pub(super) struct AttributeSlots {
     arrays: Option<Bits>,
 }
 
+/// How many owners are passed by in the time in which one is looked up.
+const LOOKUP_COST: usize = 16;
+
 /// An attribute that was asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Match {
@@ -360,10 +363,23 @@ impl AttributeSlots {
         };
         match owners {
             None => (0..self.slots()).for_each(|slot| mark(self.keys.get(slot))),
-            Some(owners) => {
+            // Looking up an owner costs as much as passing by several.
+            Some(owners) if owners.count() * LOOKUP_COST < owners.len() => {
                 for owner in owners.iter() {
                     self.slots_of(owner)
                         .for_each(|slot| mark(self.keys.get(slot)));
+                }
+            }
+            Some(owners) => {
+                let (mut next, mut wanted) = (0, false);
+                for slot in 0..self.slots() {
+                    if self.begins.bits().get(slot) {
+                        wanted = owners.contains(next);
+                        next += 1;
+                    }
+                    if wanted {
+                        mark(self.keys.get(slot));
+                    }
                 }
             }
         }
