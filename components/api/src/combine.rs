@@ -1,11 +1,13 @@
 //! Merging the answers of many jobs into one.
 
 mod distinct;
+mod metrics;
 mod progress;
 mod search;
 mod tags;
 mod trace;
 
+pub use metrics::MetricsCombiner;
 pub use progress::{Progress, Shard};
 pub use search::{SearchCombiner, SearchPlan};
 pub use tags::{CollectLimits, TagNamesCombiner, TagValuesCombiner, intrinsic_names};

@@ -2,14 +2,18 @@
 
 use std::sync::Arc;
 
-use tempo_engine::{FoundSpan, FoundSpanSet, FoundTrace, TagValue, Value};
+use tempo_engine::{
+    FoundSpan, FoundSpanSet, FoundTrace, TagValue, Value,
+    metrics::{Label, MetricsAnswer, Series},
+};
 use tempo_proto::{
     opentelemetry::proto::common::v1::{
         AnyValue, ArrayValue as ArrayMessage, KeyValue, any_value::Value as AnyOf,
     },
     tempopb::{
-        self, MetadataMetrics, SearchTagValuesV2Response, SearchTagsV2Response, SearchTagsV2Scope,
-        ServiceStats, Span, SpanSet, TraceSearchMetadata,
+        self, Exemplar, InstantSeries, MetadataMetrics, QueryInstantResponse, QueryRangeResponse,
+        Sample, SearchTagValuesV2Response, SearchTagsV2Response, SearchTagsV2Scope, ServiceStats,
+        Span, SpanSet, TimeSeries, TraceSearchMetadata,
     },
 };
 use tempo_table::{ArrayValue, AttributeScope};
@@ -83,6 +87,54 @@ pub fn tag_values(found: Vec<TagValue>, inspected_bytes: u64) -> SearchTagValues
     }
 }
 
+/// The series of a query over a range.
+pub fn range_series(answer: MetricsAnswer) -> Vec<TimeSeries> {
+    let grid = answer.grid;
+    let one = |series: Series| TimeSeries {
+        samples: series
+            .values
+            .iter()
+            .enumerate()
+            .filter(|(_, value)| !value.is_nan())
+            .map(|(interval, &value)| Sample {
+                value,
+                timestamp_ms: grid.timestamp_ms(interval),
+            })
+            .collect(),
+        labels: labels(series.labels),
+        exemplars: series
+            .exemplars
+            .into_iter()
+            .map(|exemplar| Exemplar {
+                labels: labels(exemplar.labels.iter().cloned()),
+                value: exemplar.value,
+                timestamp_ms: exemplar.timestamp_ms,
+            })
+            .collect(),
+    };
+    answer.series.into_iter().map(one).collect()
+}
+
+/// The same answer as one value per series: its first sample.
+pub fn instant_response(range: QueryRangeResponse) -> QueryInstantResponse {
+    let one = |series: TimeSeries| {
+        Some(InstantSeries {
+            value: series.samples.first()?.value,
+            labels: series.labels,
+        })
+    };
+    QueryInstantResponse {
+        series: range.series.into_iter().filter_map(one).collect(),
+        metrics: range.metrics,
+        status: range.status,
+        message: range.message,
+    }
+}
+
+fn labels(labels: impl IntoIterator<Item = Label>) -> Vec<KeyValue> {
+    attributes(labels.into_iter().map(|label| (label.name, label.value)))
+}
+
 fn scope_name(scope: AttributeScope) -> &'static str {
     match scope {
         AttributeScope::Resource => "resource",
@@ -111,7 +163,7 @@ fn span(found: FoundSpan) -> Span {
     }
 }
 
-fn attributes(found: Vec<(Arc<str>, Value)>) -> Vec<KeyValue> {
+fn attributes(found: impl IntoIterator<Item = (Arc<str>, Value)>) -> Vec<KeyValue> {
     found
         .into_iter()
         .map(|(name, value)| KeyValue {

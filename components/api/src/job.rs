@@ -5,10 +5,11 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use tempo_engine::metrics::{MetricsPartial, Window};
 use tempo_model::TraceId;
 use tempo_proto::tempopb::{
-    SearchRequest, SearchResponse, SearchTagValuesRequest, SearchTagValuesV2Response,
-    SearchTagsRequest, SearchTagsV2Response, backend::v1::BlockMeta,
+    QueryRangeRequest, SearchRequest, SearchResponse, SearchTagValuesRequest,
+    SearchTagValuesV2Response, SearchTagsRequest, SearchTagsV2Response, backend::v1::BlockMeta,
 };
 
 /// One piece of a query.
@@ -44,6 +45,17 @@ pub enum Job {
         request: Arc<SearchTagValuesRequest>,
         /// Collecting ends before types and values take more bytes than this; 0 means never.
         max_bytes: u64,
+        /// Where to look.
+        place: DataPlace,
+    },
+    /// Count spans over time.
+    QueryRange {
+        /// What to count. Its time and its number of exemplars are those of the whole query.
+        request: Arc<QueryRangeRequest>,
+        /// The time of this piece.
+        window: Window,
+        /// Exemplars that this piece may bring.
+        max_exemplars: u32,
         /// Where to look.
         place: DataPlace,
     },
@@ -97,6 +109,17 @@ pub enum JobOutput {
     TagNames(SearchTagsV2Response),
     /// Of [`Job::TagValues`].
     TagValues(SearchTagValuesV2Response),
+    /// Of [`Job::QueryRange`].
+    QueryRange(CountedSpans),
+}
+
+/// What was counted of the spans of one place.
+#[derive(Debug, Clone)]
+pub struct CountedSpans {
+    /// Series as they are before the last stage.
+    pub series: MetricsPartial,
+    /// Bytes read from storage.
+    pub inspected_bytes: u64,
 }
 
 /// What was found of one trace in one place.
@@ -114,6 +137,9 @@ pub enum JobError {
     /// The trace is larger than the tenant may read.
     #[error("{0}")]
     TraceTooLarge(String),
+    /// The query needs more memory than it may have.
+    #[error("{0}")]
+    OverBudget(String),
     /// There is too much to do; the client may try again later.
     #[error("{0}")]
     Busy(String),
@@ -140,7 +166,7 @@ impl JobError {
     /// The HTTP status of a query that ends with this error.
     pub fn status(&self) -> u16 {
         match self {
-            Self::TraceTooLarge(_) => 422,
+            Self::TraceTooLarge(_) | Self::OverBudget(_) => 422,
             Self::Busy(_) => 429,
             Self::Unavailable(_) | Self::Failed(_) => 500,
             Self::TimedOut => 504,

@@ -6,11 +6,13 @@
 //! or message rather than none.
 
 mod llm;
+mod metrics;
 mod search;
 mod trace;
 mod value;
 mod writer;
 
 pub use llm::{tag_values_llm, trace_llm};
+pub use metrics::{query_instant, query_range};
 pub use search::{search, tag_names_v1, tag_names_v2, tag_values_v1, tag_values_v2};
 pub use trace::{trace_v1, trace_v2};

@@ -9,7 +9,7 @@ mod time;
 mod trace;
 
 pub use logfmt::parse_tags;
-pub use metrics::{parse_query_instant, parse_query_range};
+pub use metrics::{default_step_nanos, parse_query_instant, parse_query_range};
 pub use query::QueryParams;
 pub use search::{parse_search, resolve_limit, trace_query};
 pub use tags::{TagScope, parse_tag_values, parse_tags_request};

@@ -11,19 +11,20 @@ use std::{
 use tempo_api::{
     combine::{CollectLimits, SearchCombiner, TagNamesCombiner, TagValuesCombiner},
     convert,
-    job::JobError,
+    job::{CountedSpans, JobError},
     params::TagScope,
 };
 use tempo_engine::{
-    EngineError, Limits, Plan, SearchOptions, TagFilter, TagValueLimits, search as search_table,
-    tag_names as names_in_table, tag_values as values_in_table,
+    EngineError, Limits, Plan, SearchOptions, TagFilter, TagValueLimits,
+    metrics::{MetricsOptions, MetricsPartial, MetricsPlan, Window, evaluate as count_spans},
+    search as search_table, tag_names as names_in_table, tag_values as values_in_table,
 };
 use tempo_proto::tempopb::{
-    SearchMetrics, SearchRequest, SearchResponse, SearchTagValuesRequest,
+    QueryRangeRequest, SearchMetrics, SearchRequest, SearchResponse, SearchTagValuesRequest,
     SearchTagValuesV2Response, SearchTagsRequest, SearchTagsV2Response,
 };
 use tempo_table::{AttributeScope, SpanTable};
-use tempo_traceql::{ConditionGroups, ParseOptions, hints::names};
+use tempo_traceql::{ConditionGroups, ParseOptions, Query, hints::names};
 
 use crate::blocks::table_error;
 
@@ -64,9 +65,24 @@ impl<'a> Bounds<'a> {
 fn engine_error(error: EngineError) -> JobError {
     match error {
         EngineError::Table(error) => table_error(&error),
+        error @ (EngineError::OverBudget { .. } | EngineError::TooManySeries { .. }) => {
+            JobError::OverBudget(error.to_string())
+        }
         // The query is to blame, and will be the next time.
-        error => JobError::Failed(error.to_string()),
+        error @ EngineError::Evaluation(_) => JobError::Failed(error.to_string()),
     }
+}
+
+/// Parses a query that the frontend has checked, and leaves out the rewrites it says.
+fn parse(text: &str, skipped_rewrites: &[String]) -> Result<Query, tempo_traceql::Error> {
+    let options = ParseOptions {
+        max_query_bytes: 0,
+        allow_unsafe_hints: false,
+        skip_rewrites: skipped_rewrites
+            .iter()
+            .any(|name| SKIP_REWRITES.contains(&name.as_str())),
+    };
+    tempo_traceql::parse_with(text, &options)
 }
 
 /// Searches tables one after another, until enough is found.
@@ -77,15 +93,7 @@ pub(crate) fn search(
     bounds: Bounds<'_>,
 ) -> Result<SearchResponse, JobError> {
     let unusable = |error: String| JobError::Failed(format!("search job: {error}"));
-    let options = ParseOptions {
-        max_query_bytes: 0,
-        allow_unsafe_hints: false,
-        skip_rewrites: request
-            .skip_ast_transformations
-            .iter()
-            .any(|name| SKIP_REWRITES.contains(&name.as_str())),
-    };
-    let query = tempo_traceql::parse_with(&request.query, &options)
+    let query = parse(&request.query, &request.skip_ast_transformations)
         .map_err(|error| unusable(error.to_string()))?;
     let plan = Plan::new(&query).map_err(|error| unusable(error.to_string()))?;
     let most_recent = query.hints.bool(names::MOST_RECENT, false).unwrap_or(false);
@@ -205,4 +213,40 @@ pub(crate) fn tag_values(
         }
     }
     Ok(combiner.finish())
+}
+
+/// Counts the spans of tables, one after another, until there are as many series as there may be.
+pub(crate) fn query_range(
+    request: &QueryRangeRequest,
+    window: Window,
+    max_exemplars: u32,
+    tables: Tables<'_>,
+    bounds: Bounds<'_>,
+) -> Result<CountedSpans, JobError> {
+    let unusable = |error: String| JobError::Failed(format!("metrics job: {error}"));
+    let query = parse(&request.query, &request.skip_ast_transformations)
+        .map_err(|error| unusable(error.to_string()))?;
+    let options = MetricsOptions {
+        max_exemplars: max_exemplars as usize,
+        max_series: request.max_series as usize,
+        allow_unsafe_hints: false,
+    };
+    let plan = MetricsPlan::new(&query, &options).map_err(|error| unusable(error.to_string()))?;
+    let mut counted = CountedSpans {
+        series: MetricsPartial::new(&plan, window),
+        inspected_bytes: 0,
+    };
+    for table in tables {
+        bounds.check()?;
+        let found = count_spans(&plan, &*table, window, bounds.limits()).map_err(engine_error)?;
+        counted.inspected_bytes += table.bytes_read();
+        counted
+            .series
+            .merge(&plan, found, bounds.max_column_bytes)
+            .map_err(engine_error)?;
+        if counted.series.is_full(&plan) {
+            break;
+        }
+    }
+    Ok(counted)
 }

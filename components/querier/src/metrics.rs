@@ -13,6 +13,7 @@ pub(crate) enum Operation {
     Search,
     TagNames,
     TagValues,
+    QueryRange,
 }
 
 impl Operation {
@@ -22,6 +23,7 @@ impl Operation {
             Self::Search => "search",
             Self::TagNames => "search-tags",
             Self::TagValues => "search-tag-values",
+            Self::QueryRange => "metrics",
         }
     }
 }
@@ -33,6 +35,7 @@ impl Operation {
             Self::FindTrace | Self::Search => RecentOperation::Search,
             Self::TagNames => RecentOperation::TagNames,
             Self::TagValues => RecentOperation::TagValues,
+            Self::QueryRange => RecentOperation::QueryRange,
         }
     }
 }

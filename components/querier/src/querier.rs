@@ -207,6 +207,23 @@ impl Inner {
                 )
                 .await
             }
+            Job::QueryRange {
+                request,
+                window,
+                max_exemplars,
+                place,
+            } => {
+                self.on_tables(
+                    Operation::QueryRange,
+                    tenant,
+                    place,
+                    move |tables, _, bounds| {
+                        evaluate::query_range(&request, window, max_exemplars, tables, bounds)
+                            .map(JobOutput::QueryRange)
+                    },
+                )
+                .await
+            }
         }
     }
 

@@ -32,6 +32,8 @@ pub enum RecentOperation {
     TagNames,
     /// Tag values.
     TagValues,
+    /// Counting spans over time.
+    QueryRange,
 }
 
 /// Recent data at one moment.

@@ -35,8 +35,8 @@ pub struct Config {
     pub search: SearchConfig,
     /// Settings of trace lookups.
     pub trace_by_id: TraceByIdConfig,
-    /// The bounds within which a TraceQL metrics query counts as fast enough.
-    pub metrics_slo: Slo,
+    /// Settings of TraceQL metrics.
+    pub metrics: MetricsConfig,
 }
 
 /// Settings of searches; those of tag names and values too.
@@ -81,6 +81,31 @@ pub struct TraceByIdConfig {
     pub slo: Slo,
 }
 
+/// Settings of TraceQL metrics.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MetricsConfig {
+    /// Jobs of one request in flight.
+    pub concurrent_jobs: usize,
+    /// Block bytes per job.
+    pub target_bytes_per_job: u64,
+    /// Longest range; zero for any.
+    pub max_duration: Duration,
+    /// Spans that start longer ago than this are counted in blocks, others in live-stores.
+    pub query_backend_after: Duration,
+    /// Most exemplars of an answer, and how many when the request does not say.
+    pub max_exemplars: u32,
+    /// Most series of an answer; 0 for any number.
+    pub max_response_series: u32,
+    /// Into how many runs the block jobs are cut, by time.
+    pub streaming_shards: usize,
+    /// Most intervals of a range; 0 for any number.
+    pub max_intervals: u64,
+    /// Memory for the series of one query, in bytes; a query that needs more is refused.
+    pub max_series_bytes_per_query: usize,
+    /// The bounds within which a query counts as fast enough.
+    pub slo: Slo,
+}
+
 /// When a query counts as fast enough: if any bound that is set is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Slo {
@@ -107,7 +132,7 @@ impl Default for Config {
             log_query_request_headers: Vec::new(),
             search: SearchConfig::default(),
             trace_by_id: TraceByIdConfig::default(),
-            metrics_slo: Slo::default(),
+            metrics: MetricsConfig::default(),
         }
     }
 }
@@ -131,6 +156,23 @@ impl Default for SearchConfig {
     }
 }
 
+impl Default for MetricsConfig {
+    fn default() -> Self {
+        Self {
+            concurrent_jobs: 1_000,
+            target_bytes_per_job: 100 * 1024 * 1024,
+            max_duration: Duration::from_secs(24 * 3_600),
+            query_backend_after: Duration::from_secs(15 * 60),
+            max_exemplars: 100,
+            max_response_series: 0,
+            streaming_shards: 200,
+            max_intervals: 10_000,
+            max_series_bytes_per_query: 512 * 1024 * 1024,
+            slo: Slo::default(),
+        }
+    }
+}
+
 impl Default for TraceByIdConfig {
     fn default() -> Self {
         Self {
@@ -148,6 +190,7 @@ impl Config {
         let refuse =
             |setting: &'static str, problem: String| Err(Error::Setting { setting, problem });
         let search = &self.search;
+        let metrics = &self.metrics;
         if !(2..=100_000).contains(&self.trace_by_id.query_shards) {
             return refuse(
                 "query_frontend.trace_by_id.query_shards",
@@ -173,6 +216,18 @@ impl Config {
             (
                 "query_frontend.search.ingester_shards",
                 u64::from(search.ingester_shards),
+            ),
+            (
+                "query_frontend.metrics.concurrent_jobs",
+                metrics.concurrent_jobs as u64,
+            ),
+            (
+                "query_frontend.metrics.target_bytes_per_job",
+                metrics.target_bytes_per_job,
+            ),
+            (
+                "query_frontend.metrics.streaming_shards",
+                metrics.streaming_shards as u64,
             ),
             (
                 "query_frontend.max_outstanding_per_tenant",
@@ -219,6 +274,10 @@ mod tests {
         assert_eq!(
             refused(|config| config.search.concurrent_jobs = 0),
             "query_frontend.search.concurrent_jobs"
+        );
+        assert_eq!(
+            refused(|config| config.metrics.streaming_shards = 0),
+            "query_frontend.metrics.streaming_shards"
         );
         assert_eq!(
             refused(|config| config.query_end_cutoff = Duration::from_secs(3_600)),

@@ -149,7 +149,7 @@ impl Frontend {
             Op::Traces => self.config.trace_by_id.slo,
             Op::Search => self.config.search.slo,
             Op::Metadata => self.config.search.metadata_slo,
-            Op::Metrics => self.config.metrics_slo,
+            Op::Metrics => self.config.metrics.slo,
         }
     }
 

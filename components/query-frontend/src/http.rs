@@ -3,8 +3,6 @@
 mod answer;
 mod endpoint;
 
-pub(crate) use endpoint::metrics_not_implemented;
-
 use std::sync::Arc;
 
 use axum::{

@@ -12,6 +12,7 @@ mod http;
 mod limits;
 mod metrics;
 mod queue;
+mod range;
 mod run;
 mod search;
 mod shard;
@@ -21,7 +22,7 @@ mod tenants;
 mod trace_filter;
 mod traces;
 
-pub use config::{Config, SearchConfig, Slo, TraceByIdConfig};
+pub use config::{Config, MetricsConfig, SearchConfig, Slo, TraceByIdConfig};
 pub use error::Error;
 pub use frontend::{Deps, Handle, NowNanos, Service, build};
 pub use limits::{LimitsSource, ReadLimits};

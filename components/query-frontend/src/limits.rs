@@ -13,6 +13,8 @@ pub struct ReadLimits {
     pub max_condition_groups_per_tag_query: usize,
     /// Longest range of a search, instead of the configured one.
     pub max_search_duration: Option<Duration>,
+    /// Longest range of a metrics query, instead of the configured one.
+    pub max_metrics_duration: Option<Duration>,
     /// Whether hints that may do harm are honoured.
     pub unsafe_query_hints: bool,
     /// Whether search answers show trace ids with all 32 digits.
@@ -26,6 +28,7 @@ impl Default for ReadLimits {
             max_bytes_per_tag_values_query: 1_000_000,
             max_condition_groups_per_tag_query: 100,
             max_search_duration: None,
+            max_metrics_duration: None,
             unsafe_query_hints: false,
             left_pad_trace_ids: false,
         }

@@ -140,7 +140,7 @@ impl Frontend {
     }
 
     /// The rewrites that the request and the settings leave out.
-    fn skipped_rewrites(&self, asked: &[String]) -> Vec<String> {
+    pub(crate) fn skipped_rewrites(&self, asked: &[String]) -> Vec<String> {
         let mut names: Vec<String> = self
             .config
             .skip_ast_transformations

@@ -8,8 +8,11 @@ use tempo_api::{
     params::TimeRange,
 };
 use tempo_backend::BlockMeta;
+use tempo_engine::metrics::Window;
 
-use crate::config::SearchConfig;
+use crate::config::{MetricsConfig, SearchConfig};
+
+const NANOS_PER_SECOND: u64 = 1_000_000_000;
 
 /// Shortest piece of the recent part of a search, in seconds.
 const MIN_RECENT_PIECE_SECONDS: u32 = 60;
@@ -119,7 +122,7 @@ fn block_places(
 pub(crate) fn plan_search(
     range: TimeRange,
     boundary: u32,
-    mut blocks: Vec<Arc<BlockMeta>>,
+    blocks: Vec<Arc<BlockMeta>>,
     config: &SearchConfig,
 ) -> (SearchPlan, Vec<PlannedPlace>) {
     let mut plan = SearchPlan::default();
@@ -139,32 +142,57 @@ pub(crate) fn plan_search(
             completed_through_seconds: Shard::NOTHING,
         });
     }
+    let runs = Runs {
+        target_bytes_per_job: config.target_bytes_per_job,
+        max_shards: config.most_recent_shards,
+        end_seconds: range.end,
+    };
+    shard_blocks(&mut plan, blocks, &runs, |_, place, shard| {
+        places.push(PlannedPlace { place, shard });
+    });
+    plan.jobs = places.len() as u32;
+    (plan, places)
+}
+
+/// How blocks are cut into jobs, and jobs into runs.
+struct Runs {
+    target_bytes_per_job: u64,
+    max_shards: usize,
+    /// A run ends before this second.
+    end_seconds: u32,
+}
+
+/// Adds blocks to a plan, newest first, in runs that each complete the answer down to some second,
+/// and hands out their parts with the run that each belongs to.
+fn shard_blocks(
+    plan: &mut SearchPlan,
+    mut blocks: Vec<Arc<BlockMeta>>,
+    runs: &Runs,
+    mut add: impl FnMut(&BlockMeta, DataPlace, usize),
+) {
     sort_newest_first(&mut blocks);
     plan.blocks = blocks.len() as u32;
-    let blocks_per_shard = (blocks.len() / config.most_recent_shards).max(1);
+    let blocks_per_shard = (blocks.len() / runs.max_shards).max(1);
     let mut open = 0..0;
     let mut open_jobs = 0;
     let mut closed = 0;
     for (index, meta) in blocks.iter().enumerate() {
-        for place in block_places(meta, config.target_bytes_per_job) {
-            places.push(PlannedPlace {
-                place,
-                shard: plan.shards.len(),
-            });
+        for place in block_places(meta, runs.target_bytes_per_job) {
+            add(meta, place, plan.shards.len());
             open_jobs += 1;
         }
         if open_jobs > 0 {
             plan.block_bytes = plan.block_bytes.saturating_add(meta.size);
         }
         open.end = index + 1;
-        let end_seconds = u32::try_from(meta.end_time.unix_seconds().max(0)).unwrap_or(u32::MAX);
+        let through = u32::try_from(meta.end_time.unix_seconds().max(0)).unwrap_or(u32::MAX);
         if open.len() >= blocks_per_shard
-            && closed + 1 < config.most_recent_shards
-            && end_seconds < range.end
+            && closed + 1 < runs.max_shards
+            && through < runs.end_seconds
         {
             plan.shards.push(Shard {
                 jobs: open_jobs,
-                completed_through_seconds: end_seconds,
+                completed_through_seconds: through,
             });
             closed += 1;
             open = index + 1..index + 1;
@@ -177,8 +205,104 @@ pub(crate) fn plan_search(
             completed_through_seconds: Shard::EVERYTHING,
         });
     }
-    plan.jobs = places.len() as u32;
-    (plan, places)
+}
+
+/// A piece of a query over time.
+#[derive(Debug, Clone)]
+pub(crate) struct PlannedPiece {
+    pub(crate) place: DataPlace,
+    pub(crate) shard: usize,
+    pub(crate) window: Window,
+    pub(crate) max_exemplars: u32,
+}
+
+/// The pieces of a query over time. Spans that start up to and including `cutoff_nano` are counted
+/// in `blocks`, later ones in live data, so none is counted in both.
+pub(crate) fn plan_range(
+    window: Window,
+    cutoff_nano: u64,
+    blocks: Vec<Arc<BlockMeta>>,
+    max_exemplars: u32,
+    config: &MetricsConfig,
+) -> (SearchPlan, Vec<PlannedPiece>) {
+    let (old, recent) = (window.until(cutoff_nano), window.after(cutoff_nano));
+    let (of_old, of_recent) = divide_exemplars(max_exemplars, &old, &recent);
+    let mut plan = SearchPlan::default();
+    let mut pieces = Vec::new();
+    if !recent.is_empty() {
+        pieces.push(PlannedPiece {
+            place: DataPlace::Recent {
+                start: whole_seconds(recent.start_nano),
+                end: whole_seconds(recent.end_nano).saturating_add(1),
+            },
+            shard: 0,
+            window: recent,
+            max_exemplars: of_recent,
+        });
+        plan.shards.push(Shard {
+            jobs: 1,
+            completed_through_seconds: Shard::NOTHING,
+        });
+    }
+    if !old.is_empty() {
+        let all_nanos: u64 = blocks.iter().map(|meta| nanos_of(meta)).sum();
+        let runs = Runs {
+            target_bytes_per_job: config.target_bytes_per_job,
+            max_shards: config.streaming_shards,
+            end_seconds: whole_seconds(window.end_nano),
+        };
+        shard_blocks(&mut plan, blocks, &runs, |meta, place, shard| {
+            pieces.push(PlannedPiece {
+                max_exemplars: exemplars_of_part(of_old, meta, all_nanos, &place),
+                place,
+                shard,
+                window: old,
+            });
+        });
+    }
+    plan.jobs = pieces.len() as u32;
+    (plan, pieces)
+}
+
+fn whole_seconds(nanos: u64) -> u32 {
+    u32::try_from(nanos / NANOS_PER_SECOND).unwrap_or(u32::MAX)
+}
+
+/// How many exemplars blocks and live data may bring, by the time that each covers.
+fn divide_exemplars(all: u32, old: &Window, recent: &Window) -> (u32, u32) {
+    let length = |window: &Window| window.end_nano.saturating_sub(window.start_nano);
+    let (old, recent) = (length(old), length(recent));
+    let both = u128::from(old) + u128::from(recent);
+    if both == 0 {
+        return (0, 0);
+    }
+    let of_recent = (u128::from(all) * u128::from(recent)).div_ceil(both) as u32;
+    (all - of_recent.min(all), of_recent)
+}
+
+/// Time that a block covers, at least a second.
+fn nanos_of(meta: &BlockMeta) -> u64 {
+    let covered = meta.end_time.saturating_since(meta.start_time);
+    u64::try_from(covered.as_nanos())
+        .unwrap_or(u64::MAX / 1_000_000)
+        .clamp(NANOS_PER_SECOND, u64::MAX / 1_000_000)
+}
+
+/// How many exemplars a part of a block may bring of the `all` of blocks that cover `all_nanos`
+/// together. A fifth more than its share, since not every part has that many.
+fn exemplars_of_part(all: u32, meta: &BlockMeta, all_nanos: u64, place: &DataPlace) -> u32 {
+    if all == 0 {
+        return 0;
+    }
+    let share = f64::from(all) * nanos_of(meta) as f64 / all_nanos.max(1) as f64;
+    let of_block = (share * 1.2).ceil().max(1.0);
+    let part = match place {
+        DataPlace::Block { row_groups, .. } => {
+            f64::from(*row_groups) / f64::from(meta.total_records.max(1))
+        }
+        DataPlace::Recent { .. } => 1.0,
+    };
+    (of_block * part).floor().max(1.0) as u32
 }
 
 /// The places to collect tag names or values of `range` from.
@@ -382,6 +506,74 @@ mod tests {
         assert!(matches!(places[3].place, DataPlace::Block { .. }));
         let tags = plan_tags(range(0, 900), 600, vec![block(500, 1, 1)], 10);
         assert_eq!(tags.len(), 2);
+    }
+
+    fn window(start_minute: u64, end_minute: u64) -> Window {
+        Window {
+            start_nano: start_minute * 60 * NANOS_PER_SECOND,
+            end_nano: end_minute * 60 * NANOS_PER_SECOND,
+            step_nano: 60 * NANOS_PER_SECOND,
+            is_instant: false,
+        }
+    }
+
+    #[test]
+    fn a_query_over_time_is_divided_at_one_moment() {
+        let config = MetricsConfig {
+            target_bytes_per_job: 50,
+            ..MetricsConfig::default()
+        };
+        let cutoff = 30 * 60 * NANOS_PER_SECOND + 5;
+        let blocks = || vec![block(1_700, 100, 2), block(1_000, 100, 2)];
+        let (plan, pieces) = plan_range(window(0, 40), cutoff, blocks(), 100, &config);
+        assert_eq!((plan.jobs, plan.blocks, plan.block_bytes), (5, 2, 200));
+        let shards: Vec<_> = plan
+            .shards
+            .iter()
+            .map(|shard| (shard.jobs, shard.completed_through_seconds))
+            .collect();
+        assert_eq!(shards, [(1, Shard::NOTHING), (2, 1_700), (2, 1_000)]);
+        assert!(matches!(
+            pieces[0].place,
+            DataPlace::Recent {
+                start: 1_800,
+                end: 2_401
+            }
+        ));
+        assert_eq!(pieces[0].window, window(0, 40).after(cutoff));
+        for piece in &pieces[1..] {
+            assert_eq!(piece.window, window(0, 40).until(cutoff));
+        }
+        let (_, old_only) = plan_range(window(0, 20), cutoff, blocks(), 0, &config);
+        assert_eq!(old_only.len(), 4);
+        let (plan, new_only) = plan_range(window(31, 40), cutoff, blocks(), 0, &config);
+        assert_eq!((plan.jobs, plan.blocks, new_only.len()), (1, 0, 1));
+    }
+
+    #[test]
+    fn exemplars_are_shared_by_time_and_size() {
+        let cut = |start, cutoff: u64, end| {
+            let window = window(start, end);
+            let cutoff = cutoff * 60 * NANOS_PER_SECOND;
+            (window.until(cutoff), window.after(cutoff))
+        };
+        let (old, recent) = cut(0, 20, 80);
+        assert_eq!(divide_exemplars(100, &old, &recent), (25, 75));
+        let (old, recent) = cut(0, 75, 100);
+        assert_eq!(divide_exemplars(2, &old, &recent), (1, 1));
+        assert_eq!(divide_exemplars(0, &old, &recent), (0, 0));
+        let meta = block(100, 100, 4);
+        let part = |row_groups| DataPlace::Block {
+            meta: Arc::new(meta.to_proto()),
+            first_row_group: 0,
+            row_groups,
+        };
+        let alone = nanos_of(&meta);
+        assert_eq!(exemplars_of_part(100, &meta, alone, &part(4)), 120);
+        assert_eq!(exemplars_of_part(100, &meta, alone, &part(1)), 30);
+        assert_eq!(exemplars_of_part(100, &meta, alone * 10, &part(4)), 12);
+        assert_eq!(exemplars_of_part(1, &meta, alone * 10, &part(1)), 1);
+        assert_eq!(exemplars_of_part(0, &meta, alone, &part(4)), 0);
     }
 
     #[test]

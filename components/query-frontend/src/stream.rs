@@ -7,6 +7,7 @@ use std::{future::Future, sync::Arc, time::Duration};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use tempo_api::{
     combine::{TagNamesCombiner, TagValuesCombiner},
+    convert,
     job::JobError,
     params::QueryParams,
 };
@@ -21,8 +22,8 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Request, Response, Status};
 
 use crate::{
-    error::QueryError, frontend::Frontend, http::metrics_not_implemented, metrics::Op,
-    tags::Version, tenants::Tenants,
+    accounting::Accounting, error::QueryError, frontend::Frontend, metrics::Op, range::Range,
+    run::Query, tags::Version, tenants::Tenants,
 };
 use packets::{Packet, packets};
 
@@ -248,6 +249,37 @@ impl StreamingService {
     }
 }
 
+impl StreamingService {
+    /// Runs the query over time that `start` begins.
+    fn stream_range<T>(
+        &self,
+        start: impl FnOnce(&Frontend) -> (Accounting, Result<Query<Range>, QueryError>) + Send + 'static,
+        convert: fn(QueryRangeResponse) -> T,
+    ) -> Stream<T>
+    where
+        T: Packet + Send + 'static,
+    {
+        self.spawn(move |frontend, mut sender: Sender<T>| async move {
+            let (accounting, query) = start(&frontend);
+            let result = async {
+                let mut query = query?;
+                while query.step().await? {
+                    sender
+                        .progress(|| convert(query.combiner.take_changes()))
+                        .await?;
+                }
+                Ok::<_, QueryError>(query.combiner.finish())
+            }
+            .await;
+            accounting.end(result.as_ref().map(|response| {
+                inspected_bytes(response.metrics.as_ref(), |metrics| metrics.inspected_bytes)
+            }));
+            sender.send(convert(result?)).await?;
+            Ok(())
+        })
+    }
+}
+
 #[tonic::async_trait]
 impl StreamingQuerier for StreamingService {
     type SearchStream = Stream<SearchResponse>;
@@ -318,15 +350,49 @@ impl StreamingQuerier for StreamingService {
         &self,
         request: Request<QueryRangeRequest>,
     ) -> Streamed<QueryRangeResponse> {
-        self.tenants(&request)?;
-        Err(status(&metrics_not_implemented()))
+        let tenants = self.tenants(&request)?;
+        let request = Frontend::with_default_step(request.into_inner());
+        let parameters = [
+            ("start", request.start),
+            ("end", request.end),
+            ("step", request.step),
+        ];
+        let url = metrics_url("/api/metrics/query_range", &request.query, &parameters);
+        let stream = self.stream_range(
+            move |frontend| {
+                let accounting = frontend.account(&tenants, Op::Metrics);
+                (accounting, frontend.query_range(&tenants, request, &url))
+            },
+            |response| response,
+        );
+        Ok(Response::new(stream))
     }
 
     async fn metrics_query_instant(
         &self,
         request: Request<QueryInstantRequest>,
     ) -> Streamed<QueryInstantResponse> {
-        self.tenants(&request)?;
-        Err(status(&metrics_not_implemented()))
+        let tenants = self.tenants(&request)?;
+        let request = request.into_inner();
+        let parameters = [("start", request.start), ("end", request.end)];
+        let url = metrics_url("/api/metrics/query", &request.query, &parameters);
+        let stream = self.stream_range(
+            move |frontend| {
+                let accounting = frontend.account(&tenants, Op::Metrics);
+                (accounting, frontend.query_instant(&tenants, request, &url))
+            },
+            convert::instant_response,
+        );
+        Ok(Response::new(stream))
     }
+}
+
+/// The URL of the same query over HTTP, for the deny list.
+fn metrics_url(path: &str, query: &str, parameters: &[(&str, u64)]) -> String {
+    let query = utf8_percent_encode(query, NON_ALPHANUMERIC);
+    let mut url = format!("{path}?q={query}");
+    for (name, value) in parameters {
+        url.push_str(&format!("&{name}={value}"));
+    }
+    url
 }

@@ -68,6 +68,7 @@ impl RecentTraces for LiveStoreRecent {
             RecentOperation::Search => Operation::Search,
             RecentOperation::TagNames => Operation::SearchTags,
             RecentOperation::TagValues => Operation::SearchTagValues,
+            RecentOperation::QueryRange => Operation::QueryRange,
         };
         let view = self
             .0

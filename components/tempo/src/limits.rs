@@ -62,6 +62,7 @@ impl tempo_query_frontend::LimitsSource for Limits {
             max_condition_groups_per_tag_query: limits.max_condition_groups_per_tag_query()
                 as usize,
             max_search_duration: limits.max_search_duration(),
+            max_metrics_duration: limits.max_metrics_duration(),
             unsafe_query_hints: limits.unsafe_query_hints(),
             left_pad_trace_ids: limits.left_pad_trace_ids(),
         }

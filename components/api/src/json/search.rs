@@ -75,7 +75,7 @@ fn write_span(out: &mut Vec<u8>, span: &Span) {
     object.close();
 }
 
-fn write_search_metrics(out: &mut Vec<u8>, metrics: &SearchMetrics) {
+pub(super) fn write_search_metrics(out: &mut Vec<u8>, metrics: &SearchMetrics) {
     let mut object = Object::open(out);
     object.number("inspectedTraces", metrics.inspected_traces);
     object.long("inspectedBytes", metrics.inspected_bytes);

@@ -109,7 +109,7 @@ fn step(text: &str) -> Result<u64, String> {
 }
 
 /// The step of a range query that names none: about 240 points, in round numbers.
-fn default_step_nanos(start: u64, end: u64) -> u64 {
+pub fn default_step_nanos(start: u64, end: u64) -> u64 {
     const SECOND: u64 = NANOS_PER_SECOND as u64;
     const FINEST: u64 = 50_000_000;
     let range = end.saturating_sub(start);

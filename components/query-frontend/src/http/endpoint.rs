@@ -6,6 +6,7 @@ use prost::Message as _;
 use tempo_api::{
     BadRequest, Encoding,
     combine::{CombinedTrace, TagNamesCombiner, TagValuesCombiner},
+    convert,
     job::JobError,
     json,
     params::{
@@ -14,14 +15,11 @@ use tempo_api::{
     },
 };
 use tempo_model::{TraceId, otlp::WireError};
+use tempo_proto::tempopb::QueryRangeResponse;
 
 use super::{Answer, TAG_VALUES_SUFFIX};
 use crate::{
-    error::QueryError,
-    frontend::{Frontend, parse_query},
-    metrics::Op,
-    tags::Version,
-    tenants::Tenants,
+    error::QueryError, frontend::Frontend, metrics::Op, tags::Version, tenants::Tenants,
     trace_filter::TraceFilter,
 };
 
@@ -74,8 +72,8 @@ impl Endpoint {
             Self::TagNamesV2 => tag_names(frontend, tenants, asked, Version::V2).await,
             Self::TagValuesV1 => tag_values(frontend, tenants, asked, Version::V1).await,
             Self::TagValuesV2 => tag_values(frontend, tenants, asked, Version::V2).await,
-            Self::MetricsRange => metrics_range(frontend, tenants, asked),
-            Self::MetricsInstant => metrics_instant(frontend, tenants, asked),
+            Self::MetricsRange => metrics_range(frontend, tenants, asked).await,
+            Self::MetricsInstant => metrics_instant(frontend, tenants, asked).await,
         }
     }
 }
@@ -270,40 +268,40 @@ async fn tag_values(
     })
 }
 
-/// The text of the refusal of every metrics query, over HTTP and gRPC.
-pub(crate) fn metrics_not_implemented() -> QueryError {
-    QueryError::NotImplemented(
-        "TraceQL metrics are not implemented in this version; searches and trace lookups are"
-            .to_owned(),
-    )
-}
-
-fn metrics_range(frontend: &Frontend, tenants: &Tenants, asked: &Asked<'_>) -> Answered {
+async fn metrics_range(frontend: &Frontend, tenants: &Tenants, asked: &Asked<'_>) -> Answered {
     let accounting = frontend.account(tenants, Op::Metrics);
-    let request = parse_query_range(&QueryParams::parse(asked.query), frontend.now_nanos());
-    let error = refuse_metrics(frontend, request.map(|request| request.query));
-    accounting.end(Err(&error));
-    Err(error)
-}
-
-fn metrics_instant(frontend: &Frontend, tenants: &Tenants, asked: &Asked<'_>) -> Answered {
-    let accounting = frontend.account(tenants, Op::Metrics);
-    let request = parse_query_instant(&QueryParams::parse(asked.query), frontend.now_nanos());
-    let error = refuse_metrics(frontend, request.map(|request| request.query));
-    accounting.end(Err(&error));
-    Err(error)
-}
-
-/// A query that is wrong is told so; only what Tempo would answer is refused as not built.
-fn refuse_metrics(frontend: &Frontend, query: Result<String, BadRequest>) -> QueryError {
-    let checked = query.map_err(QueryError::from).and_then(|query| {
-        frontend.check_query_size(&query)?;
-        parse_query(&query, false)
-    });
-    match checked {
-        Ok(_) => metrics_not_implemented(),
-        Err(error) => error,
+    let result = async {
+        let params = QueryParams::parse(asked.query);
+        let request = parse_query_range(&params, frontend.now_nanos())?;
+        let query = frontend.query_range(tenants, request, asked.url)?;
+        Ok::<_, QueryError>(query.finish().await?.finish())
     }
+    .await;
+    accounting.end(result.as_ref().map(inspected_by_range));
+    result.map(|response| Answer::ok(JSON, json::query_range(&response)))
+}
+
+async fn metrics_instant(frontend: &Frontend, tenants: &Tenants, asked: &Asked<'_>) -> Answered {
+    let accounting = frontend.account(tenants, Op::Metrics);
+    let result = async {
+        let params = QueryParams::parse(asked.query);
+        let request = parse_query_instant(&params, frontend.now_nanos())?;
+        let query = frontend.query_instant(tenants, request, asked.url)?;
+        Ok::<_, QueryError>(query.finish().await?.finish())
+    }
+    .await;
+    accounting.end(result.as_ref().map(inspected_by_range));
+    result.map(|response| {
+        let response = convert::instant_response(response);
+        Answer::ok(JSON, json::query_instant(&response))
+    })
+}
+
+fn inspected_by_range(response: &QueryRangeResponse) -> u64 {
+    response
+        .metrics
+        .as_ref()
+        .map_or(0, |metrics| metrics.inspected_bytes)
 }
 
 #[cfg(test)]

@@ -2,8 +2,8 @@
 
 use prost::Message;
 use tempo_proto::tempopb::{
-    SearchResponse, SearchTagValuesResponse, SearchTagValuesV2Response, SearchTagsResponse,
-    SearchTagsV2Response, SearchTagsV2Scope,
+    QueryInstantResponse, QueryRangeResponse, SearchResponse, SearchTagValuesResponse,
+    SearchTagValuesV2Response, SearchTagsResponse, SearchTagsV2Response, SearchTagsV2Scope,
 };
 
 /// An answer that can be cut between the items of its list.
@@ -25,6 +25,11 @@ pub(super) trait Packet: Message + Default {
 
     /// Whether there is no item yet.
     fn is_empty(&self) -> bool;
+
+    /// Adds to the last packet what only that one tells of the answer.
+    fn end(&self, last: &mut Self) {
+        let _ = last;
+    }
 }
 
 /// Cuts an answer into packets of at most `max_bytes` (of any size when 0). An item that is larger
@@ -46,6 +51,7 @@ pub(super) fn packets<T: Packet>(mut answer: T, max_bytes: usize) -> Vec<T> {
         current.add(item);
         bytes += item_bytes;
     }
+    answer.end(&mut current);
     done.push(current);
     done
 }
@@ -102,6 +108,46 @@ packet!(
     tempo_proto::tempopb::TagValue,
     |value| value.encoded_len()
 );
+
+/// Series are sent whole; whether some are missing is told at the end.
+macro_rules! series_packet {
+    ($message:ident, $item:ty) => {
+        impl Packet for $message {
+            type Item = $item;
+
+            fn take_items(&mut self) -> Vec<$item> {
+                std::mem::take(&mut self.series)
+            }
+
+            fn without_items(&self) -> Self {
+                Self {
+                    metrics: self.metrics.clone(),
+                    ..Self::default()
+                }
+            }
+
+            fn item_bytes(series: &$item) -> usize {
+                field_bytes(series.encoded_len())
+            }
+
+            fn add(&mut self, series: $item) {
+                self.series.push(series);
+            }
+
+            fn is_empty(&self) -> bool {
+                self.series.is_empty()
+            }
+
+            fn end(&self, last: &mut Self) {
+                last.status = self.status;
+                last.message.clone_from(&self.message);
+            }
+        }
+    };
+}
+
+series_packet!(QueryRangeResponse, tempo_proto::tempopb::TimeSeries);
+series_packet!(QueryInstantResponse, tempo_proto::tempopb::InstantSeries);
 
 /// Scopes are cut between their tags; a scope that goes on has its name in every packet.
 impl Packet for SearchTagsV2Response {
@@ -184,6 +230,22 @@ mod tests {
             }
         }
         assert_eq!(tags, answer.clone().take_items());
+    }
+
+    #[test]
+    fn only_the_last_packet_of_series_tells_that_some_are_missing() {
+        let answer = QueryRangeResponse {
+            series: vec![tempo_proto::tempopb::TimeSeries::default(); 3],
+            status: 1,
+            message: "partial".to_owned(),
+            ..QueryRangeResponse::default()
+        };
+        let cut = packets(answer, 1);
+        let told: Vec<_> = cut
+            .iter()
+            .map(|packet| (packet.series.len(), packet.status, packet.message.as_str()))
+            .collect();
+        assert_eq!(told, [(1, 0, ""), (1, 0, ""), (1, 1, "partial")]);
     }
 
     #[test]

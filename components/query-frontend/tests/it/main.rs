@@ -10,6 +10,7 @@
 mod api;
 mod cancel;
 mod golden;
+mod range;
 mod refusals;
 mod stream;
 mod support;

@@ -148,13 +148,6 @@ async fn query_texts_and_urls_have_limits() {
 #[tokio::test]
 async fn what_is_not_built_says_so() {
     let stack = Stack::new(Config::default());
-    for path in ["query_range", "query"] {
-        let reply = stack
-            .get(&format!("/api/metrics/{path}?q=%7B%7D%7Crate()"))
-            .await;
-        assert_eq!(reply.status, 501);
-        assert!(reply.text().contains("metrics are not implemented"));
-    }
     let diff = Request::post("/api/v2/traces/diff");
     assert_eq!(stack.send(diff).await.status, 501);
     assert_eq!(

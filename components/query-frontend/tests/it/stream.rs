@@ -200,15 +200,20 @@ async fn refusals_have_their_codes() {
         failure(&mut client, recent).await,
         (Code::ResourceExhausted, "job queue full".to_owned())
     );
-    let status = client
+    let mut stream = client
         .metrics_query_range(Request::from_parts(
             named(search(1)).metadata().clone(),
             tonic::Extensions::default(),
             QueryRangeRequest::default(),
         ))
         .await
-        .unwrap_err();
-    assert_eq!(status.code(), Code::Unimplemented);
+        .unwrap()
+        .into_inner();
+    let status = stream.message().await.unwrap_err();
+    assert_eq!(
+        (status.code(), status.message()),
+        (Code::InvalidArgument, "end must be greater than start")
+    );
 }
 
 #[tokio::test]

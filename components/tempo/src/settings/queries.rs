@@ -1,7 +1,7 @@
 //! Asking.
 
 use tempo_config::{Config, blocks::query_frontend};
-use tempo_query_frontend::{SearchConfig, Slo, TraceByIdConfig};
+use tempo_query_frontend::{MetricsConfig, SearchConfig, Slo, TraceByIdConfig};
 
 use super::not_zero;
 
@@ -17,6 +17,7 @@ pub(crate) fn frontend(config: &Config) -> tempo_query_frontend::Config {
     let frontend = &config.query_frontend;
     let search = &frontend.search;
     let trace_by_id = &frontend.trace_by_id;
+    let metrics = &frontend.metrics;
     // The cutoff covers the lag of consumers behind a log. In one process there is none: a span is
     // searchable when it is acknowledged.
     let lagging = config.is_set("query_frontend.query_end_cutoff");
@@ -57,7 +58,18 @@ pub(crate) fn frontend(config: &Config) -> tempo_query_frontend::Config {
             concurrent_shards: trace_by_id.concurrent_shards as usize,
             slo: slo(&trace_by_id.slo),
         },
-        metrics_slo: slo(&frontend.metrics.slo),
+        metrics: MetricsConfig {
+            concurrent_jobs: metrics.concurrent_jobs as usize,
+            target_bytes_per_job: metrics.target_bytes_per_job.0,
+            max_duration: metrics.max_duration.0,
+            query_backend_after: metrics.query_backend_after.0,
+            max_exemplars: metrics.max_exemplars,
+            max_response_series: metrics.max_response_series,
+            streaming_shards: metrics.streaming_shards as usize,
+            max_intervals: metrics.max_intervals,
+            slo: slo(&metrics.slo),
+            ..MetricsConfig::default()
+        },
     }
 }
 
