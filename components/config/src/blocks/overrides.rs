@@ -56,7 +56,7 @@ block! {
         /// Longest time range of a search; 0 means that of the query-frontend.
         used max_search_duration: PrometheusDuration = PrometheusDuration::ZERO,
         /// Longest time range of a metrics query; 0 means that of the query-frontend.
-        later max_metrics_duration: PrometheusDuration = PrometheusDuration::ZERO,
+        used max_metrics_duration: PrometheusDuration = PrometheusDuration::ZERO,
         /// Honour all hints of queries.
         used unsafe_query_hints: bool = false,
         /// Write trace ids with all 32 digits in answers of searches.

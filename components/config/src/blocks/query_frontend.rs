@@ -67,23 +67,23 @@ block! {
     /// TraceQL metrics.
     pub struct MetricsFrontend {
         /// Jobs of a query at once.
-        later concurrent_jobs: u32 = 1000u32,
+        used concurrent_jobs: u32 = 1000u32,
         /// Bytes that a job should read.
-        later target_bytes_per_job: ByteSize = ByteSize(104_857_600),
+        used target_bytes_per_job: ByteSize = ByteSize(104_857_600),
         /// Longest time range; 0 means any.
-        later max_duration: GoDuration = GoDuration::hours(24),
+        used max_duration: GoDuration = GoDuration::hours(24),
         /// Age from which blocks are read, not only live-stores.
-        later query_backend_after: GoDuration = GoDuration::minutes(15),
+        used query_backend_after: GoDuration = GoDuration::minutes(15),
         /// Not read by Tempo, but must not be 0.
         ignored interval: GoDuration = GoDuration::minutes(5),
         /// Most exemplars of a query.
-        later max_exemplars: u32 = 100u32,
+        used max_exemplars: u32 = 100u32,
         /// Most series of an answer; 0 means any number.
-        later max_response_series: u32 = 0u32,
+        used max_response_series: u32 = 0u32,
         /// Parts of an answer that is streamed.
-        later streaming_shards: u32 = 200u32,
+        used streaming_shards: u32 = 200u32,
         /// Most steps of a query; 0 means any number.
-        later max_intervals: u64 = 10_000u64,
+        used max_intervals: u64 = 10_000u64,
         ..slo: Slo = Slo::default(),
     }
 }

@@ -17,15 +17,6 @@ use tempo_testkit::{
 
 use crate::support::{binary, flush, terminate, unix_seconds};
 
-/// Kinds of cases, each with how many there are, that have to pass.
-const ASSERTED: &[(&str, usize)] = &[
-    ("search", 124),
-    ("search_error", 15),
-    ("tags", 6),
-    ("trace", 7),
-    ("values", 24),
-];
-
 /// Recorded requests, of all kinds.
 const CASES: usize = 213;
 
@@ -117,31 +108,17 @@ fn differences(tempo: &Tempo, golden: &Golden) -> BTreeMap<usize, String> {
 fn check(way: &str, tempo: &Tempo, golden: &Golden) {
     assert_eq!(golden.cases.len(), CASES);
     let different = differences(tempo, golden);
-    let mut passed: BTreeMap<&str, usize> = BTreeMap::new();
-    let mut failed = Vec::new();
-    for (index, case) in golden.cases.iter().enumerate() {
-        let count = passed.entry(case.kind()).or_default();
-        match different.get(&index) {
-            None => *count += 1,
-            Some(difference) if ASSERTED.iter().any(|(kind, _)| *kind == case.kind()) => {
-                failed.push(difference.chars().take(3_000).collect::<String>());
-            }
-            Some(_) => {}
-        }
-    }
-    println!(
-        "{way}: {} of {CASES} pass: {passed:?}",
-        CASES - different.len()
-    );
+    println!("{way}: {} of {CASES} pass", CASES - different.len());
+    let shown: Vec<String> = different
+        .values()
+        .map(|difference| difference.chars().take(3_000).collect())
+        .collect();
     assert!(
-        failed.is_empty(),
+        shown.is_empty(),
         "{way}: answered differently:\n\n{}\n\n{}",
-        failed.join("\n\n"),
+        shown.join("\n\n"),
         tempo.log_tail()
     );
-    for (kind, count) in ASSERTED {
-        assert_eq!(passed.get(kind), Some(count), "{way}: {kind}");
-    }
 }
 
 #[test]
