@@ -2,6 +2,8 @@
 //!
 //! Only what ships counts: dependencies for tests are free.
 
+#![allow(clippy::expect_used)]
+
 use std::{collections::BTreeMap, process::Command};
 
 use serde_json::Value;

@@ -102,8 +102,17 @@ fn check(bytes: &[u8]) -> Result<bool, TestCaseError> {
     Ok(true)
 }
 
+/// Cases of each generator: 400, or 3,000 with `TEMPO_LONG_TESTS` set.
+fn cases() -> u32 {
+    if std::env::var_os("TEMPO_LONG_TESTS").is_some() {
+        3_000
+    } else {
+        400
+    }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(3_000))]
+    #![proptest_config(ProptestConfig::with_cases(cases()))]
 
     #[test]
     fn mutated_golden_requests(
