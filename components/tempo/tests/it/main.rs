@@ -1,6 +1,11 @@
 //! The binary as its users meet it: a process, its ports, its data folder.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout
+)]
 
 mod cli;
 mod crash;
