@@ -30,6 +30,8 @@ use crate::{
 };
 
 const NANOS_PER_MILLI: u64 = 1_000_000;
+/// Spans that are looked at for each exemplar that is wanted.
+const LOOKS_PER_EXEMPLAR: usize = 32;
 /// Cells that a span of a partial series takes while it is counted.
 const BYTES_PER_CELL: usize = 16;
 
@@ -301,8 +303,8 @@ impl Evaluation<'_> {
         Ok(())
     }
 
-    /// Picks spans to show: of every trace the first one that belongs to a series, as long as there
-    /// is room at its time.
+    /// Picks spans to show, one of a trace, as long as there is room at their time. Of many spans
+    /// some are looked at, all over the table: it may be in the order of time.
     pub(crate) fn pick<T>(
         &self,
         selected: &Selected<'_>,
@@ -316,7 +318,8 @@ impl Evaluation<'_> {
         let starts = selected.starts()?;
         let mut room = Spread::new(wanted, self.grid.bounds_ms());
         let mut last_trace = None;
-        for number in 0..selected.len() {
+        let stride = (selected.len() / (wanted * LOOKS_PER_EXEMPLAR)).max(1);
+        for number in (0..selected.len()).step_by(stride) {
             if room.is_full() {
                 break;
             }

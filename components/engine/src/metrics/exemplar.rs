@@ -52,8 +52,8 @@ impl Spread {
             return false;
         }
         let last = self.pieces.len() - 1;
-        let distance = timestamp_ms.saturating_sub(self.start_ms).max(0) as u128;
-        let piece = distance * self.pieces.len() as u128 / self.length_ms as u128;
+        let distance = timestamp_ms.saturating_sub(self.start_ms).max(0) as u64;
+        let piece = distance.saturating_mul(self.pieces.len() as u64) / self.length_ms as u64;
         let piece = usize::try_from(piece).unwrap_or(last).min(last);
         if self.pieces[piece] == MAX_PER_PIECE {
             return false;

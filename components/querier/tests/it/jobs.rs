@@ -4,8 +4,9 @@ use std::{any::Any, sync::Arc};
 
 use tempo_api::job::{DataPlace, Job, JobError, JobOutput, JobResult, TracePlace};
 use tempo_backend::{BlockChange, BlockFormat, BlockMeta, Blocklist};
+use tempo_engine::metrics::Window;
 use tempo_model::TraceId;
-use tempo_proto::tempopb::{SearchTagValuesRequest, SearchTagsRequest};
+use tempo_proto::tempopb::{QueryRangeRequest, SearchTagValuesRequest, SearchTagsRequest};
 use tempo_querier::{Config, Querier, RecentError};
 use tempo_table::SpanTable;
 use tokio_util::sync::CancellationToken;
@@ -50,6 +51,48 @@ async fn searches_tell_what_they_looked_into() {
     };
     let metrics = response.metrics.unwrap();
     assert_eq!((metrics.inspected_traces, metrics.inspected_spans), (6, 6));
+}
+
+fn count(query: &str, max_series: u32) -> Job {
+    let at = |second: u32| u64::from(second) * 1_000_000_000;
+    Job::QueryRange {
+        request: Arc::new(QueryRangeRequest {
+            query: query.to_owned(),
+            max_series,
+            ..QueryRangeRequest::default()
+        }),
+        window: Window {
+            start_nano: at(NOW),
+            end_nano: at(NOW + 10),
+            step_nano: at(10),
+            is_instant: true,
+        },
+        max_exemplars: 0,
+        place: recent(),
+    }
+}
+
+#[tokio::test]
+async fn spans_of_all_tables_are_counted_once_each() {
+    let querier = over(vec![table(1..4), table(3..6)]).await;
+    let counted = async |query: &str, max_series: u32| {
+        let job = count(query, max_series);
+        let JobOutput::QueryRange(counted) = run(&querier, job).await.unwrap() else {
+            panic!("counting is answered with counts");
+        };
+        (counted.series.counted_spans(), counted.series.len())
+    };
+    assert_eq!(counted("{ } | rate()", 0).await, (6, 1));
+    assert_eq!(counted("{ .a >= 3 } | rate() by (.a)", 0).await, (4, 3));
+    // The second table is not looked into once there are enough series.
+    assert_eq!(counted("{ } | rate() by (.a)", 2).await, (3, 2));
+    for (query, want) in [
+        ("{ 1 / 0 = .a } | rate()", "division by zero"),
+        ("{ }", "metrics job: not a metrics query"),
+    ] {
+        let error = run(&querier, count(query, 0)).await.unwrap_err();
+        assert_eq!(error, JobError::Failed(want.to_owned()));
+    }
 }
 
 #[tokio::test]
