@@ -3,7 +3,35 @@
 /// Numbers per group.
 pub(super) const GROUP: usize = 32;
 
-/// Unpacks 32 numbers of `width` bits (at most 32) from `4 * width` bytes.
+/// Bytes that must follow those of a group: numbers are loaded eight bytes at a time.
+pub(super) const SLACK_BYTES: usize = 8;
+
+/// Bytes of the widest group and what must follow it.
+pub(super) const MAX_GROUP_BYTES: usize = 4 * 64 + SLACK_BYTES;
+
+/// The bytes of a group of `width` bits at `at`, with what must follow them: those of `packed`, or
+/// copied into `padded` where `packed` ends before.
+#[inline]
+pub(super) fn group_at<'a>(
+    packed: &'a [u8],
+    at: usize,
+    width: u8,
+    padded: &'a mut [u8; MAX_GROUP_BYTES],
+) -> &'a [u8] {
+    let rest = packed.get(at..).unwrap_or_default();
+    let len = 4 * usize::from(width) + SLACK_BYTES;
+    match rest.get(..len) {
+        Some(group) => group,
+        None => {
+            let len = rest.len().min(MAX_GROUP_BYTES);
+            padded[..len].copy_from_slice(&rest[..len]);
+            padded[len..].fill(0);
+            padded
+        }
+    }
+}
+
+/// Unpacks 32 numbers of `width` bits (at most 32) from `4 * width` bytes and [`SLACK_BYTES`] more.
 #[inline]
 pub(super) fn unpack_group(bytes: &[u8], width: u8, out: &mut [u32; GROUP]) {
     macro_rules! by_width {
@@ -18,7 +46,7 @@ pub(super) fn unpack_group(bytes: &[u8], width: u8, out: &mut [u32; GROUP]) {
     by_width!(1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30 31 32);
 }
 
-/// Unpacks 32 numbers of `width` bits (at most 64) from `4 * width` bytes.
+/// Unpacks 32 numbers of `width` bits (at most 64) from `4 * width` bytes and [`SLACK_BYTES`] more.
 #[inline]
 pub(super) fn unpack_group_wide(bytes: &[u8], width: u8, out: &mut [u64; GROUP]) {
     macro_rules! by_width {
@@ -51,37 +79,36 @@ macro_rules! for_group {
 
 #[inline]
 fn unpack_u32<const WIDTH: usize>(bytes: &[u8], out: &mut [u32; GROUP]) {
-    // 32 words of input at most, and one of padding for the last number's second word.
-    let mut words = [0_u32; GROUP + 1];
-    for (word, bytes) in words.iter_mut().zip(bytes.chunks_exact(4)).take(WIDTH) {
-        *word = bytes.try_into().map_or(0, u32::from_le_bytes);
-    }
+    let Some(bytes) = bytes.get(..4 * WIDTH + SLACK_BYTES) else {
+        return;
+    };
     let mask = ((1_u64 << WIDTH) - 1) as u32;
     for_group!(|index| {
-        let (word, shift) = (index * WIDTH / 32, index * WIDTH % 32);
-        let both = u64::from(words[word]) | u64::from(words[word + 1]) << 32;
-        out[index] = (both >> shift) as u32 & mask;
+        let (byte, shift) = (index * WIDTH / 8, index * WIDTH % 8);
+        out[index] = (word(bytes, byte) >> shift) as u32 & mask;
     });
 }
 
 #[inline]
 fn unpack_u64<const WIDTH: usize>(bytes: &[u8], out: &mut [u64; GROUP]) {
-    let mut words = [0_u64; GROUP + 1];
-    for (word, bytes) in words
-        .iter_mut()
-        .zip(bytes.chunks(8))
-        .take(WIDTH.div_ceil(2))
-    {
-        let mut padded = [0; 8];
-        padded[..bytes.len()].copy_from_slice(bytes);
-        *word = u64::from_le_bytes(padded);
-    }
+    let Some(bytes) = bytes.get(..4 * WIDTH + SLACK_BYTES) else {
+        return;
+    };
     let mask = u64::MAX >> (64 - WIDTH);
     for_group!(|index| {
-        let (word, shift) = (index * WIDTH / 64, index * WIDTH % 64);
-        let both = u128::from(words[word]) | u128::from(words[word + 1]) << 64;
-        out[index] = (both >> shift) as u64 & mask;
+        let (byte, shift) = (index * WIDTH / 8, index * WIDTH % 8);
+        let mut value = word(bytes, byte) >> shift;
+        if shift + WIDTH > 64 {
+            value |= u64::from(bytes[byte + 8]) << (64 - shift);
+        }
+        out[index] = value & mask;
     });
+}
+
+/// Eight bytes as a number. With a constant position below a checked length it is one load.
+#[inline(always)]
+fn word(bytes: &[u8], at: usize) -> u64 {
+    bytes[at..at + 8].try_into().map_or(0, u64::from_le_bytes)
 }
 
 #[cfg(test)]
@@ -90,7 +117,7 @@ mod tests {
 
     #[test]
     fn every_width_agrees_with_a_bit_by_bit_reading() {
-        let bytes: Vec<u8> = (0..256_u32)
+        let bytes: Vec<u8> = (0..264_u32)
             .map(|at| (at.wrapping_mul(2_654_435_761) >> 13) as u8)
             .collect();
         for width in 0..=64_u8 {
@@ -103,12 +130,16 @@ mod tests {
                     })
                 })
                 .collect();
+            let mut padded = [1; MAX_GROUP_BYTES];
+            let cut = group_at(&bytes[..4 * size], 0, width, &mut padded);
+            assert_eq!(cut[..4 * size], bytes[..4 * size]);
+            assert!(cut[4 * size..].iter().all(|&byte| byte == 0));
             let mut wide = [1; GROUP];
-            unpack_group_wide(&bytes[..4 * size], width, &mut wide);
+            unpack_group_wide(&bytes[..4 * size + 8], width, &mut wide);
             assert_eq!(wide, want.as_slice(), "width {width}");
             if width <= 32 {
                 let mut narrow = [1; GROUP];
-                unpack_group(&bytes[..4 * size], width, &mut narrow);
+                unpack_group(&bytes[..4 * size + 8], width, &mut narrow);
                 assert!(narrow.iter().zip(&want).all(|(&n, &w)| u64::from(n) == w));
             }
         }

@@ -5,7 +5,7 @@
 
 use super::{
     Malformed,
-    bitpack::{GROUP, unpack_group, unpack_group_wide},
+    bitpack::{GROUP, MAX_GROUP_BYTES, group_at, unpack_group, unpack_group_wide},
 };
 
 /// Most miniblocks of one block; writers use 4.
@@ -52,6 +52,7 @@ pub(super) fn decode<'a>(body: &'a [u8], out: &mut [i64]) -> Result<&'a [u8], Ma
         return Ok(rest);
     };
     *first = last;
+    let mut padded = [0; MAX_GROUP_BYTES];
     while !out.is_empty() {
         let smallest = zigzag(&mut rest)?;
         let (widths, packed) = rest
@@ -80,9 +81,9 @@ pub(super) fn decode<'a>(body: &'a [u8], out: &mut [i64]) -> Result<&'a [u8], Ma
             if size < need {
                 return Err(Malformed("packed differences are cut"));
             }
-            let (packed, after) = rest.split_at(size);
-            rest = after;
-            last = miniblock(packed, width, smallest, last, values);
+            // What follows a miniblock may be loaded with it.
+            last = miniblock(rest, width, smallest, last, values, &mut padded);
+            rest = &rest[size..];
         }
     }
     Ok(rest)
@@ -90,7 +91,14 @@ pub(super) fn decode<'a>(body: &'a [u8], out: &mut [i64]) -> Result<&'a [u8], Ma
 
 /// Unpacks one miniblock and sums up; returns the last value.
 #[inline]
-fn miniblock(packed: &[u8], width: u8, smallest: i64, mut last: i64, values: &mut [i64]) -> i64 {
+fn miniblock(
+    packed: &[u8],
+    width: u8,
+    smallest: i64,
+    mut last: i64,
+    values: &mut [i64],
+    padded: &mut [u8; MAX_GROUP_BYTES],
+) -> i64 {
     if width == 0 {
         for value in values {
             last = last.wrapping_add(smallest);
@@ -99,17 +107,8 @@ fn miniblock(packed: &[u8], width: u8, smallest: i64, mut last: i64, values: &mu
         return last;
     }
     let step = 4 * usize::from(width);
-    let mut padded = [0; 4 * 64];
     for (index, values) in values.chunks_mut(GROUP).enumerate() {
-        let rest = packed.get(index * step..).unwrap_or_default();
-        let group = match rest.get(..step) {
-            Some(group) => group,
-            None => {
-                padded[..rest.len()].copy_from_slice(rest);
-                padded[rest.len()..].fill(0);
-                &padded[..step]
-            }
-        };
+        let group = group_at(packed, index * step, width, padded);
         if width <= 32 {
             let mut differences = [0_u32; GROUP];
             unpack_group(group, width, &mut differences);

@@ -6,7 +6,7 @@
 
 use super::{
     Malformed,
-    bitpack::{GROUP, unpack_group},
+    bitpack::{GROUP, MAX_GROUP_BYTES, group_at, unpack_group},
     bits::{Bits, low_mask},
 };
 
@@ -272,19 +272,11 @@ fn unpack(bytes: &[u8], width: u8, len: usize, out: &mut Vec<u32>) {
     let start = out.len();
     let groups = len.div_ceil(GROUP);
     out.resize(start + groups * GROUP, 0);
-    let mut padded = [0; 4 * GROUP];
+    let mut padded = [0; MAX_GROUP_BYTES];
     for (index, group) in out[start..].chunks_exact_mut(GROUP).enumerate() {
-        let rest = bytes.get(index * step..).unwrap_or_default();
-        let Ok(group) = <&mut [u32; GROUP]>::try_from(group) else {
-            continue;
-        };
-        match rest.get(..step) {
-            Some(whole) => unpack_group(whole, width, group),
-            None => {
-                padded[..rest.len()].copy_from_slice(rest);
-                padded[rest.len()..].fill(0);
-                unpack_group(&padded[..step], width, group);
-            }
+        if let Ok(group) = <&mut [u32; GROUP]>::try_from(group) {
+            let packed = group_at(bytes, index * step, width, &mut padded);
+            unpack_group(packed, width, group);
         }
     }
     out.truncate(start + len);
