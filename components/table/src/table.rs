@@ -147,6 +147,12 @@ pub trait SpanTable: Send + Sync {
         Ok(())
     }
 
+    /// Tells that a column will not be asked for again, so that a table that keeps columns can let go
+    /// of it.
+    fn release(&self, key: &ColumnKey) {
+        let _ = key;
+    }
+
     /// Bytes read from storage so far on behalf of this table, for `inspectedBytes`.
     fn bytes_read(&self) -> u64;
 }

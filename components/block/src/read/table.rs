@@ -21,8 +21,8 @@ use crate::schema::{AttributeLeaf, LeafColumn, WellKnown};
 /// A column that is decoded, or about to be by whoever holds the lock.
 type Cell = Arc<Mutex<Option<Column>>>;
 
-/// One row group of a block. Columns are read when they are asked for and kept until the table is
-/// dropped. Blocks on storage: use it on threads that may block.
+/// One row group of a block. Columns are read when they are asked for and kept until they are
+/// released or the table is dropped. Blocks on storage: use it on threads that may block.
 pub struct RowGroupTable {
     all: View,
     /// The last selection that was smaller than the row group: results ask for several columns of
@@ -567,6 +567,10 @@ impl SpanTable for RowGroupTable {
         leaves.dedup();
         self.bytes()
             .load(&leaves, &Selection::all(self.bytes().rows()))
+    }
+
+    fn release(&self, key: &ColumnKey) {
+        lock(&self.columns).remove(key);
     }
 
     fn bytes_read(&self) -> u64 {

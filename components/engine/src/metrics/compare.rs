@@ -186,6 +186,10 @@ impl Task<'_> {
                 None => cells.of(compared.key.level())?,
             };
             self.count_column(&compared, &column, &cells, into);
+            let session = self.evaluation.session;
+            if !session.is_held(&compared.key) {
+                session.table.release(&compared.key);
+            }
         }
         let loaded = &self.evaluation.fragment.plan.loaded;
         let of_conditions = loaded.iter().filter(|loaded| loaded.condition);

@@ -7,7 +7,7 @@ use tempo_table::{
 };
 
 use super::{BLOCKS, SCOPES, cell, cells, keys, open, table};
-use crate::read::BlockReader;
+use crate::read::{BlockReader, RowGroupTable};
 
 /// The traces of a row group as a table in memory.
 fn in_memory(reader: &BlockReader, row_group: usize) -> MemoryTable {
@@ -138,6 +138,23 @@ fn columns_of_some_rows_equal_those_rows_of_the_whole_column() {
                 assert_eq!(have, want, "{block} {key:?} {rows:?}");
             }
         }
+    });
+}
+
+#[test]
+fn a_released_column_is_let_go_and_read_again() {
+    every_table(|block, reader, group| {
+        let table = table(reader, group);
+        let key = Intrinsic::SpanName.into();
+        let codes =
+            |table: &RowGroupTable| table.column(&key, None).unwrap().strings.unwrap().codes;
+        let first = codes(&table);
+        let (kept, copy) = (std::sync::Arc::downgrade(&first), first.to_vec());
+        drop(first);
+        assert!(kept.upgrade().is_some(), "{block}");
+        table.release(&key);
+        assert!(kept.upgrade().is_none(), "{block}");
+        assert_eq!(*codes(&table), copy, "{block}");
     });
 }
 
