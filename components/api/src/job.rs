@@ -175,5 +175,25 @@ impl JobError {
     }
 }
 
+/// Names by which a request leaves out the rewrites of its query.
+const SKIP_REWRITES: [&str; 2] = ["or_to_in", "all"];
+
+/// Parses the query of a job, without the rewrites that are named. Who hands out a job and who runs
+/// it have to understand its query alike.
+pub fn parse_query(
+    text: &str,
+    skipped_rewrites: &[String],
+) -> Result<tempo_traceql::Query, tempo_traceql::Error> {
+    let options = tempo_traceql::ParseOptions {
+        // The frontend knows the limit.
+        max_query_bytes: 0,
+        allow_unsafe_hints: false,
+        skip_rewrites: skipped_rewrites
+            .iter()
+            .any(|name| SKIP_REWRITES.contains(&name.as_str())),
+    };
+    tempo_traceql::parse_with(text, &options)
+}
+
 /// What a job comes to.
 pub type JobResult = Result<JobOutput, JobError>;

@@ -11,7 +11,7 @@ use std::{
 use tempo_api::{
     combine::{CollectLimits, SearchCombiner, TagNamesCombiner, TagValuesCombiner},
     convert,
-    job::{CountedSpans, JobError},
+    job::{CountedSpans, JobError, parse_query},
     params::TagScope,
 };
 use tempo_engine::{
@@ -24,12 +24,9 @@ use tempo_proto::tempopb::{
     SearchTagValuesV2Response, SearchTagsRequest, SearchTagsV2Response,
 };
 use tempo_table::{AttributeScope, SpanTable};
-use tempo_traceql::{ConditionGroups, ParseOptions, Query, hints::names};
+use tempo_traceql::{ConditionGroups, hints::names};
 
 use crate::blocks::table_error;
-
-/// Names by which a request leaves out the rewrites of its query.
-const SKIP_REWRITES: [&str; 2] = ["or_to_in", "all"];
 
 /// Alternatives of a tag query above which it filters nothing. The frontend has its own, lower limit.
 const MAX_CONDITION_GROUPS: usize = 10_000;
@@ -73,18 +70,6 @@ fn engine_error(error: EngineError) -> JobError {
     }
 }
 
-/// Parses a query that the frontend has checked, and leaves out the rewrites it says.
-fn parse(text: &str, skipped_rewrites: &[String]) -> Result<Query, tempo_traceql::Error> {
-    let options = ParseOptions {
-        max_query_bytes: 0,
-        allow_unsafe_hints: false,
-        skip_rewrites: skipped_rewrites
-            .iter()
-            .any(|name| SKIP_REWRITES.contains(&name.as_str())),
-    };
-    tempo_traceql::parse_with(text, &options)
-}
-
 /// Searches tables one after another, until enough is found.
 pub(crate) fn search(
     request: &SearchRequest,
@@ -93,7 +78,7 @@ pub(crate) fn search(
     bounds: Bounds<'_>,
 ) -> Result<SearchResponse, JobError> {
     let unusable = |error: String| JobError::Failed(format!("search job: {error}"));
-    let query = parse(&request.query, &request.skip_ast_transformations)
+    let query = parse_query(&request.query, &request.skip_ast_transformations)
         .map_err(|error| unusable(error.to_string()))?;
     let plan = Plan::new(&query).map_err(|error| unusable(error.to_string()))?;
     let most_recent = query.hints.bool(names::MOST_RECENT, false).unwrap_or(false);
@@ -224,7 +209,7 @@ pub(crate) fn query_range(
     bounds: Bounds<'_>,
 ) -> Result<CountedSpans, JobError> {
     let unusable = |error: String| JobError::Failed(format!("metrics job: {error}"));
-    let query = parse(&request.query, &request.skip_ast_transformations)
+    let query = parse_query(&request.query, &request.skip_ast_transformations)
         .map_err(|error| unusable(error.to_string()))?;
     let options = MetricsOptions {
         max_exemplars: max_exemplars as usize,

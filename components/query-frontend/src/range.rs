@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use tempo_api::{
     BadRequest,
     combine::MetricsCombiner,
-    job::{Job, JobError, JobOutput},
+    job::{Job, JobError, JobOutput, parse_query},
     params::default_step_nanos,
 };
 use tempo_backend::Timestamp;
@@ -24,6 +24,8 @@ use crate::{
 };
 
 const NANOS_PER_SECOND: u64 = 1_000_000_000;
+/// Most intervals of an answer where the settings allow any number.
+const MAX_INTERVALS: u64 = 1_000_000;
 /// Blocks tell their times in whole seconds, rounded down.
 const BLOCK_TIME_ERROR: Duration = Duration::from_secs(1);
 
@@ -141,14 +143,16 @@ impl Frontend {
                 "metrics query time range exceeds the maximum allowed duration of {max}"
             )));
         }
-        let max_intervals = config.max_intervals;
-        let is_too_fine = match length.checked_div(window.step_nano) {
-            Some(intervals) => max_intervals > 0 && intervals > max_intervals,
-            None if max_intervals == 0 => {
-                return Err(refused("step must be greater than 0"));
-            }
-            None => true,
+        if window.step_nano == 0 && config.max_intervals == 0 {
+            return Err(refused("step must be greater than 0"));
+        }
+        let max_intervals = match config.max_intervals {
+            0 => MAX_INTERVALS,
+            max_intervals => max_intervals,
         };
+        let is_too_fine = length
+            .checked_div(window.step_nano)
+            .is_none_or(|intervals| intervals > max_intervals);
         if is_too_fine {
             return Err(refused(format!(
                 "step of {} is too small, minimum step for given range is {}",
@@ -168,7 +172,10 @@ impl Frontend {
         limits: &ReadLimits,
         url: &str,
     ) -> Result<Query<Range>, QueryError> {
-        let parsed = parse(&request.query, limits)?;
+        let skipped_rewrites = self.skipped_rewrites(&request.skip_ast_transformations);
+        // Errors are told in the parser's own words.
+        let parsed = parse_query(&request.query, &skipped_rewrites)
+            .map_err(|error| refused(error.to_string()))?;
         let config = &self.config.metrics;
         let max_exemplars = match answered.is_instant {
             true => 0,
@@ -195,7 +202,7 @@ impl Frontend {
             instant: Some(answered.is_instant),
             exemplars: max_exemplars,
             max_series,
-            skip_ast_transformations: self.skipped_rewrites(&request.skip_ast_transformations),
+            skip_ast_transformations: skipped_rewrites,
             ..QueryRangeRequest::default()
         });
         let mut plans = Vec::new();
@@ -249,17 +256,6 @@ impl Frontend {
         blocks.retain(|meta| meta.replication_factor == 1);
         blocks
     }
-}
-
-/// Parses and checks a query over time; errors are told in the parser's own words.
-fn parse(text: &str, limits: &ReadLimits) -> Result<Parsed, QueryError> {
-    let options = tempo_traceql::ParseOptions {
-        // Checked before, with the configured limit.
-        max_query_bytes: 0,
-        allow_unsafe_hints: limits.unsafe_query_hints,
-        skip_rewrites: true,
-    };
-    tempo_traceql::parse_with(text, &options).map_err(|error| refused(error.to_string()))
 }
 
 /// How many exemplars are wanted: what the query's hint says, else what the request says.
@@ -318,7 +314,7 @@ mod tests {
     fn hints_decide_about_exemplars_before_the_request_does() {
         let wanted = |query: &str, asked| {
             let limits = ReadLimits::default();
-            let query = parse(query, &limits).unwrap_or_else(|error| panic!("{error}"));
+            let query = parse_query(query, &[]).unwrap();
             exemplars(&query, &limits, asked, 100)
         };
         assert_eq!(wanted("{} | rate()", 0), 100);

@@ -7,8 +7,9 @@ use hashbrown::HashMap;
 use super::{
     exemplar::{self, Exemplar},
     label::value_order,
+    partial::check_budget,
 };
-use crate::{pipeline::write_key, value::Value};
+use crate::{error::EngineError, pipeline::write_key, value::Value};
 
 /// Values kept of an attribute and side when there are more: those that occur most, by far more than
 /// are returned. What is left out is still part of the totals.
@@ -251,9 +252,16 @@ impl Comparison {
     }
 
     /// Adds intervals `from` of another comparison, of which the first is number `first` here.
-    pub(crate) fn merge(&mut self, other: Self, first: usize, from: Range<usize>) {
+    pub(crate) fn merge(
+        &mut self,
+        other: Self,
+        first: usize,
+        from: Range<usize>,
+        max_bytes: usize,
+    ) -> Result<(), EngineError> {
         let max_values = max_values(self.top);
         for (name, counted) in other.attributes {
+            check_budget(16 * self.intervals * (self.attributes.len() + 1), max_bytes)?;
             let into = self.attribute(&name);
             for (into, totals) in into.totals.iter_mut().zip(&counted.totals) {
                 for (into, total) in into[first..].iter_mut().zip(&totals[from.clone()]) {
@@ -276,6 +284,7 @@ impl Comparison {
             into.prune(max_values);
         }
         self.exemplars.extend(other.exemplars);
+        Ok(())
     }
 
     pub(crate) fn trim_exemplars(&mut self, wanted: usize, bounds_ms: (i64, i64)) {
@@ -335,8 +344,9 @@ mod tests {
         let cells = counts(&[(0, 1.0), (1, 2.0), (2, 3.0)]);
         counted.add(Value::Bool(true), [Counts::default(), cells]);
         let mut all = Comparison::new(5, 2);
-        all.merge(part.clone(), 0, 1..3);
-        all.merge(part, 1, 0..1);
+        all.merge(part.clone(), 0, 1..3, 1_000).unwrap();
+        all.merge(part.clone(), 1, 0..1, 1_000).unwrap();
+        assert!(all.merge(part, 1, 0..1, 10).is_err());
         let counted = all.attribute(&name);
         assert_eq!(counted.totals[SELECTION], [2.0, 4.0]);
         assert_eq!(counted.top(SELECTION, 1)[0].cells, [(0, 2.0), (1, 4.0)]);

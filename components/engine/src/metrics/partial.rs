@@ -154,9 +154,11 @@ impl SeriesTable {
         first: usize,
         from: std::ops::Range<usize>,
         max_series: usize,
-    ) -> bool {
+        max_bytes: usize,
+    ) -> Result<bool, EngineError> {
         let mut rows = Vec::with_capacity(other.len());
         for (row, head) in other.heads().iter().enumerate() {
+            check_budget(self.heap_bytes(), max_bytes)?;
             rows.push(self.add(
                 head,
                 first,
@@ -168,7 +170,7 @@ impl SeriesTable {
         let exemplars = other.exemplars.into_iter();
         self.exemplars
             .extend(exemplars.filter_map(|(row, exemplar)| Some((rows[row]?, exemplar))));
-        rows.iter().any(Option::is_none)
+        Ok(rows.iter().any(Option::is_none))
     }
 
     fn heap_bytes(&self) -> usize {
@@ -176,6 +178,17 @@ impl SeriesTable {
         // Labels, key and entry of a series take about so much.
         self.len() * (of_values + 256)
     }
+}
+
+/// Whether what series take is no more than they may.
+pub(crate) fn check_budget(needed_bytes: usize, limit_bytes: usize) -> Result<(), EngineError> {
+    if needed_bytes > limit_bytes {
+        return Err(EngineError::TooManySeries {
+            needed_bytes,
+            limit_bytes,
+        });
+    }
+    Ok(())
 }
 
 /// What one sub-query has found.
@@ -268,10 +281,13 @@ impl MetricsPartial {
                 match (self.parts.get_mut(number), part) {
                     (Some(Part::Series(into)), Part::Series(part)) => {
                         let max_series = into.len().saturating_add(room);
-                        self.is_truncated |= into.merge(part, into_first, from.clone(), max_series);
+                        let from = from.clone();
+                        let truncated =
+                            into.merge(part, into_first, from, max_series, max_bytes)?;
+                        self.is_truncated |= truncated;
                     }
                     (Some(Part::Comparison(into)), Part::Comparison(part)) => {
-                        into.merge(part, into_first, from.clone());
+                        into.merge(part, into_first, from.clone(), max_bytes)?;
                     }
                     // The parts of one plan are alike.
                     _ => {}
@@ -283,14 +299,7 @@ impl MetricsPartial {
     }
 
     pub(crate) fn check_budget(&self, max_bytes: usize) -> Result<(), EngineError> {
-        let needed_bytes: usize = self.parts.iter().map(Part::heap_bytes).sum();
-        if needed_bytes > max_bytes {
-            return Err(EngineError::TooManySeries {
-                needed_bytes,
-                limit_bytes: max_bytes,
-            });
-        }
-        Ok(())
+        check_budget(self.parts.iter().map(Part::heap_bytes).sum(), max_bytes)
     }
 
     /// Keeps as many exemplars as the query wants, spread over time.

@@ -166,6 +166,8 @@ pub(crate) struct Divider {
     step: u64,
     /// The step's reciprocal, and the bits behind its point.
     reciprocal: Option<(u64, u32)>,
+    /// The last interval.
+    last: u64,
     is_instant: bool,
 }
 
@@ -191,11 +193,13 @@ impl Divider {
                     bits - 64,
                 )
             }),
+            last: (grid.len as u64).saturating_sub(1),
             is_instant: grid.instant_nano.is_some(),
         }
     }
 
-    /// Appends the interval of every one of `starts`, all of which lie in the grid.
+    /// The interval of every one of `starts`, all of which lie in the grid. If one does not, as when
+    /// the statistics of a block are wrong, it counts in the last interval.
     pub(crate) fn intervals(&self, starts: impl ExactSizeIterator<Item = u64>) -> Vec<u32> {
         if self.is_instant {
             return vec![0; starts.len()];
@@ -206,10 +210,13 @@ impl Divider {
                     let distance = u128::from(start.wrapping_sub(self.base));
                     ((distance * u128::from(reciprocal)) >> 64) as u64 >> shift
                 })
-                .map(|interval| interval as u32)
+                .map(|interval| interval.min(self.last) as u32)
                 .collect(),
             None => starts
-                .map(|start| (start.wrapping_sub(self.base) / self.step) as u32)
+                .map(|start| {
+                    let interval = start.wrapping_sub(self.base) / self.step;
+                    interval.min(self.last) as u32
+                })
                 .collect(),
         }
     }

@@ -146,6 +146,25 @@ async fn an_answer_begins_and_ends_with_whole_intervals() {
 }
 
 #[tokio::test]
+async fn sub_queries_are_told_apart_as_queriers_do() {
+    let stack = Stack::new(Config::default());
+    let now = u64::from(NOW);
+    let _querier = stack.querier(spans_everywhere(vec![now - 100]));
+    let at = now - 100;
+    // Rewritten, both sides are the same.
+    let query = format!(
+        "({{ name = `at {at}` || name = `b` }} | count_over_time()) + \
+         ({{ `at {at}` = name || name = `b` }} | count_over_time())"
+    );
+    for skipped in ["", "&skip_ast_transformations=or_to_in"] {
+        let range = format!("start={}&end={}&step=20{skipped}", now - 500, now - 40);
+        let reply = stack.get(&url(&query, &range)).await;
+        let total: f64 = samples(&body(&reply)).iter().map(|(_, value)| value).sum();
+        assert_eq!(total, 2.0, "{}", reply.text());
+    }
+}
+
+#[tokio::test]
 async fn an_instant_is_one_value_per_series() {
     let stack = Stack::new(Config::default());
     let now = u64::from(NOW);

@@ -9,7 +9,7 @@ use axum::{Router, body::Body};
 use bytes::Bytes;
 use http::{Request, StatusCode, header};
 use prost::Message as _;
-use tempo_api::job::{CountedSpans, Job, JobOutput, JobResult, TraceParts};
+use tempo_api::job::{CountedSpans, Job, JobOutput, JobResult, TraceParts, parse_query};
 use tempo_backend::{BlockChange, BlockFormat, BlockMeta, Blocklist, Timestamp};
 use tempo_engine::{
     Limits,
@@ -265,7 +265,8 @@ pub(crate) fn counted(
             )
             .expect("a small table");
     }
-    let query = tempo_traceql::parse(&request.query).expect("the frontend has parsed it");
+    let query = parse_query(&request.query, &request.skip_ast_transformations)
+        .expect("the frontend has parsed it");
     let options = MetricsOptions {
         max_exemplars: request.exemplars as usize,
         max_series: request.max_series as usize,
