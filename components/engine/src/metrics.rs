@@ -8,6 +8,7 @@
 
 mod cells;
 mod compare;
+mod compare_cells;
 mod comparison;
 mod encode;
 mod evaluate;
