@@ -100,6 +100,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "tempo-query-frontend",
         ],
     ),
+    ("tempo-operator", &["tempo-config", "tempo-runtime"]),
     ("tempo-testkit", &["tempo-proto", "tempo-model"]),
     // Never ships: the functions that are run with arbitrary bytes.
     (
