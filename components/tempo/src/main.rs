@@ -5,18 +5,17 @@
 //! command line.
 
 mod admin;
-mod app;
 mod connect;
 mod health_client;
 mod limits;
+mod process;
 mod settings;
+mod targets;
 mod version;
 
 use std::{fs, process::ExitCode};
 
-use tempo_config::{
-    Action, CommandLine, Config, RenderMode, Target, blocks::server::LogFormat, expand,
-};
+use tempo_config::{Action, CommandLine, Config, RenderMode, blocks::server::LogFormat, expand};
 use tempo_runtime::{logging, own_traces::OwnTraces};
 
 #[global_allocator]
@@ -98,6 +97,7 @@ fn resolve(
     config: &Config,
     line: &CommandLine,
 ) -> Result<tempo_overrides::Config, settings::UnusableSetting> {
+    targets::check(config)?;
     settings::backend(config)?;
     settings::distributor(config)?;
     settings::live_store(config)?;
@@ -109,13 +109,6 @@ fn run(line: &CommandLine) -> ExitCode {
         Ok(config) => config,
         Err(reason) => return fail(FAILURE, &reason),
     };
-    if config.target != Target::All {
-        let reason = format!(
-            "-target={}: this version runs all components in one process only; use -target=all",
-            config.target.name()
-        );
-        return fail(FAILURE, &reason);
-    }
     let overrides = match resolve(&config, line) {
         Ok(overrides) => overrides,
         Err(reason) => return fail(FAILURE, &reason),
@@ -168,7 +161,7 @@ async fn start(config: Config, overrides: tempo_overrides::Config) -> Result<(),
         diff: config.render(RenderMode::Diff),
         defaults: config.render(RenderMode::Defaults),
     };
-    app::run_all(config, pages, overrides, own_traces)
+    process::run(config, pages, overrides, own_traces)
         .await
         .map_err(|error| error.to_string())
 }

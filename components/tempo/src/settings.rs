@@ -26,7 +26,7 @@ pub(crate) struct UnusableSetting {
 }
 
 impl UnusableSetting {
-    fn new(key: &'static str, reason: impl Into<String>) -> Self {
+    pub(crate) fn new(key: &'static str, reason: impl Into<String>) -> Self {
         Self {
             key,
             reason: reason.into(),

@@ -1,0 +1,148 @@
+//! `-target=all`: the monolith. The distributor writes into the live-store of the same process,
+//! which keeps its own log and flushes its own blocks.
+
+use std::sync::Arc;
+
+use tempo_backend::{Retention, TenantIndexRole};
+use tempo_config::Config;
+use tempo_live_store::{LiveStore, SystemClock};
+use tempo_querier::Querier;
+use tempo_query_frontend::QueueHandle;
+use tokio::task::JoinSet;
+
+use super::{Storage, first_poll, now_nanos};
+use crate::{
+    connect::{LiveStoreRecent, LiveStoreSink},
+    process::{AppError, Assembly, Base, Stage},
+    settings,
+};
+
+pub(super) async fn open(base: &Base, config: &Config) -> Result<Assembly, AppError> {
+    let (registry, limits) = (&base.registry, Arc::new(base.limits.clone()));
+    // What may be refused for its settings comes before what takes time.
+    let distributor_config = settings::distributor(config)?;
+    let live_store_config = settings::live_store(config)?;
+    let storage = Storage::open(base, config, TenantIndexRole::Builder).await?;
+    let retention = Retention::build(
+        storage.backend.clone(),
+        storage.blocklist.clone(),
+        Some(storage.cache.clone()),
+        config.backend_worker.compaction.retention_concurrency as usize,
+        registry,
+    )?;
+
+    let dependencies = tempo_live_store::Dependencies {
+        backend: storage.backend.clone(),
+        cache: storage.cache.clone(),
+        limits: limits.clone(),
+        clock: Arc::new(SystemClock),
+        registry,
+    };
+    let (opened, ()) = tokio::join!(
+        tempo_live_store::build(live_store_config, dependencies),
+        first_poll(&storage.poller)
+    );
+    let (live, live_store) = opened?;
+
+    let discarded = tempo_distributor::discarded_spans_counter()?;
+    registry.register(Box::new(discarded.clone()))?;
+    let (_, distributor) = tempo_distributor::build(
+        distributor_config,
+        tempo_distributor::Deps {
+            sink: Arc::new(LiveStoreSink {
+                live: live.clone(),
+                discarded: discarded.clone(),
+            }),
+            limits: limits.clone(),
+            registry,
+            discarded_spans: discarded,
+        },
+    )?;
+    let (frontend, frontend_service) = tempo_query_frontend::build(
+        settings::frontend(config),
+        tempo_query_frontend::Deps {
+            blocklist: storage.blocklist.clone(),
+            limits,
+            now_nanos: Arc::new(now_nanos),
+            registry,
+        },
+    )?;
+    let querier = Querier::build(
+        settings::querier(config),
+        tempo_querier::Deps {
+            backend: storage.backend,
+            blocklist: storage.blocklist,
+            cache: storage.cache,
+            recent: Arc::new(LiveStoreRecent(live.clone())),
+            now_nanos: Arc::new(now_nanos),
+            registry,
+        },
+    )?;
+
+    base.board.add_check(Box::new({
+        let live = live.clone();
+        move || {
+            live.ready()
+                .map_err(|reason| format!("LiveStore not ready: {reason}"))
+        }
+    }));
+    base.board.add_check(Box::new({
+        let frontend = frontend.clone();
+        move || frontend.ready()
+    }));
+
+    let grpc = tonic::service::Routes::new(frontend.streaming_service()).into_axum_router();
+    let mut http = frontend.router();
+    if config.stream_over_http_enabled {
+        http = http.merge(grpc.clone().reset_fallback());
+    }
+    let queue = frontend.queue();
+    let poller = storage.poller;
+    let every = settings::retention_interval(config);
+    let limits = base.limits.clone();
+    Ok(Assembly {
+        http,
+        grpc,
+        before_servers: Stage::default().with("distributor", |token| async move {
+            if let Err(error) = distributor.run(token).await {
+                tracing::error!(%error, "distributor failed");
+            }
+        }),
+        after_servers: vec![
+            // The queriers end with the queue.
+            Stage::default()
+                .with("query-frontend", |token| frontend_service.run(token))
+                .with("querier", |_| work(queue, querier)),
+            Stage::default().with("live-store", |token| live_store.run(token)),
+            Stage::default()
+                .with("poller", |token| poller.run(token))
+                .with("retention", move |token| {
+                    retention.run(every, move |tenant: &str| limits.retention(tenant), token)
+                }),
+        ],
+        flush: Some(Arc::new(move || {
+            let live = live.clone();
+            Box::pin(async move { flush(&live).await })
+        })),
+    })
+}
+
+/// Takes jobs from the queue until it is closed and empty.
+async fn work(queue: QueueHandle, querier: Querier) {
+    let mut loops = JoinSet::new();
+    for _ in 0..querier.max_concurrent_jobs() {
+        let (queue, querier) = (queue.clone(), querier.clone());
+        loops.spawn(async move {
+            let _connected = queue.connect();
+            while let Some(queued) = queue.next().await {
+                let (tenant, job, cancelled, responder) = queued.into_parts();
+                responder.respond(querier.run(&tenant, job, cancelled).await);
+            }
+        });
+    }
+    while loops.join_next().await.is_some() {}
+}
+
+async fn flush(live: &LiveStore) -> Result<(), String> {
+    live.flush_all().await.map_err(|error| error.to_string())
+}
