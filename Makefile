@@ -61,6 +61,11 @@ bench: dist ## Measure the binary from OTLP to flushed block
 	cargo build --release --locked -p tempo-testkit --bin tempo-bench
 	$(CARGO_TARGET_DIR)/release/tempo-bench --binary $(CARGO_TARGET_DIR)/dist/tempo $(BENCH_ARGS)
 
+.PHONY: kafka
+kafka: ## Start a real Kafka broker on localhost:9092, data below ./data/kafka (end: scripts/kafka.sh down --data data/kafka)
+	@scripts/setup.sh kafka
+	@scripts/kafka.sh up --data $(DATA)/kafka
+
 .PHONY: fuzz
 fuzz: ## Run every fuzz target for 60 seconds
 	scripts/fuzz.sh 60

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Brings a bare Debian or Ubuntu machine to the point where `make build` works: a C compiler for the
 # compression libraries, and Rust. With the argument `test`, also what the tests start: Python with
-# the OpenTelemetry SDK. Does nothing where all is there already.
+# the OpenTelemetry SDK; with `kafka`, what scripts/kafka.sh starts. Does nothing where all is there
+# already.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -58,4 +59,13 @@ if [ "${1:-}" = test ]; then
     cp e2e/sdk/package.json "$tools/node/"
     (cd "$tools/node" && npm install --no-audit --no-fund --loglevel=error)
   fi
+fi
+
+if [ "${1:-}" = kafka ]; then
+  missing=()
+  command -v java >/dev/null || missing+=(openjdk-17-jre-headless)
+  command -v mvn >/dev/null || missing+=(maven)
+  command -v openssl >/dev/null || missing+=(openssl)
+  [ ${#missing[@]} = 0 ] || install_packages "${missing[@]}"
+  TEMPO_TOOLS_DIR=$tools scripts/kafka.sh install
 fi
