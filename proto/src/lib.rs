@@ -44,3 +44,12 @@ pub mod tempopb {
         }
     }
 }
+
+/// What the processes of one installation say to each other (`tempostack.*`).
+pub mod tempostack {
+    pub mod query {
+        pub mod v1 {
+            include!("generated/tempostack.query.v1.rs");
+        }
+    }
+}

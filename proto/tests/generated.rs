@@ -11,6 +11,7 @@ const PROTOS: &[&str] = &[
     "opentelemetry/proto/collector/trace/v1/trace_service.proto",
     "tempopb/tempo.proto",
     "tempopb/backend.proto",
+    "tempostack/query/v1/query.proto",
 ];
 
 #[test]
@@ -21,6 +22,7 @@ fn generated_code_is_fresh() {
     tonic_prost_build::configure()
         .out_dir(&fresh)
         .bytes(".tempopb.PushBytesRequest")
+        .bytes(".tempostack.query.v1.TraceParts")
         .emit_rerun_if_changed(false)
         .compile_fds(descriptors)
         .expect("code is generated");
