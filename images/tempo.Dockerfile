@@ -1,0 +1,29 @@
+# tempo: every component of the tracing backend in one program; -target chooses.
+#
+#   docker build -f images/tempo.Dockerfile -t tempo .
+#
+# Reproducible: with the same base image, sources and SOURCE_DATE_EPOCH (and BuildKit's
+# `--output type=image,rewrite-timestamp=true`), two builds have the same digest.
+# scripts/images.sh makes the same image without Docker.
+ARG RUST_VERSION=1.95
+FROM rust:${RUST_VERSION}-bookworm AS build
+ARG PROFILE=dist
+WORKDIR /src
+# The builder's compilers are enough for the C libraries; cmake builds librdkafka.
+RUN apt-get update && apt-get install -y --no-install-recommends cmake && rm -rf /var/lib/apt/lists/*
+COPY . .
+RUN --mount=type=cache,target=/usr/local/cargo/registry --mount=type=cache,target=/src/target \
+    cargo build --locked --profile "$PROFILE" -p tempo \
+    && cp "target/$PROFILE/tempo" /usr/local/bin/tempo
+RUN images/rootfs.sh /usr/local/bin/tempo /rootfs
+
+FROM scratch
+LABEL org.opencontainers.image.title="tempo" \
+      org.opencontainers.image.source="https://github.com/tempostack/tempostack" \
+      org.opencontainers.image.licenses="Apache-2.0"
+COPY --from=build /rootfs/base/ /
+COPY --from=build /rootfs/program/ /
+COPY --from=build --chown=10001:10001 /rootfs/data/ /
+USER 10001:10001
+EXPOSE 3200 4317 4318 9095 7946
+ENTRYPOINT ["/tempo"]
