@@ -16,7 +16,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("tempo-traceql", &[]),
     (
         "tempo-engine",
-        &["tempo-model", "tempo-table", "tempo-traceql"],
+        &["tempo-proto", "tempo-model", "tempo-table", "tempo-traceql"],
     ),
     ("tempo-config", &["tempo-traceql"]),
     (
@@ -36,6 +36,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         &["tempo-model", "tempo-proto", "tempo-table", "tempo-backend"],
     ),
     ("tempo-overrides", &["tempo-model"]),
+    ("tempo-membership", &[]),
     (
         "tempo-distributor",
         &["tempo-proto", "tempo-model", "tempo-runtime"],
@@ -94,6 +95,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "tempo-backend",
             "tempo-block",
             "tempo-overrides",
+            "tempo-membership",
             "tempo-distributor",
             "tempo-live-store",
             "tempo-querier",
@@ -124,6 +126,7 @@ const ONLY_IN: &[(&str, &[&str])] = &[
     ("parquet", &["tempo-block"]),
     ("object_store", &["tempo-backend"]),
     ("rdkafka", &["tempo-ingest"]),
+    ("chitchat", &["tempo-membership"]),
     ("kube", &["tempo-operator", "tempo-e2e"]),
 ];
 
