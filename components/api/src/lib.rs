@@ -2,9 +2,10 @@
 //!
 //! Owns the parsing of every query endpoint's parameters with Tempo's error texts ([`params`]), the
 //! content negotiation ([`Encoding`]), the JSON forms of answers ([`json`]), the jobs that a query
-//! is cut into ([`job`]), the merging of their answers ([`combine`]), and the translation between
-//! what the engine finds and the `tempopb` messages ([`convert`]). Must never do I/O, read a clock,
-//! spawn a task, or know HTTP servers: `now` comes in as a number, bodies go out as bytes.
+//! is cut into ([`job`]) and their wire form ([`wire`]), the merging of their answers ([`combine`]),
+//! and the translation between what the engine finds and the `tempopb` messages ([`convert`]). Must
+//! never do I/O, read a clock, spawn a task, or know HTTP servers: `now` comes in as a number, bodies
+//! go out as bytes.
 
 mod accept;
 pub mod combine;
@@ -14,6 +15,7 @@ mod go;
 pub mod job;
 pub mod json;
 pub mod params;
+pub mod wire;
 
 pub use accept::Encoding;
 pub use error::BadRequest;

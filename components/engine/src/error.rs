@@ -37,6 +37,9 @@ pub enum EngineError {
         /// [`crate::Limits::max_column_bytes`].
         limit_bytes: usize,
     },
+    /// Partial series are not of the query with whose series they are merged.
+    #[error("series of another query; all processes must understand a query alike, upgrade them")]
+    OtherSeries,
     /// A query over time has more series, or more intervals, than it may.
     #[error(
         "the series of the query take {needed_bytes} bytes, more than the {limit_bytes} they may; group by attributes with fewer values, or ask for less time or a longer step"

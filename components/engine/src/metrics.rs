@@ -25,6 +25,7 @@ mod selected;
 mod series_math;
 mod weight;
 mod window;
+mod wire;
 
 pub use evaluate::evaluate;
 pub use exemplar::Exemplar;
@@ -33,3 +34,4 @@ pub use label::Label;
 pub use partial::MetricsPartial;
 pub use plan::{MetricsOptions, MetricsPlan};
 pub use window::{Grid, Window};
+pub use wire::WireError;

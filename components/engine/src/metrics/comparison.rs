@@ -62,6 +62,18 @@ pub(crate) struct Counts {
 }
 
 impl Counts {
+    /// Counts of intervals that ascend.
+    pub(super) fn from_cells(cells: Vec<(u32, f64)>) -> Self {
+        Self {
+            total: cells.iter().map(|&(_, count)| count).sum(),
+            cells,
+        }
+    }
+
+    pub(super) fn cells(&self) -> &[(u32, f64)] {
+        &self.cells
+    }
+
     /// Adds to an interval, which is often the last one.
     pub(crate) fn add(&mut self, interval: u32, count: f64) {
         if count == 0.0 {
@@ -145,6 +157,13 @@ impl Counted {
             }
             Some(known) => known.add(sides),
         }
+    }
+
+    /// All values, in no order, with their counts by side.
+    pub(super) fn values(&self) -> impl Iterator<Item = (&Value, &[Counts; 2])> {
+        self.values
+            .values()
+            .map(|counts| (&counts.value, &counts.sides))
     }
 
     /// The values of a side that occur most, those that occur equally often in their own order.

@@ -25,7 +25,7 @@ pub(crate) enum Merge {
 }
 
 impl Merge {
-    fn nothing(self) -> f64 {
+    pub(super) fn nothing(self) -> f64 {
         match self {
             Self::Count => 0.0,
             Self::Sum | Self::Min | Self::Max => f64::NAN,
@@ -57,14 +57,14 @@ pub(crate) struct Head {
 /// Values per series and interval.
 #[derive(Debug, Clone)]
 pub(crate) struct SeriesTable {
-    merge: Merge,
+    pub(super) merge: Merge,
     intervals: usize,
     heads: Vec<Head>,
     rows: HashMap<Box<[u8]>, usize, foldhash::fast::RandomState>,
     /// `intervals` for each series.
     values: Vec<f64>,
     /// As many: how much each value, a sum, is made of. Only where means are wanted.
-    weights: Option<Vec<f64>>,
+    pub(super) weights: Option<Vec<f64>>,
     /// With the series they belong to.
     pub(crate) exemplars: Vec<(usize, Exemplar)>,
 }
@@ -236,8 +236,8 @@ pub struct MetricsPartial {
     /// One for each sub-query of the plan.
     pub(crate) parts: Vec<Part>,
     /// Series were left out because there are too many.
-    is_truncated: bool,
-    counted_spans: u64,
+    pub(super) is_truncated: bool,
+    pub(super) counted_spans: u64,
 }
 
 impl MetricsPartial {
@@ -259,13 +259,17 @@ impl MetricsPartial {
     /// Adds what others have found for the same plan.
     ///
     /// # Errors
-    /// [`EngineError::OverBudget`] when the series take more than `max_bytes`.
+    /// [`EngineError::TooManySeries`] when the series take more than `max_bytes`,
+    /// [`EngineError::OtherSeries`] when they are not of that plan.
     pub fn merge(
         &mut self,
         plan: &MetricsPlan,
         other: Self,
         max_bytes: usize,
     ) -> Result<(), EngineError> {
+        if !other.fits(plan) {
+            return Err(EngineError::OtherSeries);
+        }
         self.is_truncated |= other.is_truncated;
         self.counted_spans += other.counted_spans;
         if self.is_empty() && self.grid == other.grid {
@@ -290,7 +294,7 @@ impl MetricsPartial {
                         into.merge(part, into_first, from.clone(), max_bytes)?;
                     }
                     // The parts of one plan are alike.
-                    _ => {}
+                    _ => return Err(EngineError::OtherSeries),
                 }
             }
             self.trim_exemplars(plan);

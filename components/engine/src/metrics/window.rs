@@ -87,11 +87,11 @@ impl Window {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Grid {
     /// How many intervals after the epoch the first one is.
-    first: u64,
-    len: usize,
-    step_nano: u64,
+    pub(super) first: u64,
+    pub(super) len: usize,
+    pub(super) step_nano: u64,
     /// The time stamp of an instant query.
-    instant_nano: Option<u64>,
+    pub(super) instant_nano: Option<u64>,
 }
 
 impl Grid {

@@ -561,7 +561,7 @@ fn histogram(
 // On columns
 // ---------------------------------------------------------------------------------------------
 
-/// In so many pieces of time, which must not make a difference.
+/// In so many pieces of time and sent between processes, which must not make a difference.
 fn run(query: &str, tables: &[MemoryTable], window: Window, cut_nano: u64) -> MetricsAnswer {
     let parsed = tempo_traceql::parse(query).unwrap_or_else(|error| panic!("{query}: {error}"));
     let plan = MetricsPlan::new(&parsed, &MetricsOptions::default()).unwrap();
@@ -575,7 +575,9 @@ fn run(query: &str, tables: &[MemoryTable], window: Window, cut_nano: u64) -> Me
             let found = evaluate(&plan, table, piece, limits()).unwrap();
             of_piece.merge(&plan, found, usize::MAX).unwrap();
         }
-        all.merge(&plan, of_piece, usize::MAX).unwrap();
+        let received = MetricsPartial::from_wire(of_piece.to_wire(), usize::MAX).unwrap();
+        assert_eq!(received.counted_spans(), of_piece.counted_spans());
+        all.merge(&plan, received, usize::MAX).unwrap();
     }
     all.finish(&plan)
 }
