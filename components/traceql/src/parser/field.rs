@@ -26,24 +26,30 @@ impl Parser<'_> {
     /// An expression whose operators bind at least as tightly as `loosest`.
     fn field_above(&mut self, loosest: u8) -> Result<Node> {
         self.nested(|parser| {
-            let mut lhs = parser.field_operand()?;
-            while let Some((op, tightness)) = parser.field_operator()? {
-                if tightness < loosest {
-                    break;
-                }
-                parser.take()?;
-                if let FieldOp::Comparison(op @ (ComparisonOp::Equal | ComparisonOp::NotEqual)) = op
-                    && parser.take_if(Symbol::Nil)?
-                {
-                    lhs = parser.presence(op, lhs)?;
-                    continue;
-                }
-                let loosest_right = tightness + u8::from(tightness != POWER);
-                let rhs = parser.field_above(loosest_right)?;
-                lhs = parser.field_binary(op, lhs, rhs)?;
-            }
-            Ok(lhs)
+            let operand = parser.field_operand()?;
+            parser.field_continued(operand, loosest)
         })
+    }
+
+    /// The expression that the operand starts.
+    fn field_continued(&mut self, operand: Node, loosest: u8) -> Result<Node> {
+        let mut lhs = operand;
+        while let Some((op, tightness)) = self.field_operator()? {
+            if tightness < loosest {
+                break;
+            }
+            self.take()?;
+            if let FieldOp::Comparison(op @ (ComparisonOp::Equal | ComparisonOp::NotEqual)) = op
+                && self.take_if(Symbol::Nil)?
+            {
+                lhs = self.presence(op, lhs)?;
+                continue;
+            }
+            let loosest_right = tightness + u8::from(tightness != POWER);
+            let rhs = self.field_above(loosest_right)?;
+            lhs = self.field_binary(op, lhs, rhs)?;
+        }
+        Ok(lhs)
     }
 
     fn field_operator(&mut self) -> Result<Option<(FieldOp, u8)>> {
@@ -72,7 +78,23 @@ impl Parser<'_> {
         }))
     }
 
+    /// An operand, with the parentheses around it.
     fn field_operand(&mut self) -> Result<Node> {
+        let mut open: usize = 0;
+        while self.take_if(Symbol::OpenParens)? {
+            open += 1;
+        }
+        let mut operand = self.bare_field_operand()?;
+        for _ in 0..open {
+            operand = self.field_continued(operand, LOGIC)?;
+            if !self.take_if(Symbol::CloseParens)? {
+                return Err(self.unexpected(&[]));
+            }
+        }
+        Ok(operand)
+    }
+
+    fn bare_field_operand(&mut self) -> Result<Node> {
         if let Some(value) = self.static_value()? {
             return Ok((FieldExpr::Static(value), 1));
         }
@@ -80,23 +102,15 @@ impl Parser<'_> {
             return Ok((FieldExpr::Attribute(attribute), 1));
         }
         match self.peek()? {
-            Token::Symbol(Symbol::OpenParens) => {
-                self.take()?;
-                let inner = self.field()?;
-                if !self.take_if(Symbol::CloseParens)? {
-                    return Err(self.unexpected(&[]));
-                }
-                Ok(inner)
-            }
             Token::Symbol(Symbol::Sub) => {
                 self.take()?;
                 let (operand, height) = self.field_above(SUM + 1)?;
-                Ok((build::negate(operand), self.above([height])?))
+                self.field_node(build::negate(operand), [height])
             }
             Token::Symbol(Symbol::Not) => {
                 self.take()?;
                 let (operand, height) = self.field_above(NOT + 1)?;
-                Ok((build::not(operand), self.above([height])?))
+                self.field_node(build::not(operand), [height])
             }
             Token::Symbol(Symbol::Nil) => {
                 self.take()?;
@@ -127,7 +141,7 @@ impl Parser<'_> {
             ComparisonOp::NotEqual => build::exists(operand),
             _ => build::not_exists(operand),
         };
-        Ok((expr, self.above([height])?))
+        self.field_node(expr, [height])
     }
 
     fn field_binary(&mut self, op: FieldOp, lhs: Node, rhs: Node) -> Result<Node> {
@@ -135,15 +149,21 @@ impl Parser<'_> {
             (op, &lhs.0),
             (FieldOp::Logical(op), FieldExpr::Logical { op: chain, .. }) if op == *chain
         );
-        let height = if continues_chain {
-            lhs.1.max(self.above([rhs.1])?)
-        } else {
-            self.above([lhs.1, rhs.1])?
-        };
-        match build::binary(op, lhs.0, rhs.0) {
-            folded @ FieldExpr::Static(_) => Ok((folded, 1)),
-            expr => Ok((expr, height)),
+        let expr = build::binary(op, lhs.0, rhs.0);
+        if continues_chain {
+            let (expr, height) = self.field_node(expr, [rhs.1])?;
+            return Ok((expr, height.max(lhs.1)));
         }
+        self.field_node(expr, [lhs.1, rhs.1])
+    }
+
+    /// A node that was built of operands of these heights; it may have been folded.
+    fn field_node<const N: usize>(&self, expr: FieldExpr, operands: [usize; N]) -> Result<Node> {
+        let height = match expr {
+            FieldExpr::Static(_) => 1,
+            _ => self.above(operands)?,
+        };
+        Ok((expr, height))
     }
 }
 

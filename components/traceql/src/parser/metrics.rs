@@ -113,7 +113,8 @@ impl Parser<'_> {
     pub(super) fn filter(&mut self) -> Result<(FieldExpr, usize)> {
         self.expect(Symbol::OpenBrace)?;
         if self.take_if(Symbol::CloseBrace)? {
-            return Ok((FieldExpr::TRUE, 1));
+            // As deep as its canonical text, `{ true }`.
+            return self.nested(|_| Ok((FieldExpr::TRUE, 1)));
         }
         let (condition, height) = self.field()?;
         if !self.take_if(Symbol::CloseBrace)? {

@@ -19,7 +19,10 @@ use crate::hints::Hints;
 use crate::lexer::Lexer;
 use crate::token::{Symbol, Token};
 
-/// Parentheses, prefix operators and right-associative operators within each other.
+/// Operands behind an operator (`a ^ (b ^ c)`, `!!a`, `a || (b && c)`) within each other. What
+/// stands before an operator counts no deeper, in however many parentheses: those are read in a
+/// loop, and a chain of `n` operators starts with `n − 1` of them in canonical text. So the
+/// canonical text of a query is never deeper than the text that the query came from.
 pub const MAX_NESTING_DEPTH: usize = 128;
 /// Height of the syntax tree: the longest chain of `a + b + c`, each operator being one level.
 /// Chains of one `&&` or `||` are one level, however long.

@@ -190,16 +190,38 @@ impl Parser<'_> {
         Ok(lhs)
     }
 
+    /// An operand, with the parentheses around it.
     fn operand(&mut self, allowed: Allowed) -> Result<Node> {
+        let within = allowed.within_parentheses();
+        let allowed_at = |depth: usize| if depth == 0 { allowed } else { within };
+        let mut open: usize = 0;
+        while self.take_if(Symbol::OpenParens)? {
+            open += 1;
+        }
+        let starts_pipeline = open > 0
+            && within.wrapped_pipeline()
+            && matches!(self.peek_symbol()?, Some(Symbol::By | Symbol::Select));
+        let mut operand = if starts_pipeline {
+            let (element, height) = self.element()?;
+            open -= 1;
+            self.wrapped_pipeline(element, height, allowed_at(open))?
+        } else {
+            self.bare_operand(allowed_at(open))?
+        };
+        while open > 0 {
+            operand = self.continued(operand, LOOSEST, within)?;
+            open -= 1;
+            operand = self.closed(operand, allowed_at(open))?;
+        }
+        Ok(operand)
+    }
+
+    fn bare_operand(&mut self, allowed: Allowed) -> Result<Node> {
         let token = self.peek()?.clone();
         match token {
             Token::Symbol(Symbol::OpenBrace) if allowed.spanset => {
                 let (condition, height) = self.filter()?;
                 Ok((Item::Spanset(SpansetExpr::Filter(condition)), height))
-            }
-            Token::Symbol(Symbol::OpenParens) => {
-                self.take()?;
-                self.parenthesised(allowed)
             }
             Token::Symbol(
                 symbol @ (Symbol::Count | Symbol::Avg | Symbol::Max | Symbol::Min | Symbol::Sum),
@@ -270,15 +292,9 @@ impl Parser<'_> {
         Ok((aggregate, self.above([height])?))
     }
 
-    /// What follows `(`, up to and including `)`.
-    fn parenthesised(&mut self, allowed: Allowed) -> Result<Node> {
-        let starts_pipeline = allowed.wrapped_pipeline()
-            && matches!(self.peek_symbol()?, Some(Symbol::By | Symbol::Select));
-        if starts_pipeline {
-            let (element, height) = self.element()?;
-            return self.wrapped_pipeline(element, height, allowed);
-        }
-        let (item, height) = self.expression(allowed.within_parentheses())?;
+    /// What follows an item that an opening parenthesis stands before, up to and including `)`.
+    /// `allowed` is what the surroundings of the parentheses can use.
+    fn closed(&mut self, (item, height): Node, allowed: Allowed) -> Result<Node> {
         match item {
             Item::Spanset(expr) => {
                 // In doubt it is a spanset: that is how `({ … }) && { … }` works, and why

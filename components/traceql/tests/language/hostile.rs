@@ -1,6 +1,7 @@
 //! Texts that are meant to hurt: deep, long, cut, mutated. None may overflow the stack or panic.
 
 use proptest::prelude::*;
+use tempo_traceql::ast::Query;
 use tempo_traceql::{
     DEFAULT_MAX_QUERY_BYTES, Error, MAX_NESTING_DEPTH, MAX_TREE_DEPTH, condition_groups, normalize,
     parse, parse_identifier, parse_lenient, parse_with, parse_without_rewrites,
@@ -25,14 +26,98 @@ fn a_megabyte_of_openings() {
         }
         assert!(parse_lenient(&opening.repeat(100_000 / opening.len())).is_err());
     }
-    let text = format!("{{ {}.a{} }}", "(".repeat(1000), ")".repeat(1000));
+    let nested =
+        |levels: usize| format!("{{ {}.a{} }}", ".a && (".repeat(levels), ")".repeat(levels));
     assert_eq!(
-        parse_without_rewrites(&text).unwrap_err().message(),
+        parse_without_rewrites(&nested(1000)).unwrap_err().message(),
         format!("expression is nested more than {MAX_NESTING_DEPTH} levels deep")
     );
-    let fits = MAX_NESTING_DEPTH - 2;
-    let text = format!("{{ {}.a{} }}", "(".repeat(fits), ")".repeat(fits));
-    assert_eq!(parse(&text).unwrap().to_string(), "{ .a }");
+    assert!(parse(&nested(MAX_NESTING_DEPTH - 2)).is_ok());
+    assert!(parse(&nested(MAX_NESTING_DEPTH - 1)).is_err());
+}
+
+#[test]
+fn parentheses_around_an_operand_do_not_nest() {
+    for (before, operand, after, canonical) in [
+        ("{ ", ".a", " }", "{ .a }"),
+        ("{ .b = ", ".a", " }", "{ .b = .a }"),
+        ("", "{ .a }", "", "{ .a }"),
+        ("{} >> ", "{ .a }", "", "({ true }) >> ({ .a })"),
+        ("2 * ", "count()", " > 1", "(2 * (count())) > 1"),
+        ("", "{} | rate()", "", "{ true } | rate()"),
+    ] {
+        let (open, close) = ("(".repeat(50_000), ")".repeat(50_000));
+        let query = parse_without_rewrites(&format!("{before}{open}{operand}{close}{after}"));
+        assert_eq!(query.unwrap().to_string(), canonical);
+    }
+}
+
+/// That `text` parses to `query`, neither of which is worth printing when it does not.
+fn assert_same_query(text: &str, query: &Query) {
+    let start: String = text.chars().take(80).collect();
+    match parse_without_rewrites(text) {
+        Ok(again) => assert!(again == *query, "another query: {start}…"),
+        Err(error) => panic!("{error}: {start}…"),
+    }
+}
+
+#[test]
+fn the_deepest_texts_have_canonical_texts() {
+    // Operands within each other, as deep as they are accepted.
+    for (start, level, inside, close, end) in [
+        ("{ ", "!", ".a", "", " }"),
+        ("{ ", "-", ".a", "", " }"),
+        ("{ ", ".a ^ ", ".a", "", " }"),
+        ("{ ", "nil = ", ".a", "", " }"),
+        ("{ ", ".b && (.a || ", ".a", ")", " }"),
+        ("{ ", "!(.a + -", ".a", ")", " }"),
+        ("", "{} >> (", "{}", ")", ""),
+        ("", "({} | count() > 1) && (", "({})", ")", ""),
+        ("", "count() ^ ", "count()", "", " > 1"),
+        ("", "({} | rate()) / (", "({} | rate())", ")", ""),
+    ] {
+        let text = |levels: usize| {
+            let (open, close) = (level.repeat(levels), close.repeat(levels));
+            format!("{start}{open}{inside}{close}{end}")
+        };
+        let parsed = (0..=MAX_NESTING_DEPTH)
+            .rev()
+            .map(|levels| parse_without_rewrites(&text(levels)));
+        let deepest = parsed.flatten().next().unwrap();
+        let canonical = deepest.to_string();
+        assert_same_query(&canonical, &deepest);
+    }
+    // Operators one above the other, as many as are accepted.
+    for (start, link, end) in [
+        ("{ .a", " && .b || .c", " }"),
+        ("{ .a", " + .a", " }"),
+        ("{ .a", " = nil", " }"),
+        ("{}", " >> {}", ""),
+        ("{} | count()", " + count()", " > 1"),
+        ("({} | rate())", " + ({} | rate())", ""),
+    ] {
+        let text = |links: usize| format!("{start}{}{end}", link.repeat(links));
+        let parsed = (0..=MAX_TREE_DEPTH)
+            .rev()
+            .map(|links| parse_without_rewrites(&text(links)));
+        let deepest = parsed.flatten().next().unwrap();
+        let canonical = deepest.to_string();
+        assert!(
+            canonical.matches('(').count() >= MAX_TREE_DEPTH - 4,
+            "{start}"
+        );
+        assert_same_query(&canonical, &deepest);
+    }
+    // One operator, any number of times.
+    for (start, link, end) in [
+        ("{ .a", " && .b", " }"),
+        ("{ .a", " || .b = 1", " }"),
+        ("({} | rate())", " * 2", ""),
+    ] {
+        let query = parse_without_rewrites(&format!("{start}{}{end}", link.repeat(10_000)));
+        let query = query.unwrap();
+        assert_same_query(&query.to_string(), &query);
+    }
 }
 
 #[test]

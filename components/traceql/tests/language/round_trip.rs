@@ -111,7 +111,7 @@ fn field_text() -> impl Strategy<Value = String> {
     })
 }
 
-const SPANSET_OPS: [&str; 17] = [
+static SPANSET_OPS: [&str; 17] = [
     "&&", "||", ">", "<", ">>", "<<", "~", "!>", "!<", "!>>", "!<<", "!~", "&>", "&<", "&>>",
     "&<<", "&~",
 ];
@@ -282,6 +282,72 @@ fn query_text() -> impl Strategy<Value = String> {
     })
 }
 
+/// Operands joined without parentheses, far more than may be nested.
+fn chain_text(
+    operands: impl Strategy<Value = String>,
+    ops: &'static [&'static str],
+) -> impl Strategy<Value = String> {
+    // Few operators in a chain make long runs of one.
+    let ops = prop::sample::subsequence(ops, 1..=ops.len().min(4));
+    let links = prop::collection::vec((any::<prop::sample::Index>(), operands), 1..500);
+    (ops, links).prop_map(|(ops, links)| {
+        let mut text = String::new();
+        for (index, (op, operand)) in links.iter().enumerate() {
+            if index > 0 {
+                text += &format!(" {} ", op.get(&ops));
+            }
+            text += operand;
+        }
+        text
+    })
+}
+
+/// Queries that are chains of every kind.
+fn chain_query_text() -> impl Strategy<Value = String> {
+    let of = |operands: &'static [&'static str]| {
+        prop::sample::select(operands.to_vec()).prop_map(str::to_owned)
+    };
+    // No `^` and no bare prefix: what follows them is nested.
+    let field_ops = &[
+        "&&", "||", "+", "-", "*", "/", "%", "=", "!=", "<", "<=", ">", ">=", "=~", "!~",
+    ];
+    let field_operands = of(&[
+        ".a",
+        "span.b",
+        "name",
+        "2",
+        "(-3)",
+        "`x`",
+        "true",
+        "(!.c)",
+        "(-.d)",
+        "(.a || .b)",
+        "(.a - 1)",
+        "(1.5 - 3)",
+    ]);
+    let conditions = chain_text(field_operands, field_ops);
+    let spansets = of(&["{}", "{ .a }", "({ .a = 1 } ~ {})"]);
+    let pipelines = of(&[
+        "({} | by(.a))",
+        "({} | count() > 1)",
+        "(({} | coalesce()) >> ({} | select(.a)))",
+    ]);
+    let scalars = of(&["count()", "avg(.a)", "(2 * count())", "(max(.a) ^ 2)"]);
+    let metrics = of(&[
+        "({} | rate())",
+        "(2 * ({} | rate()))",
+        "({} | rate() by(.a))",
+    ]);
+    prop_oneof![
+        4 => conditions.prop_map(|chain| format!("{{ {chain} }}")),
+        1 => chain_text(spansets, &SPANSET_OPS),
+        1 => chain_text(pipelines, &SPANSET_OPS),
+        1 => chain_text(scalars, &["+", "-", "*", "/", "%"])
+            .prop_map(|chain| format!("{{}} | {chain} > 1")),
+        1 => chain_text(metrics, &["+", "-", "*", "/"]),
+    ]
+}
+
 /// Text forms that lose something by design.
 fn has_smallest_int(query: &Query) -> bool {
     query.to_string().contains(&i64::MIN.to_string())
@@ -297,26 +363,43 @@ proptest! {
 
     #[test]
     fn canonical_text_parses_back(text in query_text()) {
-        let query = match parse_without_rewrites(&text) {
-            Ok(query) => query,
-            // Constants that overflow while they are folded.
-            Err(error) => {
-                prop_assert!(
-                    error.message().contains("division by zero"),
-                    "{} does not parse: {}", text, error
-                );
-                return Ok(());
-            }
-        };
-        prop_assume!(!has_smallest_int(&query) && !has_nan(&query));
-        let canonical = query.to_string();
-        let again = match parse_without_rewrites(&canonical) {
-            Ok(again) => again,
-            Err(error) => {
-                return Err(TestCaseError::fail(format!("{canonical}: {error}")));
-            }
-        };
-        prop_assert_eq!(&query, &again, "{}", canonical);
-        prop_assert_eq!(canonical, again.to_string());
+        round_trip(&text)?;
     }
+
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 100, ..ProptestConfig::default() })]
+
+    #[test]
+    fn canonical_text_of_long_chains_parses_back(text in chain_query_text()) {
+        round_trip(&text)?;
+    }
+}
+
+fn round_trip(text: &str) -> Result<(), TestCaseError> {
+    let query = match parse_without_rewrites(text) {
+        Ok(query) => query,
+        // Constants that overflow while they are folded.
+        Err(error) => {
+            prop_assert!(
+                error.message().contains("division by zero"),
+                "{} does not parse: {}",
+                text,
+                error
+            );
+            return Ok(());
+        }
+    };
+    prop_assume!(!has_smallest_int(&query) && !has_nan(&query));
+    let canonical = query.to_string();
+    let again = match parse_without_rewrites(&canonical) {
+        Ok(again) => again,
+        Err(error) => {
+            return Err(TestCaseError::fail(format!("{canonical}: {error}")));
+        }
+    };
+    prop_assert_eq!(&query, &again, "{}", canonical);
+    prop_assert_eq!(canonical, again.to_string());
+    Ok(())
 }
