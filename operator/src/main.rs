@@ -1,3 +1,7 @@
-//! The binary.
+//! The binary `tempo-operator`.
 
-fn main() {}
+#![allow(clippy::print_stdout)]
+
+fn main() {
+    print!("{}", tempo_operator::api::crd::yaml());
+}
