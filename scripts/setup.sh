@@ -25,6 +25,9 @@ missing=()
 command -v cc >/dev/null || missing+=(build-essential)
 command -v curl >/dev/null || missing+=(curl ca-certificates)
 command -v ld.lld >/dev/null || missing+=(lld)
+# The Kafka library is built from source, against the system's OpenSSL.
+command -v make >/dev/null || missing+=(make)
+command -v pkg-config >/dev/null && pkg-config --exists libssl || missing+=(pkg-config libssl-dev)
 [ ${#missing[@]} = 0 ] || install_packages "${missing[@]}"
 
 have_rust() {
@@ -47,11 +50,15 @@ if ! have_rust; then
 fi
 
 if [ "${1:-}" = test ]; then
+  missing=()
+  command -v memcached >/dev/null || missing+=(memcached)
+  command -v redis-server >/dev/null || missing+=(redis-server)
+  [ ${#missing[@]} = 0 ] || install_packages "${missing[@]}"
   if ! [ -x "$tools/python/bin/python" ]; then
     python3 -c 'import venv, ensurepip' 2>/dev/null || install_packages python3-venv
     python3 -m venv "$tools/python"
   fi
-  "$tools/python/bin/python" -c 'import opentelemetry.exporter.otlp.proto.grpc, moto.server' 2>/dev/null ||
+  "$tools/python/bin/python" -c 'import opentelemetry.exporter.otlp.proto.grpc, moto.server, grpc_tools' 2>/dev/null ||
     "$tools/python/bin/pip" install --quiet -r e2e/sdk/requirements.txt
   if ! [ -d "$tools/node/node_modules/@opentelemetry" ]; then
     command -v npm >/dev/null || install_packages nodejs npm

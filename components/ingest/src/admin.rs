@@ -1,0 +1,120 @@
+//! Topics and their partitions.
+
+use std::time::Duration;
+
+use rdkafka::{
+    admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication},
+    error::{KafkaError, RDKafkaErrorCode},
+};
+
+use crate::{
+    Error, KafkaConfig, Offsets, Sasl,
+    client::{Context, client_config},
+};
+
+/// Longest change of a topic.
+const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The group under which questions are asked; nothing is committed.
+const NOBODY: &str = "tempo-admin";
+
+/// How many partitions the topic has; creates it if that is wanted and it is missing.
+///
+/// Tempo lets the broker create it, and sets the broker's default number of partitions for that,
+/// which other topics get, too. Here only this topic is touched. Its replicas are as many as the
+/// broker's default says.
+///
+/// # Errors
+/// [`Error::UnknownPartition`] when it is missing and shall not be created; those of the brokers.
+pub async fn ensure_topic(config: &KafkaConfig) -> Result<i32, Error> {
+    if let Some(count) = partition_count(config).await? {
+        return Ok(count);
+    }
+    let action = || format!("creating topic '{}'", config.topic);
+    let Some(partitions) = config.auto_create_partitions.filter(|&count| count > 0) else {
+        return Err(Error::UnknownPartition {
+            action: "start".to_owned(),
+            topic: config.topic.clone(),
+        });
+    };
+    let admin = connect(config, &action())?;
+    let topic = NewTopic::new(&config.topic, partitions, TopicReplication::Fixed(-1));
+    let results = admin
+        .create_topics(
+            [&topic],
+            &AdminOptions::new().operation_timeout(Some(TIMEOUT)),
+        )
+        .await
+        .map_err(|error| Error::of(action(), config, &error))?;
+    finish(
+        results,
+        RDKafkaErrorCode::TopicAlreadyExists,
+        config,
+        &action(),
+    )?;
+    tracing::info!(topic = config.topic, partitions, "kafka topic created");
+    Ok(partitions)
+}
+
+/// How many partitions the topic has; `None` when it does not exist.
+///
+/// # Errors
+/// Those of the brokers.
+pub async fn partition_count(config: &KafkaConfig) -> Result<Option<i32>, Error> {
+    let config = config.clone();
+    let asked = tokio::task::spawn_blocking(move || {
+        Offsets::new(&config, NOBODY).and_then(|offsets| offsets.partition_count())
+    });
+    asked.await.unwrap_or_else(|stopped| {
+        Err(Error::Failed {
+            action: "partitions of the topic".to_owned(),
+            cause: stopped.to_string(),
+        })
+    })
+}
+
+/// Raises the number of partitions to `total`. Kafka cannot lower it.
+///
+/// # Errors
+/// Those of the brokers.
+pub async fn create_partitions(config: &KafkaConfig, total: i32) -> Result<(), Error> {
+    let action = format!("raising topic '{}' to {total} partitions", config.topic);
+    let admin = connect(config, &action)?;
+    let wanted = NewPartitions::new(&config.topic, usize::try_from(total).unwrap_or(0));
+    let results = admin
+        .create_partitions(
+            [&wanted],
+            &AdminOptions::new().operation_timeout(Some(TIMEOUT)),
+        )
+        .await
+        .map_err(|error| Error::of(action.clone(), config, &error))?;
+    finish(results, RDKafkaErrorCode::NoError, config, &action)
+}
+
+fn connect(config: &KafkaConfig, action: &str) -> Result<AdminClient<Context>, Error> {
+    if matches!(config.sasl, Sasl::OAuthBearer(_)) {
+        return Err(Error::Settings(format!(
+            "{action} is not possible with sasl_mechanism OAUTHBEARER: create the topic beforehand"
+        )));
+    }
+    client_config(config)
+        .create_with_context(Context::new(config))
+        .map_err(|error| Error::of(action, config, &error))
+}
+
+fn finish(
+    results: Vec<Result<String, (String, RDKafkaErrorCode)>>,
+    fine: RDKafkaErrorCode,
+    config: &KafkaConfig,
+    action: &str,
+) -> Result<(), Error> {
+    for result in results {
+        match result {
+            Err((_, code)) if code != fine => {
+                return Err(Error::of(action, config, &KafkaError::AdminOp(code)));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
