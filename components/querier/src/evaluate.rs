@@ -65,8 +65,8 @@ fn engine_error(error: EngineError) -> JobError {
         error @ (EngineError::OverBudget { .. } | EngineError::TooManySeries { .. }) => {
             JobError::OverBudget(error.to_string())
         }
-        // The query is to blame, and will be the next time.
-        error @ EngineError::Evaluation(_) => JobError::Failed(error.to_string()),
+        // The query is to blame, or the versions of processes, and will be the next time.
+        error @ (EngineError::Evaluation(_) | EngineError::OtherSeries) => JobError::Failed(error.to_string()),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use prometheus::{HistogramOpts, HistogramVec, IntCounter, Opts, Registry};
+use prometheus::{HistogramOpts, HistogramVec, IntCounter, IntGauge, Opts, Registry};
 
 use crate::RecentOperation;
 
@@ -44,6 +44,7 @@ impl Operation {
 pub(crate) struct Metrics {
     block_seconds: HistogramVec,
     jobs: IntCounter,
+    evaluating: IntGauge,
 }
 
 impl Metrics {
@@ -60,12 +61,24 @@ impl Metrics {
             "tempo_querier_worker_request_executed_total",
             "Jobs that were run.",
         ))?;
+        let evaluating = IntGauge::with_opts(Opts::new(
+            "tempo_querier_evaluations_running",
+            "Threads that work on jobs; those whose asker is gone count until they have stopped.",
+        ))?;
         registry.register(Box::new(block_seconds.clone()))?;
         registry.register(Box::new(jobs.clone()))?;
+        registry.register(Box::new(evaluating.clone()))?;
         Ok(Self {
             block_seconds,
             jobs,
+            evaluating,
         })
+    }
+
+    /// Counts a thread that works, until the answer is dropped.
+    pub(crate) fn evaluation(&self) -> Evaluating {
+        self.evaluating.inc();
+        Evaluating(self.evaluating.clone())
     }
 
     pub(crate) fn job(&self) {
@@ -76,5 +89,14 @@ impl Metrics {
         self.block_seconds
             .with_label_values(&[operation.label(), tenant])
             .observe(took.as_secs_f64());
+    }
+}
+
+/// A thread that works on a job.
+pub(crate) struct Evaluating(IntGauge);
+
+impl Drop for Evaluating {
+    fn drop(&mut self) {
+        self.0.dec();
     }
 }

@@ -92,8 +92,15 @@ impl Querier {
             deps.cache,
             deps.now_nanos,
         );
-        let scans = Budget::new(config.max_evaluating_jobs, config.max_bytes_in_flight);
-        let lookups = Budget::new(config.max_evaluating_jobs, config.max_bytes_in_flight);
+        let metrics = Metrics::register(deps.registry)?;
+        let budget = || {
+            Budget::new(
+                config.max_evaluating_jobs,
+                config.max_bytes_in_flight,
+                metrics.clone(),
+            )
+        };
+        let (scans, lookups) = (budget(), budget());
         Ok(Self {
             inner: Arc::new(Inner {
                 blocks,
@@ -101,7 +108,7 @@ impl Querier {
                 scans,
                 lookups,
                 max_column_bytes: config.max_column_bytes_per_table,
-                metrics: Metrics::register(deps.registry)?,
+                metrics,
                 config,
             }),
         })

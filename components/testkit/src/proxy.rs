@@ -1,13 +1,14 @@
-//! A TCP proxy that a test can cut: what is behind it is away, and comes back.
+//! A TCP proxy that a test can cut or slow down: what is behind it is away or far, and comes back.
 
 use std::{
     io::{self, Read, Write},
     net::{Shutdown, TcpListener, TcpStream},
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread,
+    time::Duration,
 };
 
 /// Passes connections on until it is cut. Ends with the process.
@@ -21,6 +22,7 @@ pub struct Proxy {
 #[derive(Debug, Default)]
 struct Shared {
     cut: AtomicBool,
+    delay_millis: AtomicU64,
     open: Mutex<Vec<TcpStream>>,
 }
 
@@ -43,8 +45,8 @@ impl Proxy {
                     continue;
                 }
                 if let Ok(server) = TcpStream::connect(&target) {
-                    shared.pass(&client, &server);
-                    shared.pass(&server, &client);
+                    shared.pass(&client, &server, true);
+                    shared.pass(&server, &client, false);
                 }
             }
         });
@@ -61,6 +63,13 @@ impl Proxy {
         }
     }
 
+    /// Holds back what clients send from now on, each piece for so long: every request takes at
+    /// least this time.
+    pub fn delay(&self, time: Duration) {
+        let millis = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        self.shared.delay_millis.store(millis, Ordering::SeqCst);
+    }
+
     /// Passes connections on again.
     pub fn mend(&self) {
         self.shared.cut.store(false, Ordering::SeqCst);
@@ -68,16 +77,21 @@ impl Proxy {
 }
 
 impl Shared {
-    fn pass(self: &Arc<Self>, from: &TcpStream, to: &TcpStream) {
+    fn pass(self: &Arc<Self>, from: &TcpStream, to: &TcpStream, is_delayed: bool) {
         let (Ok(mut from), Ok(mut to)) = (from.try_clone(), to.try_clone()) else {
             return;
         };
         if let (Ok(mut open), Ok(stream)) = (self.open.lock(), from.try_clone()) {
             open.push(stream);
         }
+        let shared = Arc::clone(self);
         thread::spawn(move || {
             let mut buffer = [0; 64 * 1024];
             while let Ok(count @ 1..) = from.read(&mut buffer) {
+                if is_delayed {
+                    let millis = shared.delay_millis.load(Ordering::SeqCst);
+                    thread::sleep(Duration::from_millis(millis));
+                }
                 if to.write_all(&buffer[..count]).is_err() {
                     break;
                 }

@@ -4,7 +4,7 @@
 use std::{
     collections::BTreeMap,
     fs,
-    process::{Child, Command, Stdio},
+    process::Command,
     sync::{
         Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -16,13 +16,14 @@ use std::{
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use tempo_testkit::{
     http_client::{self, Client},
-    process::{Options, Tempo, free_address},
+    process::{Options, Tempo},
     proxy::Proxy,
     traces::{TraceMaker, encode_request},
 };
 
-use crate::support::{
-    binary, eventually, flush, required_env, rounds, search, spans, terminate, unix_seconds,
+use crate::{
+    s3::S3,
+    support::{binary, eventually, flush, rounds, search, spans, terminate, unix_seconds},
 };
 
 /// Cuts, completes and flushes every moment, so that a kill falls into each stage.
@@ -219,57 +220,13 @@ fn a_pause_loses_nothing() {
     check(&tempo, &acknowledged);
 }
 
-/// An S3 server in memory, with one empty bucket; killed when dropped.
-struct S3 {
-    address: String,
-    process: Child,
-}
-
-impl S3 {
-    fn start() -> Self {
-        let address = free_address().unwrap();
-        let port = address.rsplit(':').next().unwrap().to_owned();
-        let process = Command::new(required_env("TEMPO_TEST_PYTHON"))
-            .args(["-m", "moto.server", "-H", "127.0.0.1", "-p", &port])
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let server = Self { address, process };
-        eventually("the S3 server has a bucket", || {
-            let mut client = Client::connect(&server.address).ok()?;
-            let answer = client.request("PUT", "/traces", &[], &[]).ok()?;
-            (answer.status == 200).then_some(())
-        });
-        server
-    }
-
-    fn blocks(&self) -> usize {
-        let listing = http_client::get(&self.address, "/traces?list-type=2")
-            .unwrap()
-            .text();
-        listing.matches("/meta.json</Key>").count()
-    }
-}
-
-impl Drop for S3 {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
 #[test]
 fn a_store_that_is_away_loses_nothing_and_gets_everything_later() {
     let s3 = S3::start();
     let way = Proxy::to(&s3.address).unwrap();
     let acknowledged = Acknowledged::default();
     let options = Options {
-        storage_yaml: Some(format!(
-            "    backend: s3\n    s3:\n      bucket: traces\n      endpoint: {}\n      insecure: true\n      forcepathstyle: true\n      region: us-east-1\n      access_key: a\n      secret_key: b\n",
-            way.address
-        )),
+        storage_yaml: Some(S3::yaml(&way.address)),
         ..hasty()
     };
     let mut tempo = Tempo::configure(&binary(), &options).unwrap();

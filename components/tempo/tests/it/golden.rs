@@ -3,8 +3,6 @@
 
 use std::{
     collections::BTreeMap,
-    fs, io,
-    path::Path,
     sync::atomic::{AtomicUsize, Ordering},
     thread,
 };
@@ -15,7 +13,7 @@ use tempo_testkit::{
     process::{Options, Tempo},
 };
 
-use crate::support::{binary, flush, terminate, unix_seconds};
+use crate::support::{binary, copy_folder, flush, on_bucket, terminate, unix_seconds};
 
 /// Recorded requests, of all kinds.
 const CASES: usize = 213;
@@ -26,47 +24,6 @@ const CONNECTIONS: usize = 4;
 /// How long before the present live data begins: its last spans are then older than the last half
 /// minute, which queries leave out, and no request asks about the future.
 const AGE_SECONDS: u64 = 180;
-
-/// Asks for everything that is in the bucket, whatever its age.
-const BACKEND_ONLY: &str = "query_frontend:
-  query_end_cutoff: 0s
-  search:
-    query_backend_after: 0s
-  metrics:
-    query_backend_after: 0s
-backend_worker:
-  compaction:
-    block_retention: 876000h
-";
-
-/// A process that has nothing but this bucket.
-fn on_bucket(bucket: &Path) -> Tempo {
-    let options = Options {
-        storage_yaml: Some(format!(
-            "    backend: local\n    local:\n      path: {}\n",
-            bucket.display()
-        )),
-        extra_yaml: BACKEND_ONLY.to_owned(),
-        ..Options::default()
-    };
-    let mut tempo = Tempo::configure(&binary(), &options).unwrap();
-    tempo.start().unwrap();
-    tempo
-}
-
-fn copy_folder(from: &Path, to: &Path) -> io::Result<()> {
-    fs::create_dir_all(to)?;
-    for entry in fs::read_dir(from)? {
-        let entry = entry?;
-        let target = to.join(entry.file_name());
-        if entry.file_type()?.is_dir() {
-            copy_folder(&entry.path(), &target)?;
-        } else {
-            fs::write(target, fs::read(entry.path())?)?;
-        }
-    }
-    Ok(())
-}
 
 fn push(tempo: &Tempo, golden: &Golden) {
     let mut client = Client::connect(&tempo.otlp_http).unwrap();
@@ -130,7 +87,7 @@ fn blocks_that_tempo_wrote_answer_as_recorded() {
         copy_folder(&blocks, bucket.path()).unwrap();
         check(
             &format!("recorded {format}"),
-            &on_bucket(bucket.path()),
+            &on_bucket(bucket.path(), ""),
             &golden,
         );
     }
@@ -150,5 +107,5 @@ fn live_data_and_blocks_that_we_wrote_answer_as_recorded() {
 
     terminate(&mut tempo);
     let bucket = tempo.data().join("blocks");
-    check("ours", &on_bucket(&bucket), &golden);
+    check("ours", &on_bucket(&bucket, ""), &golden);
 }

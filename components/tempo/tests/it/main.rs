@@ -10,5 +10,9 @@
 mod cli;
 mod crash;
 mod golden;
+mod grafana;
 mod journey;
+mod s3;
+mod shop;
+mod streaming;
 mod support;

@@ -2,7 +2,8 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    path::PathBuf,
+    fs, io,
+    path::{Path, PathBuf},
     process::Command,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
@@ -11,7 +12,7 @@ use prost::Message;
 use tempo_proto::tempopb::TraceByIdResponse;
 use tempo_testkit::{
     http_client::{self, Client, encode},
-    process::Tempo,
+    process::{Options, Tempo},
 };
 
 pub(crate) fn binary() -> PathBuf {
@@ -157,4 +158,45 @@ pub(crate) fn required_env(name: &str) -> PathBuf {
 
 pub(crate) fn sdk_folder() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../e2e/sdk")
+}
+
+/// Asks for everything that is in the bucket, whatever its age.
+pub(crate) const BACKEND_ONLY: &str = "query_frontend:
+  query_end_cutoff: 0s
+  search:
+    query_backend_after: 0s
+  metrics:
+    query_backend_after: 0s
+backend_worker:
+  compaction:
+    block_retention: 876000h
+";
+
+/// A process that has nothing but this bucket, with more settings.
+pub(crate) fn on_bucket(bucket: &Path, more_yaml: &str) -> Tempo {
+    let options = Options {
+        storage_yaml: Some(format!(
+            "    backend: local\n    local:\n      path: {}\n",
+            bucket.display()
+        )),
+        extra_yaml: format!("{BACKEND_ONLY}{more_yaml}"),
+        ..Options::default()
+    };
+    let mut tempo = Tempo::configure(&binary(), &options).unwrap();
+    tempo.start().unwrap();
+    tempo
+}
+
+pub(crate) fn copy_folder(from: &Path, to: &Path) -> io::Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            copy_folder(&entry.path(), &target)?;
+        } else {
+            fs::write(target, fs::read(entry.path())?)?;
+        }
+    }
+    Ok(())
 }
