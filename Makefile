@@ -9,6 +9,9 @@ TEST_ENV = TEMPO_TEST_PYTHON=$(TEMPO_TOOLS_DIR)/python/bin/python TEMPO_TEST_NOD
 DATA ?= data
 BENCH_ARGS ?= --seconds 30
 
+# The commit that `tempo -version` tells.
+build dist: export TEMPO_REVISION ?= $(shell git rev-parse --short HEAD 2>/dev/null)
+
 .PHONY: help
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)

@@ -1,6 +1,8 @@
 //! The distributor's settings, resolved.
 
-use std::{path::PathBuf, time::Duration};
+use std::time::Duration;
+
+use tempo_runtime::tls::Tls;
 
 /// Settings of the distributor. The defaults are Tempo's where Tempo has the setting.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -85,6 +87,10 @@ pub struct OtlpGrpcReceiver {
     pub read_timeout: Duration,
     /// TLS, if any.
     pub tls: Option<Tls>,
+    /// Age at which a connection takes no more requests, so that clients spread over new servers.
+    pub max_connection_age: Option<Duration>,
+    /// Time that such a connection has for its requests; without it as long as they take.
+    pub max_connection_age_grace: Option<Duration>,
 }
 
 impl Default for OtlpGrpcReceiver {
@@ -96,6 +102,8 @@ impl Default for OtlpGrpcReceiver {
             max_connections: 10_000,
             read_timeout: Duration::from_secs(60),
             tls: None,
+            max_connection_age: None,
+            max_connection_age_grace: None,
         }
     }
 }
@@ -115,6 +123,8 @@ pub struct OtlpHttpReceiver {
     pub read_timeout: Duration,
     /// TLS, if any.
     pub tls: Option<Tls>,
+    /// Age at which a connection takes no more requests, so that clients spread over new servers.
+    pub max_connection_age: Option<Duration>,
 }
 
 impl Default for OtlpHttpReceiver {
@@ -126,19 +136,9 @@ impl Default for OtlpHttpReceiver {
             max_connections: 10_000,
             read_timeout: Duration::from_secs(60),
             tls: None,
+            max_connection_age: None,
         }
     }
-}
-
-/// TLS of a receiver. The files are read once, at start.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Tls {
-    /// PEM file of the certificate and its chain.
-    pub cert_file: PathBuf,
-    /// PEM file of the private key.
-    pub key_file: PathBuf,
-    /// PEM file of the authorities whose client certificates are required, if any.
-    pub client_ca_file: Option<PathBuf>,
 }
 
 /// Logging of single spans (`log_received_spans`, `log_discarded_spans`).

@@ -25,7 +25,7 @@ mod tenants;
 mod workspace;
 
 pub use config::{
-    Config, OtlpGrpcReceiver, OtlpHttpReceiver, ReceivedSpansMetric, Receivers, SpanLog, Tls,
+    Config, OtlpGrpcReceiver, OtlpHttpReceiver, ReceivedSpansMetric, Receivers, SpanLog,
 };
 pub use decompress::Encoding;
 pub use inflight::{InflightBudget, InflightPermit, Overloaded};
@@ -33,5 +33,5 @@ pub use limits::{Limits, TenantLimits};
 pub use metrics::discarded_spans_counter;
 pub use push::{Distributor, Format, OrgId, PushRequest, Source};
 pub use refusal::{Refusal, RefusalKind};
-pub use service::{Deps, Error, Handle, Service, TlsError, build};
+pub use service::{Deps, Error, Handle, Service, build};
 pub use sink::{SinkError, TraceSink};

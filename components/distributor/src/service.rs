@@ -3,20 +3,15 @@
 use std::{io, net::SocketAddr, sync::Arc};
 
 use prometheus::{IntCounterVec, Registry};
+use tempo_runtime::listen::{ListenConfig, ListenError, Listener, Protocol};
 use tokio_util::sync::CancellationToken;
 
-pub use crate::receivers::tls::TlsError;
 use crate::{
     config::Config,
     limits::Limits,
     metrics::Metrics,
     push::Distributor,
-    receivers::{
-        listener::{Listener, Protocol},
-        otlp_grpc::OtlpGrpc,
-        otlp_http::OtlpHttp,
-        tls,
-    },
+    receivers::{otlp_grpc::OtlpGrpc, otlp_http::OtlpHttp, service},
     sink::TraceSink,
 };
 
@@ -35,23 +30,13 @@ pub struct Deps<'a> {
 /// Why the distributor does not start or does not go on.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// An address cannot be listened on.
-    #[error("receiver {receiver} cannot listen on {endpoint}: {cause}")]
+    /// A receiver cannot listen as its settings say.
+    #[error("receiver {receiver}: {cause}")]
     Listen {
         /// The receiver's place in the settings.
         receiver: &'static str,
-        /// Its `endpoint`.
-        endpoint: String,
-        /// What the system said.
-        cause: io::Error,
-    },
-    /// TLS settings cannot be used.
-    #[error("receiver {receiver}: tls: {cause}")]
-    Tls {
-        /// The receiver's place in the settings.
-        receiver: &'static str,
-        /// What is wrong with them.
-        cause: TlsError,
+        /// What is wrong.
+        cause: ListenError,
     },
     /// A metric is registered twice.
     #[error("distributor metrics cannot be registered: {0}")]
@@ -76,7 +61,6 @@ pub struct Handle {
 pub struct Service {
     otlp_grpc: Option<(Listener, Arc<OtlpGrpc>)>,
     otlp_http: Option<(Listener, Arc<OtlpHttp>)>,
-    shutdown_grace: std::time::Duration,
 }
 
 const OTLP_GRPC: &str = "otlp.protocols.grpc";
@@ -94,28 +78,31 @@ pub fn build(config: Config, deps: Deps<'_>) -> Result<(Handle, Service), Error>
         deps.sink,
         metrics,
     ));
+    let shutdown_grace = config.shutdown_grace;
     let otlp_grpc = config.receivers.otlp_grpc.map(|receiver| {
-        let protocol = Protocol::Grpc {
+        let settings = ListenConfig {
+            protocol: Protocol::Grpc,
+            tls: receiver.tls.clone(),
+            max_connections: receiver.max_connections,
             max_concurrent_streams: receiver.max_concurrent_streams,
+            max_connection_age: receiver.max_connection_age,
+            max_connection_age_grace: receiver.max_connection_age_grace,
+            shutdown_grace,
+            ..ListenConfig::default()
         };
-        let listener = listen(
-            OTLP_GRPC,
-            &receiver.endpoint,
-            protocol,
-            receiver.tls.as_ref(),
-            receiver.max_connections,
-        )?;
+        let listener = listen(OTLP_GRPC, &receiver.endpoint, settings)?;
         let handler = OtlpGrpc::new(receiver, Arc::clone(&distributor));
         Ok::<_, Error>((listener, Arc::new(handler)))
     });
     let otlp_http = config.receivers.otlp_http.map(|receiver| {
-        let listener = listen(
-            OTLP_HTTP,
-            &receiver.endpoint,
-            Protocol::Http,
-            receiver.tls.as_ref(),
-            receiver.max_connections,
-        )?;
+        let settings = ListenConfig {
+            tls: receiver.tls.clone(),
+            max_connections: receiver.max_connections,
+            max_connection_age: receiver.max_connection_age,
+            shutdown_grace,
+            ..ListenConfig::default()
+        };
+        let listener = listen(OTLP_HTTP, &receiver.endpoint, settings)?;
         let handler = OtlpHttp::new(receiver, Arc::clone(&distributor));
         Ok::<_, Error>((listener, Arc::new(handler)))
     });
@@ -128,27 +115,12 @@ pub fn build(config: Config, deps: Deps<'_>) -> Result<(Handle, Service), Error>
     let service = Service {
         otlp_grpc,
         otlp_http,
-        shutdown_grace: config.shutdown_grace,
     };
     Ok((handle, service))
 }
 
-fn listen(
-    receiver: &'static str,
-    endpoint: &str,
-    protocol: Protocol,
-    tls: Option<&crate::config::Tls>,
-    max_connections: usize,
-) -> Result<Listener, Error> {
-    let tls = tls
-        .map(|tls| tls::acceptor(tls, protocol.alpn()))
-        .transpose()
-        .map_err(|cause| Error::Tls { receiver, cause })?;
-    Listener::bind(endpoint, protocol, tls, max_connections).map_err(|cause| Error::Listen {
-        receiver,
-        endpoint: endpoint.to_owned(),
-        cause,
-    })
+fn listen(receiver: &'static str, endpoint: &str, config: ListenConfig) -> Result<Listener, Error> {
+    Listener::bind(endpoint, config).map_err(|cause| Error::Listen { receiver, cause })
 }
 
 impl Service {
@@ -158,12 +130,11 @@ impl Service {
     /// # Errors
     /// When a socket cannot be served.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), Error> {
-        let grace = self.shutdown_grace;
         let grpc = async {
             match self.otlp_grpc {
                 Some((listener, handler)) => {
                     tracing::info!(addr = %listener.addr(), receiver = OTLP_GRPC, "receiving");
-                    listener.serve(handler, shutdown.clone(), grace).await
+                    listener.serve(service(handler), shutdown.clone()).await
                 }
                 None => Ok(()),
             }
@@ -172,7 +143,7 @@ impl Service {
             match self.otlp_http {
                 Some((listener, handler)) => {
                     tracing::info!(addr = %listener.addr(), receiver = OTLP_HTTP, "receiving");
-                    listener.serve(handler, shutdown.clone(), grace).await
+                    listener.serve(service(handler), shutdown.clone()).await
                 }
                 None => Ok(()),
             }

@@ -5,8 +5,10 @@
 //! signals. Must never know a component.
 
 pub mod health;
+pub mod listen;
 pub mod logging;
 pub mod metrics;
 pub mod own_traces;
 pub mod server;
 pub mod signals;
+pub mod tls;

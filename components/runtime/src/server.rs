@@ -1,11 +1,6 @@
-//! One server for HTTP and gRPC: an axum router on a listener, HTTP/1 and HTTP/2 (with or without
-//! TLS upgrade: h2c), graceful shutdown, and Tempo's request metrics.
+//! An axum router on a listener, and Tempo's request metrics.
 
-use std::{
-    io,
-    net::SocketAddr,
-    time::{Duration, Instant},
-};
+use std::time::Instant;
 
 use axum::{
     Router,
@@ -14,133 +9,21 @@ use axum::{
     middleware::{self, Next},
     response::Response,
 };
-use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::{conn::auto, graceful::GracefulShutdown},
-    service::TowerToHyperService,
-};
+use hyper_util::service::TowerToHyperService;
 use prometheus::{HistogramOpts, HistogramVec, IntGaugeVec, Opts, Registry};
-use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-/// How a server treats connections.
-#[derive(Debug, Clone)]
-pub struct ServerConfig {
-    /// Longest wait for the headers of a request on a kept-alive or new HTTP/1 connection.
-    pub idle_timeout: Duration,
-    /// Longest wait for running requests once shutdown begins; then connections are cut.
-    pub graceful_shutdown_timeout: Duration,
-    /// HTTP/2 streams that one connection may have open.
-    pub max_concurrent_streams: u32,
-    /// Open connections; more wait in the kernel's queue.
-    pub max_connections: usize,
-}
+use crate::listen::Listener;
 
-impl Default for ServerConfig {
-    fn default() -> Self {
-        Self {
-            idle_timeout: Duration::from_secs(120),
-            graceful_shutdown_timeout: Duration::from_secs(30),
-            max_concurrent_streams: 100,
-            max_connections: 16_384,
-        }
-    }
-}
-
-/// A bound listener, not yet serving.
-#[derive(Debug)]
-pub struct Server {
-    listener: TcpListener,
-    address: SocketAddr,
-    config: ServerConfig,
-}
-
-impl Server {
-    /// Binds `address` (`host:port`; an empty host means all interfaces).
-    ///
-    /// # Errors
-    /// When the address is taken or not of this machine.
-    pub async fn bind(address: &str, config: ServerConfig) -> io::Result<Self> {
-        let address = match address.strip_prefix(':') {
-            Some(port) => format!("0.0.0.0:{port}"),
-            None => address.to_owned(),
-        };
-        let listener = TcpListener::bind(&address).await.map_err(|error| {
-            io::Error::new(error.kind(), format!("listen on {address}: {error}"))
-        })?;
-        let address = listener.local_addr()?;
-        Ok(Self {
-            listener,
-            address,
-            config,
-        })
-    }
-
-    /// Where it listens; tells the port when 0 was asked for.
-    pub fn local_addr(&self) -> SocketAddr {
-        self.address
-    }
-
-    /// Serves `router` until `shutdown`, then lets running requests end within the configured time.
-    pub async fn serve(self, router: Router, shutdown: CancellationToken) {
-        let mut builder = auto::Builder::new(TokioExecutor::new());
-        builder
-            .http1()
-            .timer(TokioTimer::new())
-            .header_read_timeout(self.config.idle_timeout)
-            .http2()
-            .timer(TokioTimer::new())
-            .keep_alive_interval(Some(Duration::from_secs(60)))
-            .max_concurrent_streams(self.config.max_concurrent_streams);
-        let graceful = GracefulShutdown::new();
-        let connections =
-            std::sync::Arc::new(tokio::sync::Semaphore::new(self.config.max_connections));
-        loop {
-            let (permit, stream) = tokio::select! {
-                () = shutdown.cancelled() => break,
-                accepted = accept(&self.listener, &connections) => match accepted {
-                    Some(accepted) => accepted,
-                    None => continue,
-                },
-            };
-            let service = TowerToHyperService::new(router.clone());
-            let connection = builder
-                .serve_connection_with_upgrades(TokioIo::new(stream), service)
-                .into_owned();
-            let connection = graceful.watch(connection);
-            tokio::spawn(async move {
-                // A client that breaks off is its own affair.
-                let _ = connection.await;
-                drop(permit);
-            });
-        }
-        drop(self.listener);
-        let patience = self.config.graceful_shutdown_timeout;
-        if tokio::time::timeout(patience, graceful.shutdown())
-            .await
-            .is_err()
-        {
-            tracing::warn!(address = %self.address, ?patience, "connections cut at shutdown");
-        }
-    }
-}
-
-async fn accept(
-    listener: &TcpListener,
-    connections: &std::sync::Arc<tokio::sync::Semaphore>,
-) -> Option<(tokio::sync::OwnedSemaphorePermit, tokio::net::TcpStream)> {
-    let permit = connections.clone().acquire_owned().await.ok()?;
-    match listener.accept().await {
-        Ok((stream, _)) => {
-            let _ = stream.set_nodelay(true);
-            Some((permit, stream))
-        }
-        Err(error) => {
-            // Out of descriptors, mostly: give the others time to close.
-            tracing::warn!(%error, "accept failed");
-            tokio::time::sleep(Duration::from_millis(50)).await;
-            None
-        }
+/// Serves `router` on a listener until `shutdown`, then lets running requests end within the
+/// listener's time.
+pub async fn serve(listener: Listener, router: Router, shutdown: CancellationToken) {
+    let addr = listener.addr();
+    if let Err(error) = listener
+        .serve(TowerToHyperService::new(router), shutdown)
+        .await
+    {
+        tracing::error!(%addr, %error, "cannot serve");
     }
 }
 
@@ -256,7 +139,10 @@ mod tests {
     use axum::routing::get;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+    use std::time::Duration;
+
     use super::*;
+    use crate::listen::ListenConfig;
 
     #[test]
     fn route_labels() {
@@ -284,12 +170,10 @@ mod tests {
                 }
             }),
         );
-        let server = Server::bind("127.0.0.1:0", ServerConfig::default())
-            .await
-            .unwrap();
-        let address = server.local_addr();
+        let server = Listener::bind("127.0.0.1:0", ListenConfig::default()).unwrap();
+        let address = server.addr();
         let shutdown = CancellationToken::new();
-        let serving = tokio::spawn(server.serve(metrics.instrument(router), shutdown.clone()));
+        let serving = tokio::spawn(serve(server, metrics.instrument(router), shutdown.clone()));
 
         let mut client = tokio::net::TcpStream::connect(address).await.unwrap();
         client
@@ -310,5 +194,29 @@ mod tests {
             r#"tempo_request_duration_seconds_count{method="GET",route="slow_id",status_code="200",ws="false"} 1"#
         ), "{page}");
         assert!(page.contains(r#"tempo_inflight_requests{method="GET",route="slow_id"} 0"#));
+    }
+
+    #[tokio::test]
+    async fn an_old_connection_takes_no_more_requests() {
+        let listener = Listener::bind(
+            "127.0.0.1:0",
+            ListenConfig {
+                max_connection_age: Some(Duration::from_millis(1)),
+                ..ListenConfig::default()
+            },
+        )
+        .unwrap();
+        let address = listener.addr();
+        let shutdown = CancellationToken::new();
+        let router = Router::new().route("/", get(|| async { "done" }));
+        let serving = tokio::spawn(serve(listener, router, shutdown.clone()));
+
+        let mut client = tokio::net::TcpStream::connect(address).await.unwrap();
+        // The client has asked nothing yet, and is let go.
+        let mut answer = Vec::new();
+        client.read_to_end(&mut answer).await.unwrap();
+        assert!(answer.is_empty());
+        shutdown.cancel();
+        serving.await.unwrap();
     }
 }

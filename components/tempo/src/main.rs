@@ -6,6 +6,7 @@
 
 mod admin;
 mod connect;
+mod grpc_health;
 mod health_client;
 mod limits;
 mod process;
@@ -98,6 +99,8 @@ fn resolve(
     line: &CommandLine,
 ) -> Result<tempo_overrides::Config, settings::UnusableSetting> {
     targets::check(config)?;
+    settings::server::http(config)?;
+    settings::server::grpc(config)?;
     settings::backend(config)?;
     settings::distributor(config)?;
     settings::live_store(config)?;

@@ -12,9 +12,10 @@ use tempo_config::Config;
 use tempo_overrides::Overrides;
 use tempo_runtime::{
     health::{Board, State},
+    listen::{ListenError, Listener},
     metrics,
     own_traces::OwnTraces,
-    server::{RequestMetrics, Server, ServerConfig},
+    server::{self, RequestMetrics},
     signals,
 };
 use tokio::task::JoinSet;
@@ -22,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     admin::{self, Admin, ConfigPages, Flush},
+    grpc_health,
     limits::Limits,
     settings::{self, UnusableSetting},
     targets, version,
@@ -45,6 +47,8 @@ pub(crate) enum AppError {
     #[error("querier: {0}")]
     Querier(#[from] tempo_querier::Error),
     #[error("server: {0}")]
+    Listen(#[from] ListenError),
+    #[error("signals: {0}")]
     Io(#[from] std::io::Error),
     #[error("metrics: {0}")]
     Metrics(#[from] prometheus::Error),
@@ -58,8 +62,8 @@ pub(crate) struct Base {
     pub(crate) registry: Registry,
     pub(crate) limits: Limits,
     requests: RequestMetrics,
-    http: Server,
-    grpc: Server,
+    http: Listener,
+    grpc: Listener,
     overrides: tempo_overrides::Service,
     pages: ConfigPages,
 }
@@ -72,26 +76,10 @@ impl Base {
     ) -> Result<Self, AppError> {
         let registry = metrics::registry(version::VERSION, version::REVISION)?;
         let requests = RequestMetrics::register(&registry)?;
-        let server = &config.server;
-        let server_config = |max_connections: u32| ServerConfig {
-            idle_timeout: server.http_server_idle_timeout.0,
-            graceful_shutdown_timeout: server.graceful_shutdown_timeout.0,
-            max_concurrent_streams: server.grpc_server_max_concurrent_streams,
-            max_connections: match max_connections {
-                0 => ServerConfig::default().max_connections,
-                limit => limit as usize,
-            },
-        };
-        let http = Server::bind(
-            &format!("{}:{}", server.http_listen_address, server.http_listen_port),
-            server_config(server.http_listen_conn_limit),
-        )
-        .await?;
-        let grpc = Server::bind(
-            &format!("{}:{}", server.grpc_listen_address, server.grpc_listen_port),
-            server_config(server.grpc_listen_conn_limit),
-        )
-        .await?;
+        let (endpoint, settings) = settings::server::http(config)?;
+        let http = Listener::bind(&endpoint, settings)?;
+        let (endpoint, settings) = settings::server::grpc(config)?;
+        let grpc = Listener::bind(&endpoint, settings)?;
         let (limits, overrides) = Overrides::build(overrides, &registry).await?;
         Ok(Self {
             board: Board::default(),
@@ -184,15 +172,21 @@ async fn serve(
         prefix: config.http_api_prefix.trim_end_matches('/').to_owned(),
     }));
     let (http, http_routes) = (base.http, base.requests.instrument(routes));
-    let (grpc, grpc_routes) = (base.grpc, base.requests.instrument(assembly.grpc));
-    let addresses = (http.local_addr(), grpc.local_addr());
+    let health = tonic::service::Routes::new(grpc_health::service(board.clone()));
+    let grpc_routes = assembly
+        .grpc
+        .merge(health.into_axum_router().reset_fallback());
+    let (grpc, grpc_routes) = (base.grpc, base.requests.instrument(grpc_routes));
+    let addresses = (http.addr(), grpc.addr());
 
     let overrides = base.overrides;
     let mut stages = vec![
         assembly.before_servers,
         Stage::default()
-            .with("server", move |token| http.serve(http_routes, token))
-            .with("grpc-server", move |token| grpc.serve(grpc_routes, token)),
+            .with("server", |token| server::serve(http, http_routes, token))
+            .with("grpc-server", |token| {
+                server::serve(grpc, grpc_routes, token)
+            }),
     ];
     stages.extend(assembly.after_servers);
     stages.push(Stage::default().with("overrides", move |token| overrides.run(token)));

@@ -4,6 +4,7 @@
 //! are in `tempo-config` and in the components.
 
 mod queries;
+pub(crate) mod server;
 mod storage;
 mod writes;
 

@@ -25,7 +25,7 @@ block! {
         /// Read the certificates for clients again when the file changes.
         later client_ca_file_reload: bool = false,
         /// Oldest version: 1.2 or 1.3.
-        later min_version: String = "",
+        used min_version: String = "",
         /// Newest version.
         later max_version: String = "",
         /// Time after which certificates are read again.
@@ -36,6 +36,42 @@ block! {
         ignored curve_preferences: Vec<String> = [""; 0],
         /// Trust the system's certificates, too.
         later include_system_ca_certs_pool: bool = false,
+    }
+}
+
+block! {
+    /// How long connections live.
+    pub struct KeepaliveServerParameters {
+        /// Time that an idle connection stays open; 0 means for ever.
+        later max_connection_idle: GoDuration = GoDuration::ZERO,
+        /// Time that a connection stays open; 0 means for ever.
+        used max_connection_age: GoDuration = GoDuration::ZERO,
+        /// Time to finish requests when a connection gets too old; 0 means as long as they take.
+        used max_connection_age_grace: GoDuration = GoDuration::ZERO,
+        /// Silence after which the client is asked whether it is alive.
+        later time: GoDuration = GoDuration::ZERO,
+        /// Time for its answer.
+        later timeout: GoDuration = GoDuration::ZERO,
+    }
+}
+
+block! {
+    /// How often clients may ask whether the server is alive.
+    pub struct KeepaliveEnforcementPolicy {
+        /// Shortest time between pings of a client.
+        later min_time: GoDuration = GoDuration::ZERO,
+        /// Let clients ping without a request under way.
+        later permit_without_stream: bool = false,
+    }
+}
+
+block! {
+    /// Keeping connections alive, and letting them go.
+    pub struct Keepalive {
+        /// How long connections live.
+        used server_parameters: Option<KeepaliveServerParameters> = None,
+        /// How often clients may ask whether the server is alive.
+        used enforcement_policy: Option<KeepaliveEnforcementPolicy> = None,
     }
 }
 
@@ -56,8 +92,8 @@ block! {
         ignored read_buffer_size: ByteSize = ByteSize(524_288),
         /// Write buffer of a connection.
         ignored write_buffer_size: ByteSize = ByteSize(0),
-        /// Keeping connections alive.
-        ignored keepalive: Anything = Anything::default(),
+        /// Keeping connections alive, and letting them go.
+        used keepalive: Option<Keepalive> = None,
         /// Authentication by a collector extension.
         ignored auth: Anything = Anything::default(),
         /// Pass headers on; they always are.

@@ -39,13 +39,13 @@ block! {
         /// Certificates to trust for clients (PEM) in place.
         later client_ca: String = "",
         /// File of the certificate (PEM).
-        later cert_file: String = "",
+        used cert_file: String = "",
         /// File of the key (PEM).
-        later key_file: String = "",
+        used key_file: String = "",
         /// Whether clients must show a certificate, in Go's words: RequireAndVerifyClientCert and the like.
-        later client_auth_type: String = "",
+        used client_auth_type: String = "",
         /// File of the certificates to trust for clients (PEM).
-        later client_ca_file: String = "",
+        used client_ca_file: String = "",
     }
 }
 
@@ -113,7 +113,7 @@ block! {
         /// Cipher suites of both listeners, separated by commas.
         ignored tls_cipher_suites: String = "",
         /// Oldest TLS version of both listeners: VersionTLS12 or VersionTLS13.
-        later tls_min_version: String = "",
+        used tls_min_version: String = "",
         /// TLS of the HTTP listener.
         used http_tls_config: ServerTls = ServerTls::default(),
         /// TLS of the gRPC listener.
@@ -143,13 +143,13 @@ block! {
         /// Time that an idle gRPC connection stays open.
         later grpc_server_max_connection_idle: GoDuration = GoDuration::INFINITE,
         /// Time that a gRPC connection stays open.
-        later grpc_server_max_connection_age: GoDuration = GoDuration::INFINITE,
+        used grpc_server_max_connection_age: GoDuration = GoDuration::INFINITE,
         /// Time to finish requests when a gRPC connection gets too old.
-        later grpc_server_max_connection_age_grace: GoDuration = GoDuration::INFINITE,
+        used grpc_server_max_connection_age_grace: GoDuration = GoDuration::INFINITE,
         /// Silence after which the server asks whether the client is alive.
-        later grpc_server_keepalive_time: GoDuration = GoDuration::hours(2),
+        used grpc_server_keepalive_time: GoDuration = GoDuration::hours(2),
         /// Time for the client's answer.
-        later grpc_server_keepalive_timeout: GoDuration = GoDuration::seconds(20),
+        used grpc_server_keepalive_timeout: GoDuration = GoDuration::seconds(20),
         /// Shortest time between pings of a client.
         later grpc_server_min_time_between_pings: GoDuration = GoDuration::seconds(10),
         /// Let clients ping without a request under way.

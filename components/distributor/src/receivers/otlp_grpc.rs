@@ -13,9 +13,8 @@ use hyper::body::Incoming;
 use tokio::time::timeout;
 
 use super::{
-    NO_GENERATE_METRICS_HEADER,
+    Handler, NO_GENERATE_METRICS_HEADER,
     body::{BodyError, BodyReader, Reply},
-    listener::Handler,
     rpc_status,
 };
 use crate::{

@@ -5,8 +5,9 @@ use std::{net::SocketAddr, path::Path, sync::Arc};
 use prost::Message;
 use rcgen::{CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use tempo_distributor::{
-    Deps, Error, OtlpHttpReceiver, TenantLimits, Tls, build, discarded_spans_counter,
+    Deps, Error, OtlpHttpReceiver, TenantLimits, build, discarded_spans_counter,
 };
+use tempo_runtime::tls::{ClientAuth, Tls, TlsVersion};
 use tokio::net::TcpStream;
 use tokio_rustls::{
     TlsConnector,
@@ -80,7 +81,8 @@ async fn certificates_are_shown_and_asked_for() {
     let tls = Tls {
         cert_file: write(dir.path(), "cert.pem", certificate.pem()),
         key_file: write(dir.path(), "key.pem", key.serialize_pem()),
-        client_ca_file: None,
+        client_auth: ClientAuth::None,
+        min_version: TlsVersion::V1_2,
     };
     let with_tls = |tls: &Tls| {
         let mut config = config();
@@ -110,7 +112,7 @@ async fn certificates_are_shown_and_asked_for() {
 
     let ca_file = write(dir.path(), "ca.pem", authority.0.pem());
     let mutual = Tls {
-        client_ca_file: Some(ca_file),
+        client_auth: ClientAuth::Required(ca_file),
         ..tls
     };
     let mut fixture = Fixture::new(with_tls(&mutual), TestSink::default());
@@ -147,7 +149,8 @@ async fn what_cannot_be_used_is_named_at_start() {
         tls: Some(Tls {
             cert_file: "/nowhere/cert.pem".into(),
             key_file: "/nowhere/key.pem".into(),
-            client_ca_file: None,
+            client_auth: ClientAuth::None,
+            min_version: TlsVersion::V1_2,
         }),
         ..OtlpHttpReceiver::default()
     });

@@ -7,10 +7,11 @@ use tempo_config::{
     blocks::{distributor::LogSpans, receivers::ReceiverTls},
 };
 use tempo_distributor::{
-    OtlpGrpcReceiver, OtlpHttpReceiver, ReceivedSpansMetric, Receivers, SpanLog, Tls,
+    OtlpGrpcReceiver, OtlpHttpReceiver, ReceivedSpansMetric, Receivers, SpanLog,
 };
+use tempo_runtime::tls::{ClientAuth, Tls, TlsVersion};
 
-use super::{UnusableSetting, block};
+use super::{UnusableSetting, block, not_zero};
 
 pub(crate) fn distributor(config: &Config) -> Result<tempo_distributor::Config, UnusableSetting> {
     let distributor = &config.distributor;
@@ -51,6 +52,10 @@ fn receivers(config: &Config) -> Result<Receivers, UnusableSetting> {
     let protocols = &otlp.protocols;
     let otlp_grpc = protocols.grpc.0.as_ref().map(|grpc| {
         let defaults = OtlpGrpcReceiver::default();
+        let lifetime = grpc
+            .keepalive
+            .as_ref()
+            .and_then(|keepalive| keepalive.server_parameters.as_ref());
         Ok(OtlpGrpcReceiver {
             endpoint: grpc.endpoint.clone(),
             max_message_bytes: match grpc.max_recv_msg_size_mib {
@@ -65,6 +70,10 @@ fn receivers(config: &Config) -> Result<Receivers, UnusableSetting> {
                 grpc.tls.as_ref(),
                 "distributor.receivers.otlp.protocols.grpc.tls",
             )?,
+            max_connection_age: lifetime
+                .and_then(|lifetime| not_zero(lifetime.max_connection_age.0)),
+            max_connection_age_grace: lifetime
+                .and_then(|lifetime| not_zero(lifetime.max_connection_age_grace.0)),
             ..defaults
         })
     });
@@ -103,11 +112,25 @@ fn tls(
             "cert_file and key_file are both needed",
         ));
     }
+    let min_version = match tls.min_version.as_str() {
+        "" | "1.2" => TlsVersion::V1_2,
+        "1.3" => TlsVersion::V1_3,
+        other => {
+            return Err(UnusableSetting::new(
+                key,
+                format!("min_version {other:?} is not supported; use \"1.2\" or \"1.3\""),
+            ));
+        }
+    };
     Ok(Some(Tls {
         cert_file: PathBuf::from(&tls.cert_file),
         key_file: PathBuf::from(&tls.key_file),
-        client_ca_file: (!tls.client_ca_file.is_empty())
-            .then(|| PathBuf::from(&tls.client_ca_file)),
+        client_auth: if tls.client_ca_file.is_empty() {
+            ClientAuth::None
+        } else {
+            ClientAuth::Required(PathBuf::from(&tls.client_ca_file))
+        },
+        min_version,
     }))
 }
 
