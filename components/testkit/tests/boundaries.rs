@@ -38,6 +38,14 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("tempo-overrides", &["tempo-model"]),
     ("tempo-membership", &[]),
     (
+        "tempo-backend-scheduler",
+        &["tempo-proto", "tempo-model", "tempo-backend"],
+    ),
+    (
+        "tempo-backend-worker",
+        &["tempo-proto", "tempo-model", "tempo-backend", "tempo-block"],
+    ),
+    (
         "tempo-distributor",
         &["tempo-proto", "tempo-model", "tempo-runtime"],
     ),
@@ -96,6 +104,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "tempo-block",
             "tempo-overrides",
             "tempo-membership",
+            "tempo-backend-scheduler",
+            "tempo-backend-worker",
             "tempo-distributor",
             "tempo-live-store",
             "tempo-querier",
@@ -104,6 +114,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ),
     ("tempo-operator", &["tempo-config", "tempo-runtime"]),
     ("tempo-testkit", &["tempo-proto", "tempo-model"]),
+    ("tempo-e2e", &["tempo-testkit"]),
     // Never ships: the functions that are run with arbitrary bytes.
     (
         "tempo-fuzz",

@@ -1,0 +1,178 @@
+//! What every scenario is given.
+
+use std::{collections::BTreeSet, path::PathBuf, time::Duration};
+
+use rand::Rng;
+
+use crate::{
+    Outcome, cluster::Cluster, neighbours::Neighbours, operator::Operator, stack::Stack,
+    traces::Sdk,
+};
+
+/// What a scenario may need of its surroundings. A scenario without what it needs is skipped, and
+/// the table says so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Capability {
+    /// Kafka and an S3 store can be started where pods reach them.
+    Neighbours,
+    /// Two nodes or more that can run pods.
+    SeveralNodes,
+    /// The default StorageClass can make volumes larger.
+    ExpandableVolumes,
+    /// NetworkPolicies have an effect.
+    NetworkPolicies,
+    /// The API server's audit log can be read.
+    AuditLog,
+}
+
+impl Capability {
+    /// For the table.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Neighbours => "Kafka and S3 within reach of pods",
+            Self::SeveralNodes => "several nodes",
+            Self::ExpandableVolumes => "volumes that grow",
+            Self::NetworkPolicies => "enforced NetworkPolicies",
+            Self::AuditLog => "an audit log",
+        }
+    }
+}
+
+/// The surroundings of all scenarios of a run.
+#[derive(Debug)]
+pub struct World {
+    /// The cluster.
+    pub cluster: Cluster,
+    /// The operator in it.
+    pub operator: Operator,
+    /// Sends traces.
+    pub sdk: Sdk,
+    /// Kafka and S3.
+    pub neighbours: Neighbours,
+    /// The audit log, where there is one.
+    pub audit_log: Option<PathBuf>,
+    /// What the surroundings can do.
+    pub capabilities: BTreeSet<Capability>,
+}
+
+impl World {
+    /// What the cluster can do, as far as it tells.
+    ///
+    /// # Errors
+    /// When it cannot be asked.
+    pub fn discover(cluster: &Cluster) -> Outcome<BTreeSet<Capability>> {
+        let mut found = BTreeSet::new();
+        let workers = cluster
+            .list("", "nodes", "")?
+            .values()
+            .filter(|node| {
+                node["spec"]["taints"]
+                    .as_array()
+                    .is_none_or(|taints| taints.iter().all(|taint| taint["effect"] != "NoSchedule"))
+            })
+            .count();
+        if workers > 1 {
+            found.insert(Capability::SeveralNodes);
+        }
+        let grows = cluster
+            .list("", "storageclasses", "")?
+            .values()
+            .any(|class| {
+                class["metadata"]["annotations"]["storageclass.kubernetes.io/is-default-class"]
+                    == "true"
+                    && class["allowVolumeExpansion"] == true
+            });
+        if grows {
+            found.insert(Capability::ExpandableVolumes);
+        }
+        let agents = cluster.kubectl(&["get", "daemonsets", "-A", "-o", "name"])?;
+        if ["calico", "cilium", "antrea"]
+            .iter()
+            .any(|agent| agents.contains(agent))
+        {
+            found.insert(Capability::NetworkPolicies);
+        }
+        Ok(found)
+    }
+}
+
+/// One scenario's own: a namespace that admits only restricted pods.
+#[derive(Debug)]
+pub struct Context<'w> {
+    /// The surroundings.
+    pub world: &'w World,
+    /// The namespace, made for this scenario alone.
+    pub namespace: String,
+}
+
+impl<'w> Context<'w> {
+    /// Makes the namespace.
+    ///
+    /// # Errors
+    /// When the cluster refuses.
+    pub fn new(world: &'w World, scenario: &str) -> Outcome<Self> {
+        let namespace = format!(
+            "e2e-{scenario}-{:05x}",
+            rand::rng().random_range(0..0x10_0000)
+        );
+        make_namespace(&world.cluster, &namespace)?;
+        Ok(Self { world, namespace })
+    }
+
+    /// The cluster.
+    pub fn cluster(&self) -> &'w Cluster {
+        &self.world.cluster
+    }
+
+    /// Applies manifests in the namespace.
+    ///
+    /// # Errors
+    /// When they are refused.
+    pub fn apply(&self, yaml: &str) -> Outcome {
+        self.cluster().apply(&self.namespace, yaml)
+    }
+
+    /// The stack `name` in the namespace.
+    pub fn stack(&self, name: &str) -> Stack<'w> {
+        Stack::new(self.cluster(), &self.namespace, name)
+    }
+
+    /// Removes the namespace and waits until it is gone.
+    ///
+    /// # Errors
+    /// When something in it cannot be removed.
+    pub fn remove(&self) -> Outcome {
+        self.cluster().kubectl(&[
+            "delete",
+            "namespace",
+            &self.namespace,
+            "--ignore-not-found",
+            "--timeout=110s",
+        ])?;
+        Ok(())
+    }
+}
+
+/// A namespace that admits only pods of the standard `restricted`.
+///
+/// # Errors
+/// When the cluster refuses.
+pub fn make_namespace(cluster: &Cluster, name: &str) -> Outcome {
+    cluster.apply(
+        "default",
+        &format!(
+            "apiVersion: v1\nkind: Namespace\nmetadata:\n  name: {name}\n  labels:\n    \
+             pod-security.kubernetes.io/enforce: restricted\n    tempostack.io/e2e: \"true\"\n"
+        ),
+    )?;
+    cluster
+        .wait_for(
+            name,
+            "serviceaccounts",
+            "default",
+            Duration::from_secs(30),
+            "the namespace has its service account",
+            |_| true,
+        )
+        .map(drop)
+}

@@ -1,0 +1,162 @@
+//! The scenarios, as a table.
+
+mod changes;
+mod faults;
+mod lifecycle;
+mod microservices;
+mod minimal;
+mod refusals;
+
+use std::time::Duration;
+
+use crate::{
+    Outcome,
+    context::{Capability, Context},
+};
+
+/// One scenario.
+#[derive(Debug, Clone, Copy)]
+pub struct Scenario {
+    /// Its name, also that of its namespace.
+    pub name: &'static str,
+    /// What it shows.
+    pub about: &'static str,
+    /// What it needs of its surroundings.
+    pub needs: &'static [Capability],
+    /// Plays it.
+    pub play: fn(&Context<'_>) -> Outcome,
+}
+
+/// Time for what the operator does at once: undo a change, remove an object, tell of an error.
+pub(crate) const AT_ONCE: Duration = Duration::from_secs(30);
+/// Time for a changed ConfigMap to reach a pod and be read there: up to the kubelet's minute, and
+/// the program's ten seconds.
+pub(crate) const RELOAD_LIMIT: Duration = Duration::from_secs(90);
+/// Time for a rollout of one or few pods.
+pub(crate) const ROLLOUT_LIMIT: Duration = Duration::from_secs(120);
+/// Time within which what was acknowledged must be found.
+pub(crate) const FIND_LIMIT: Duration = Duration::from_secs(30);
+
+/// All scenarios, the quickest to tell that something is wrong first.
+pub const ALL: &[Scenario] = &[
+    Scenario {
+        name: "minimal",
+        about: "ten lines become a backend: spans in by gRPC and HTTP, traces out",
+        needs: &[],
+        play: minimal::minimal,
+    },
+    Scenario {
+        name: "invalid-spec",
+        about: "the API server refuses what cannot work, and says what to do",
+        needs: &[],
+        play: refusals::invalid_spec,
+    },
+    Scenario {
+        name: "restricted",
+        about: "every pod meets the standard `restricted`, with a read-only root",
+        needs: &[],
+        play: minimal::restricted,
+    },
+    Scenario {
+        name: "drift",
+        about: "what others change or delete is put back; what is theirs stays",
+        needs: &[],
+        play: faults::drift,
+    },
+    Scenario {
+        name: "prune",
+        about: "what the spec no longer asks for goes",
+        needs: &[],
+        play: changes::prune,
+    },
+    Scenario {
+        name: "edit-config",
+        about: "a limit works without a restart, a static key rolls the pods",
+        needs: &[],
+        play: changes::edit_config,
+    },
+    Scenario {
+        name: "secret-missing",
+        about: "a missing Secret is told, and its coming is noticed",
+        needs: &[Capability::Neighbours],
+        play: refusals::secret_missing,
+    },
+    Scenario {
+        name: "secret-bad",
+        about: "a Secret without the key is told, and running pods go on",
+        needs: &[Capability::Neighbours],
+        play: refusals::secret_bad,
+    },
+    Scenario {
+        name: "secret-rotate",
+        about: "a changed Secret rolls the pods once",
+        needs: &[Capability::Neighbours],
+        play: changes::secret_rotate,
+    },
+    Scenario {
+        name: "delete",
+        about: "all objects go with the stack, volumes stay, also with the operator down",
+        needs: &[],
+        play: lifecycle::delete,
+    },
+    Scenario {
+        name: "pause",
+        about: "paused: no writes but status; stopped: no pods, volumes stay",
+        needs: &[],
+        play: lifecycle::pause_and_stop,
+    },
+    Scenario {
+        name: "operator-down",
+        about: "spans and queries do not need the operator",
+        needs: &[],
+        play: lifecycle::operator_down,
+    },
+    Scenario {
+        name: "ha",
+        about: "with two replicas one works, and the other takes over",
+        needs: &[],
+        play: lifecycle::high_availability,
+    },
+    Scenario {
+        name: "microservices",
+        about: "Kafka and S3: partitions with owners in two zones, blocks in the bucket",
+        needs: &[Capability::Neighbours],
+        play: microservices::microservices,
+    },
+    Scenario {
+        name: "edit-replicas",
+        about: "a component's replicas touch that component alone",
+        needs: &[Capability::Neighbours],
+        play: microservices::edit_replicas,
+    },
+    Scenario {
+        name: "kafka-bad",
+        about: "an unreachable Kafka is told, and no pod crashes for it",
+        needs: &[Capability::Neighbours],
+        play: refusals::kafka_bad,
+    },
+    Scenario {
+        name: "namespaced",
+        about: "an operator with a Role in one namespace leaves others alone",
+        needs: &[],
+        play: lifecycle::namespaced,
+    },
+    Scenario {
+        name: "two-stacks",
+        about: "two stacks in a namespace share nothing",
+        needs: &[],
+        play: lifecycle::two_stacks,
+    },
+    Scenario {
+        name: "tenants",
+        about: "tenants are apart, and one tenant's limit leaves its others at their defaults",
+        needs: &[],
+        play: changes::tenants,
+    },
+    Scenario {
+        name: "reconcile-economy",
+        about: "an idle stack costs no write",
+        needs: &[Capability::AuditLog],
+        play: faults::reconcile_economy,
+    },
+];
