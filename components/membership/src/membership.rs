@@ -1,0 +1,530 @@
+//! The handle and the task behind it: hears, concludes, says.
+
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use chitchat::transport::{Transport, UdpTransport};
+use parking_lot::RwLock;
+use prometheus::Registry;
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    time::MissedTickBehavior,
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    config::Config,
+    error::{ChangeError, Error},
+    gossip::{Gossip, Member},
+    metrics::Metrics,
+    ring::{OwnerState, PartitionRing, PartitionState},
+    seeds::Seeds,
+    state::{self, Owned, OwnerRecord, PartitionRecord, RecordState, Speaker, Statement, View},
+};
+
+/// Requests that wait for the task.
+const MAX_WAITING_REQUESTS: usize = 64;
+/// Time between look-ups of seeds while nobody is known.
+const LONELY_LOOK_UP_INTERVAL: Duration = Duration::from_secs(1);
+/// Gossip intervals to go on listening after the first contact, so that all is heard.
+const LISTENING_ROUNDS: u32 = 2;
+/// Gossip intervals in which all members hear the last words of one that goes.
+const FAREWELL_ROUNDS: u32 = 3;
+
+/// A partition after a change, or a look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PartitionStatus {
+    /// Its state.
+    pub state: PartitionState,
+    /// Unix seconds since when.
+    pub state_since: i64,
+    /// Whether changes are refused.
+    pub locked: bool,
+}
+
+/// Who is alive, and which partitions there are. Cheap to clone.
+#[derive(Clone)]
+pub struct Membership {
+    ring: watch::Receiver<Arc<PartitionRing>>,
+    members: Arc<RwLock<Vec<Member>>>,
+    /// `None` of a ring that never changes.
+    requests: Option<mpsc::Sender<Request>>,
+}
+
+enum Request {
+    Change {
+        partition: i32,
+        to: Option<PartitionState>,
+        locked: Option<bool>,
+        done: oneshot::Sender<Result<PartitionStatus, ChangeError>>,
+    },
+    OwnerState(OwnerState, oneshot::Sender<()>),
+    Shutdown {
+        remove_owner: bool,
+        create_partition: bool,
+        done: oneshot::Sender<()>,
+    },
+}
+
+/// The task that gossips.
+pub struct Service {
+    config: Config,
+    gossip: Gossip,
+    seeds: Seeds,
+    metrics: Metrics,
+    ring: watch::Sender<Arc<PartitionRing>>,
+    members: Arc<RwLock<Vec<Member>>>,
+    requests: mpsc::Receiver<Request>,
+    view: View,
+}
+
+/// Binds the port of gossip. Nothing is said or heard of until the service runs.
+///
+/// # Errors
+/// When a setting cannot be used or the port is taken.
+pub async fn build(config: Config, registry: &Registry) -> Result<(Membership, Service), Error> {
+    build_on(config, registry, &UdpTransport).await
+}
+
+/// [`build`], on any network.
+pub(crate) async fn build_on(
+    config: Config,
+    registry: &Registry,
+    transport: &dyn Transport,
+) -> Result<(Membership, Service), Error> {
+    config.validate()?;
+    let seeds = Seeds::parse(&config.join_members)?;
+    let metrics = Metrics::new(registry)?;
+    let name = match &config.instance {
+        Some(instance) => &instance.id,
+        None => &config.node_name,
+    };
+    let said = Statement {
+        member: name.clone(),
+        ..Statement::default()
+    };
+    let gossip = Gossip::start(&config, said, transport).await?;
+    let (ring_sender, ring) = watch::channel(Arc::new(PartitionRing::default()));
+    let (request_sender, requests) = mpsc::channel(MAX_WAITING_REQUESTS);
+    let members = Arc::default();
+    let membership = Membership {
+        ring,
+        members: Arc::clone(&members),
+        requests: Some(request_sender),
+    };
+    let service = Service {
+        config,
+        gossip,
+        seeds,
+        metrics,
+        ring: ring_sender,
+        members,
+        requests,
+        view: View::default(),
+    };
+    Ok((membership, service))
+}
+
+impl Membership {
+    /// A ring that never changes, for tests of what uses it.
+    pub fn fixed(ring: PartitionRing) -> Self {
+        Self {
+            // The receiver keeps the last value also without a sender.
+            ring: watch::channel(Arc::new(ring)).1,
+            members: Arc::default(),
+            requests: None,
+        }
+    }
+
+    /// The partitions now.
+    pub fn partitions(&self) -> Arc<PartitionRing> {
+        Arc::clone(&self.ring.borrow())
+    }
+
+    /// The partitions, and notice of their changes.
+    pub fn watch(&self) -> watch::Receiver<Arc<PartitionRing>> {
+        self.ring.clone()
+    }
+
+    /// All members that are known, this one included.
+    pub fn members(&self) -> Vec<Member> {
+        self.members.read().clone()
+    }
+
+    /// Asks for another state of a partition; a partition that is in that state stays as it is.
+    ///
+    /// # Errors
+    /// When there is no such partition, or the change is not allowed.
+    pub async fn change_partition(
+        &self,
+        partition: i32,
+        to: PartitionState,
+    ) -> Result<PartitionStatus, ChangeError> {
+        self.change(partition, Some(to), None).await
+    }
+
+    /// Locks or unlocks the state of a partition, after an optional change of it.
+    ///
+    /// # Errors
+    /// When there is no such partition, or the change is not allowed.
+    pub async fn lock_partition(
+        &self,
+        partition: i32,
+        to: Option<PartitionState>,
+        locked: bool,
+    ) -> Result<PartitionStatus, ChangeError> {
+        self.change(partition, to, Some(locked)).await
+    }
+
+    async fn change(
+        &self,
+        partition: i32,
+        to: Option<PartitionState>,
+        locked: Option<bool>,
+    ) -> Result<PartitionStatus, ChangeError> {
+        self.ask(|done| Request::Change {
+            partition,
+            to,
+            locked,
+            done,
+        })
+        .await
+        .ok_or(ChangeError::NotRunning)?
+    }
+
+    /// Says what this live-store is doing.
+    pub async fn set_owner_state(&self, state: OwnerState) {
+        self.ask(|done| Request::OwnerState(state, done)).await;
+    }
+
+    /// Whether this live-store takes its name off its partition when it stops, and whether it makes
+    /// its partition when there is none.
+    pub async fn set_lifecycle(&self, remove_owner_on_shutdown: bool, create_partition: bool) {
+        self.ask(|done| Request::Shutdown {
+            remove_owner: remove_owner_on_shutdown,
+            create_partition,
+            done,
+        })
+        .await;
+    }
+
+    async fn ask<T>(&self, request: impl FnOnce(oneshot::Sender<T>) -> Request) -> Option<T> {
+        let (done, answer) = oneshot::channel();
+        self.requests.as_ref()?.send(request(done)).await.ok()?;
+        answer.await.ok()
+    }
+}
+
+impl Service {
+    /// Gossips until `shutdown`, and then takes leave.
+    ///
+    /// # Errors
+    /// When gossip ends by itself, or nobody is found and that is to be an error.
+    pub async fn run(mut self, shutdown: CancellationToken) -> Result<(), Error> {
+        let ended = self.gossip.ended();
+        tokio::pin!(ended);
+        let heard = self.gossip.changed();
+        let mut ticks = tokio::time::interval(self.config.gossip_interval);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut joining = Joining::new();
+        let mut next_look_up = Instant::now();
+        loop {
+            let mut is_tick = false;
+            tokio::select! {
+                () = shutdown.cancelled() => break,
+                reason = &mut ended => return Err(Error::Gossip(reason)),
+                _ = ticks.tick() => is_tick = true,
+                () = heard.notified() => {}
+                Some(request) = self.requests.recv() => self.answer(request).await,
+            }
+            if is_tick && Instant::now() >= next_look_up && !self.seeds.is_empty() {
+                next_look_up = Instant::now() + self.greet_seeds().await;
+            }
+            self.conclude().await;
+            if !self.gossip.said().informed && joining.is_over(&self) {
+                if joining.found_nobody && !self.seeds.is_empty() {
+                    if self.config.abort_if_join_fails {
+                        return Err(Error::JoinFailed);
+                    }
+                    tracing::warn!("no other member of the cluster answered, going on alone");
+                }
+                self.begin().await;
+            }
+        }
+        self.take_leave().await;
+        Ok(())
+    }
+
+    /// Exchanges with all seeds; returns when to do so again.
+    async fn greet_seeds(&self) -> Duration {
+        for addr in self.seeds.look_up().await {
+            if addr != self.gossip.id().gossip_advertise_addr {
+                self.gossip.tell(addr);
+            }
+        }
+        if self.knows_others() {
+            self.config.rejoin_interval
+        } else {
+            LONELY_LOOK_UP_INTERVAL
+        }
+    }
+
+    fn knows_others(&self) -> bool {
+        self.members.read().len() > 1
+    }
+
+    /// Everything was heard: from now on this member counts as one that knows.
+    async fn begin(&mut self) {
+        let now = unix_now();
+        let owner = self.config.instance.as_ref().map(|instance| {
+            let host = match &instance.grpc_host {
+                Some(host) => host.clone(),
+                None => self.gossip.id().gossip_advertise_addr.ip().to_string(),
+            };
+            let host = if host.contains(':') && !host.starts_with('[') {
+                format!("[{host}]")
+            } else {
+                host
+            };
+            OwnerRecord {
+                partition: instance.partition,
+                zone: instance.zone.clone(),
+                grpc_addr: format!("{host}:{}", instance.grpc_port),
+                state: OwnerState::Joining,
+                state_since: now,
+                owner_since: now,
+            }
+        });
+        let statement = Statement {
+            informed: true,
+            owner,
+            // Of its partition, in the same breath: until then what it said before counts.
+            partitions: self.next_records(),
+            ..self.gossip.said().clone()
+        };
+        self.gossip.say(statement).await;
+        tracing::info!(
+            members = self.members.read().len(),
+            partitions = self.view.records.len(),
+            "joined the cluster"
+        );
+        self.conclude().await;
+    }
+
+    fn next_records(&self) -> BTreeMap<i32, PartitionRecord> {
+        let said = self.gossip.said();
+        let owns = self.config.instance.as_ref().map(|instance| Owned {
+            partition: instance.partition,
+            create: instance.create_partition,
+            read_only: instance.read_only,
+        });
+        let speaker = Speaker {
+            owns,
+            said: &said.partitions,
+        };
+        state::next_records(&self.view, speaker, self.config.rules(), unix_now())
+    }
+
+    /// Draws conclusions from what was heard, and says what follows.
+    async fn conclude(&mut self) {
+        let (statements, members) = self.gossip.heard().await;
+        self.view = View::of(&statements);
+        if self.gossip.said().informed {
+            let partitions = self.next_records();
+            self.metrics.reconciled(self.config.instance.is_some());
+            if partitions != self.gossip.said().partitions {
+                self.say_partitions(partitions).await;
+            }
+        }
+        self.metrics.show(&self.view, &members);
+        *self.members.write() = members;
+        self.publish();
+    }
+
+    async fn say_partitions(&mut self, partitions: BTreeMap<i32, PartitionRecord>) {
+        for (id, record) in &partitions {
+            let before = self.view.records.get(id);
+            if before.map(|record| record.state) != Some(record.state) {
+                tracing::info!(partition = id, state = ?record.state, "partition changes");
+            }
+        }
+        let statement = Statement {
+            partitions,
+            ..self.gossip.said().clone()
+        };
+        self.gossip.say(statement).await;
+        let (statements, _) = self.gossip.heard().await;
+        self.view = View::of(&statements);
+    }
+
+    fn publish(&self) {
+        let ring = self.view.ring();
+        self.ring.send_if_modified(|shown| {
+            let is_news = **shown != ring;
+            if is_news {
+                *shown = Arc::new(ring);
+            }
+            is_news
+        });
+    }
+
+    async fn answer(&mut self, request: Request) {
+        match request {
+            Request::Change {
+                partition,
+                to,
+                locked,
+                done,
+            } => {
+                let changed = self.change(partition, to, locked).await;
+                let _ = done.send(changed);
+            }
+            Request::OwnerState(state, done) => {
+                let mut statement = self.gossip.said().clone();
+                if let Some(owner) = &mut statement.owner
+                    && owner.state != state
+                {
+                    owner.state = state;
+                    owner.state_since = unix_now();
+                    self.gossip.say(statement).await;
+                }
+                let _ = done.send(());
+            }
+            Request::Shutdown {
+                remove_owner,
+                create_partition,
+                done,
+            } => {
+                if let Some(instance) = &mut self.config.instance {
+                    instance.remove_owner_on_shutdown = remove_owner;
+                    instance.create_partition = create_partition;
+                }
+                let _ = done.send(());
+            }
+        }
+    }
+
+    async fn change(
+        &mut self,
+        partition: i32,
+        to: Option<PartitionState>,
+        locked: Option<bool>,
+    ) -> Result<PartitionStatus, ChangeError> {
+        if !self.gossip.said().informed {
+            return Err(ChangeError::NotRunning);
+        }
+        let now = unix_now();
+        let known = self.view.records.get(&partition).copied();
+        let mut record = known
+            .filter(|record| record.state != RecordState::Deleted)
+            .ok_or(ChangeError::NotFound(partition))?;
+        let state = record
+            .partition_state()
+            .ok_or(ChangeError::NotFound(partition))?;
+        if let Some(to) = to.filter(|to| *to != state) {
+            if record.locked {
+                return Err(ChangeError::Locked);
+            }
+            if !state.may_become(to) {
+                return Err(ChangeError::NotAllowed { from: state, to });
+            }
+            if to == PartitionState::Active && self.is_reserved(partition) {
+                return Err(ChangeError::Reserved(partition));
+            }
+            record = record.changed(to.into(), now);
+        }
+        if let Some(locked) = locked.filter(|locked| *locked != record.locked) {
+            record = record.with_lock(locked, now);
+        }
+        if known != Some(record) {
+            let mut partitions = self.gossip.said().partitions.clone();
+            partitions.insert(partition, record);
+            self.say_partitions(partitions).await;
+            self.publish();
+        }
+        Ok(PartitionStatus {
+            state: record.partition_state().unwrap_or(state),
+            state_since: record.since,
+            locked: record.locked,
+        })
+    }
+
+    fn is_reserved(&self, partition: i32) -> bool {
+        self.config
+            .instance
+            .as_ref()
+            .is_some_and(|instance| instance.read_only && instance.partition == partition)
+    }
+
+    /// Tells everyone that this member goes. What it kept of partitions stays known.
+    async fn take_leave(mut self) {
+        let removes_owner = self
+            .config
+            .instance
+            .as_ref()
+            .is_some_and(|instance| instance.remove_owner_on_shutdown);
+        let mut statement = self.gossip.said().clone();
+        if removes_owner && statement.owner.take().is_some() {
+            self.gossip.say(statement).await;
+            let others: Vec<_> = self
+                .members
+                .read()
+                .iter()
+                .filter(|member| {
+                    member.alive && member.addr != self.gossip.id().gossip_advertise_addr
+                })
+                .map(|member| member.addr)
+                .collect();
+            if !others.is_empty() {
+                for addr in others {
+                    self.gossip.tell(addr);
+                }
+                let farewell = self.config.gossip_interval * FAREWELL_ROUNDS;
+                tokio::time::sleep(farewell.min(self.config.leave_timeout)).await;
+            }
+        }
+        self.gossip.stop().await;
+    }
+}
+
+/// Listening, before anything is said.
+struct Joining {
+    since: Instant,
+    first_contact: Option<Instant>,
+    found_nobody: bool,
+}
+
+impl Joining {
+    fn new() -> Self {
+        Self {
+            since: Instant::now(),
+            first_contact: None,
+            found_nobody: false,
+        }
+    }
+
+    fn is_over(&mut self, service: &Service) -> bool {
+        if service.knows_others() {
+            let first = *self.first_contact.get_or_insert_with(Instant::now);
+            return first.elapsed() >= service.config.gossip_interval * LISTENING_ROUNDS;
+        }
+        self.found_nobody = true;
+        let is_over =
+            service.seeds.is_empty() || self.since.elapsed() >= service.config.join_timeout;
+        self.found_nobody = is_over;
+        is_over
+    }
+}
+
+fn unix_now() -> i64 {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,349 @@
+//! What members say, what follows from it, and what a member says next.
+//!
+//! Pure: statements and a time in, a view or new statements out. Every member computes the same
+//! view from the same statements, whatever order they arrived in. Must never know how statements
+//! travel.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use serde::{Deserialize, Serialize};
+
+use crate::ring::{Owner, OwnerState, Partition, PartitionRing, PartitionState};
+
+/// How long a deletion is remembered, so that a member that was away cannot bring the partition
+/// back. Longer than members that are gone are remembered.
+const TOMBSTONE_SECONDS: i64 = 4 * 3600;
+
+/// What a member says of a partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub(crate) struct PartitionRecord {
+    /// Unix seconds when the partition was made: tells a new partition from a deleted one of its
+    /// number.
+    pub(crate) created: i64,
+    pub(crate) state: RecordState,
+    /// Unix seconds since when it is in that state.
+    pub(crate) since: i64,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) locked: bool,
+    /// Unix seconds when it was locked or unlocked.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(crate) locked_since: i64,
+}
+
+fn is_zero(value: &i64) -> bool {
+    *value == 0
+}
+
+/// The states of a partition, and its deletion.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum RecordState {
+    Pending,
+    Active,
+    Inactive,
+    Deleted,
+}
+
+impl From<PartitionState> for RecordState {
+    fn from(state: PartitionState) -> Self {
+        match state {
+            PartitionState::Pending => Self::Pending,
+            PartitionState::Active => Self::Active,
+            PartitionState::Inactive => Self::Inactive,
+        }
+    }
+}
+
+impl PartitionRecord {
+    fn new(state: PartitionState, now: i64) -> Self {
+        Self {
+            created: now,
+            state: state.into(),
+            since: now,
+            locked: false,
+            locked_since: 0,
+        }
+    }
+
+    /// The state; `None` when it is deleted.
+    pub(crate) fn partition_state(&self) -> Option<PartitionState> {
+        match self.state {
+            RecordState::Pending => Some(PartitionState::Pending),
+            RecordState::Active => Some(PartitionState::Active),
+            RecordState::Inactive => Some(PartitionState::Inactive),
+            RecordState::Deleted => None,
+        }
+    }
+
+    /// The record after a change now. Its time is later than before, also where clocks differ.
+    pub(crate) fn changed(self, state: RecordState, now: i64) -> Self {
+        Self {
+            state,
+            since: now.max(self.since + 1),
+            ..self
+        }
+    }
+
+    /// The record after it was locked or unlocked now.
+    pub(crate) fn with_lock(self, locked: bool, now: i64) -> Self {
+        Self {
+            locked,
+            locked_since: now.max(self.locked_since + 1),
+            ..self
+        }
+    }
+}
+
+/// What a live-store says of itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct OwnerRecord {
+    pub(crate) partition: i32,
+    #[serde(default)]
+    pub(crate) zone: String,
+    pub(crate) grpc_addr: String,
+    pub(crate) state: OwnerState,
+    pub(crate) state_since: i64,
+    pub(crate) owner_since: i64,
+}
+
+/// All that one member says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Statement {
+    pub(crate) member: String,
+    /// Counts starts of the member.
+    pub(crate) generation: u64,
+    /// Whether signs of life arrive.
+    pub(crate) alive: bool,
+    /// Whether it had heard of the others before it said this.
+    pub(crate) informed: bool,
+    pub(crate) owner: Option<OwnerRecord>,
+    pub(crate) partitions: BTreeMap<i32, PartitionRecord>,
+}
+
+/// What all statements together mean.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct View {
+    /// Of deleted partitions, too.
+    pub(crate) records: BTreeMap<i32, PartitionRecord>,
+    /// By partition and instance.
+    owners: BTreeMap<i32, Vec<Owner>>,
+    /// Partitions whose record is what an owner that is alive says.
+    kept_by_owner: BTreeSet<i32>,
+}
+
+impl View {
+    /// Unites statements.
+    pub(crate) fn of(statements: &[Statement]) -> Self {
+        let mut newest: BTreeMap<&str, &Statement> = BTreeMap::new();
+        for statement in statements {
+            let held = newest.entry(&statement.member).or_insert(statement);
+            if held.generation < statement.generation {
+                *held = statement;
+            }
+        }
+        // What a member said before its last start counts until it has heard it again.
+        let counts = |statement: &&Statement| {
+            newest
+                .get(statement.member.as_str())
+                .is_none_or(|newest| newest.generation == statement.generation || !newest.informed)
+        };
+        let mut said: BTreeMap<i32, Vec<PartitionRecord>> = BTreeMap::new();
+        for statement in statements.iter().filter(counts) {
+            for (id, record) in &statement.partitions {
+                said.entry(*id).or_default().push(*record);
+            }
+        }
+        let records: BTreeMap<i32, PartitionRecord> = said
+            .into_iter()
+            .filter_map(|(id, records)| Some((id, merge(&records)?)))
+            .collect();
+        let mut view = Self {
+            records,
+            ..Self::default()
+        };
+        for statement in newest.values() {
+            let Some(owner) = &statement.owner else {
+                continue;
+            };
+            if statement.alive
+                && statement.partitions.contains_key(&owner.partition)
+                && statement.partitions.get(&owner.partition) == view.records.get(&owner.partition)
+            {
+                view.kept_by_owner.insert(owner.partition);
+            }
+            view.owners.entry(owner.partition).or_default().push(Owner {
+                instance_id: statement.member.clone(),
+                grpc_addr: owner.grpc_addr.clone(),
+                zone: owner.zone.clone(),
+                state: owner.state,
+                state_since: owner.state_since,
+                owner_since: owner.owner_since,
+                alive: statement.alive,
+                healthy: statement.alive && owner.state != OwnerState::Joining,
+            });
+        }
+        view
+    }
+
+    pub(crate) fn owners(&self, partition: i32) -> &[Owner] {
+        self.owners.get(&partition).map_or(&[], Vec::as_slice)
+    }
+
+    pub(crate) fn owners_by_partition(&self) -> impl Iterator<Item = (i32, &[Owner])> {
+        self.owners.iter().map(|(id, owners)| (*id, &owners[..]))
+    }
+
+    pub(crate) fn ring(&self) -> PartitionRing {
+        PartitionRing::new(self.records.iter().filter_map(|(id, record)| {
+            Some(Partition {
+                id: *id,
+                state: record.partition_state()?,
+                state_since: record.since,
+                locked: record.locked,
+                owners: self.owners(*id).to_vec(),
+            })
+        }))
+    }
+}
+
+/// The one record that several of the same partition mean; `None` of none.
+///
+/// Of one and the same partition, the latest change counts. A deletion counts against partitions
+/// that were made before it. Where a partition was made twice, because the network was cut, the
+/// older one counts: it may be on its way out, and the younger knows nothing of that.
+fn merge(records: &[PartitionRecord]) -> Option<PartitionRecord> {
+    let deleted = records
+        .iter()
+        .filter(|record| record.state == RecordState::Deleted)
+        .max_by_key(|record| record.since);
+    let living = records.iter().filter(|record| {
+        record.state != RecordState::Deleted
+            && deleted.is_none_or(|deleted| record.created > deleted.since)
+    });
+    let Some(created) = living.clone().map(|record| record.created).min() else {
+        return deleted.copied();
+    };
+    let same = living.filter(|record| record.created == created);
+    let latest = same
+        .clone()
+        .max_by_key(|record| (record.since, record.state))?;
+    let lock = same.max_by_key(|record| (record.locked_since, record.locked))?;
+    Some(PartitionRecord {
+        locked: lock.locked,
+        locked_since: lock.locked_since,
+        ..*latest
+    })
+}
+
+/// When partitions change by themselves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Rules {
+    /// Owners that a pending partition needs.
+    pub(crate) min_owners: usize,
+    /// How long they must have owned it.
+    pub(crate) min_owners_duration: Duration,
+    /// When an inactive partition without owners is forgotten; zero means never.
+    pub(crate) delete_inactive_after: Duration,
+}
+
+/// The member that speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Speaker<'a> {
+    /// The partition that it owns.
+    pub(crate) owns: Option<Owned>,
+    /// What it said last.
+    pub(crate) said: &'a BTreeMap<i32, PartitionRecord>,
+}
+
+/// A partition of one's own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Owned {
+    pub(crate) partition: i32,
+    /// Whether to make it when it is not there.
+    pub(crate) create: bool,
+    /// Whether it is read only: inactive from the beginning.
+    pub(crate) read_only: bool,
+}
+
+/// What to say of partitions from now on.
+///
+/// A live-store keeps the record of its partition, and those of partitions that no owner keeps.
+/// Anyone else keeps what it changed until an owner has heard of it.
+pub(crate) fn next_records(
+    view: &View,
+    speaker: Speaker<'_>,
+    rules: Rules,
+    now: i64,
+) -> BTreeMap<i32, PartitionRecord> {
+    let mut next = BTreeMap::new();
+    let own = speaker.owns.map(|owned| owned.partition);
+    if let Some(owned) = speaker.owns
+        && let Some(record) = next_own(view, owned, rules, now)
+    {
+        next.insert(owned.partition, record);
+    }
+    for (id, record) in &view.records {
+        if own == Some(*id) {
+            continue;
+        }
+        let is_keeper = own.is_some() || speaker.said.contains_key(id);
+        let mut record = *record;
+        if own.is_some() && is_over(view, *id, record, rules, now) {
+            record = record.changed(RecordState::Deleted, now);
+        } else if view.kept_by_owner.contains(id) {
+            continue;
+        }
+        let is_forgotten =
+            record.state == RecordState::Deleted && now - record.since > TOMBSTONE_SECONDS;
+        if is_keeper && !is_forgotten {
+            next.insert(*id, record);
+        }
+    }
+    next
+}
+
+fn next_own(view: &View, owned: Owned, rules: Rules, now: i64) -> Option<PartitionRecord> {
+    let known = view.records.get(&owned.partition);
+    let Some(record) = known.filter(|record| record.state != RecordState::Deleted) else {
+        let state = if owned.read_only {
+            PartitionState::Inactive
+        } else {
+            PartitionState::Pending
+        };
+        let now = known.map_or(now, |deleted| now.max(deleted.since + 1));
+        return owned
+            .create
+            .then(|| PartitionRecord::new(state, now))
+            .or(known.copied());
+    };
+    if record.state == RecordState::Pending && !record.locked {
+        let since = now.saturating_sub(seconds(rules.min_owners_duration));
+        let ready = view
+            .owners(owned.partition)
+            .iter()
+            .filter(|owner| owner.owner_since < since)
+            .count();
+        if ready >= rules.min_owners {
+            return Some(record.changed(RecordState::Active, now));
+        }
+    }
+    Some(*record)
+}
+
+fn is_over(view: &View, id: i32, record: PartitionRecord, rules: Rules, now: i64) -> bool {
+    record.state == RecordState::Inactive
+        && !record.locked
+        && !rules.delete_inactive_after.is_zero()
+        && view.owners(id).is_empty()
+        && now - record.since > seconds(rules.delete_inactive_after)
+}
+
+fn seconds(duration: Duration) -> i64 {
+    i64::try_from(duration.as_secs()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests;
