@@ -61,6 +61,19 @@ pub enum Job {
     },
 }
 
+impl Job {
+    /// Whether it is about data that is not (only) in the object store yet.
+    pub fn is_recent(&self) -> bool {
+        match self {
+            Self::FindTrace { place, .. } => *place == TracePlace::Recent,
+            Self::Search { place, .. }
+            | Self::TagNames { place, .. }
+            | Self::TagValues { place, .. }
+            | Self::QueryRange { place, .. } => matches!(place, DataPlace::Recent { .. }),
+        }
+    }
+}
+
 /// Where to look for a trace.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TracePlace {

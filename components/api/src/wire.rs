@@ -4,8 +4,9 @@
 //! ignored, and a job, place or output of a kind that is not known is refused for good with a text
 //! that says what to upgrade. Never tried again: every process of this version would refuse it.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
+use prost::Message as _;
 use tempo_engine::metrics::{MetricsPartial, Window, WireError};
 use tempo_model::TraceId;
 use tempo_proto::tempostack::query::v1 as wire;
@@ -13,6 +14,16 @@ use tempo_proto::tempostack::query::v1 as wire;
 use crate::job::{
     CountedSpans, DataPlace, Job, JobError, JobOutput, JobResult, TraceParts, TracePlace,
 };
+
+/// Largest result that travels. The series of a query over time may take more in memory: they are
+/// sent without what is empty.
+pub const MAX_RESULT_BYTES: usize = 256 * 1024 * 1024;
+
+/// How often a querier says that it still works on a job.
+pub const WORKING_INTERVAL: Duration = Duration::from_secs(2);
+
+/// A querier that has a job and says nothing for so long counts as lost.
+pub const SILENCE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The job as a message.
 pub fn encode_job(job: &Job) -> wire::Job {
@@ -266,6 +277,19 @@ pub fn encode_result(result: JobResult) -> wire::JobResult {
     wire::JobResult {
         result: Some(result),
     }
+}
+
+/// The same, but an error in place of a result that is too large to be sent.
+pub fn encode_result_within_limit(result: JobResult) -> wire::JobResult {
+    let message = encode_result(result);
+    let bytes = message.encoded_len();
+    if bytes < MAX_RESULT_BYTES {
+        return message;
+    }
+    encode_result(Err(JobError::OverBudget(format!(
+        "response larger than the max ({bytes} vs {MAX_RESULT_BYTES}); ask for less time or fewer \
+         series"
+    ))))
 }
 
 /// What a job came to. Series may take `max_series_bytes`.

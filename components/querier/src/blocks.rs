@@ -13,7 +13,7 @@ use tempo_proto::tempopb::backend::v1 as proto;
 use tempo_table::{SpanTable, TableError};
 use uuid::Uuid;
 
-use crate::{Config, NowNanos, limits::Budget, querier::blocking};
+use crate::{BlockSource, Config, NowNanos, limits::Budget, querier::blocking};
 
 /// Opens blocks and finds traces in them.
 #[derive(Clone)]
@@ -56,18 +56,12 @@ impl BlockPart {
 }
 
 impl Blocks {
-    pub(crate) fn new(
-        config: &Config,
-        backend: Backend,
-        blocklist: Blocklist,
-        cache: Cache,
-        now_nanos: NowNanos,
-    ) -> Self {
+    pub(crate) fn new(config: &Config, source: BlockSource) -> Self {
         Self {
-            backend,
-            blocklist,
-            cache,
-            now_nanos,
+            backend: source.backend,
+            blocklist: source.blocklist,
+            cache: source.cache,
+            now_nanos: source.now_nanos,
             compacted_lookback: config.compacted_block_lookback,
             concurrent_lookups: config.trace_lookup_concurrent_blocks,
         }

@@ -9,14 +9,13 @@ use std::{
 };
 
 use tempo_api::{
-    combine::{CollectLimits, SearchCombiner, TagNamesCombiner, TagValuesCombiner},
     convert,
-    job::{CountedSpans, JobError, parse_query},
+    job::{CountedSpans, JobError},
     params::TagScope,
 };
 use tempo_engine::{
     EngineError, Limits, Plan, SearchOptions, TagFilter, TagValueLimits,
-    metrics::{MetricsOptions, MetricsPartial, MetricsPlan, Window, evaluate as count_spans},
+    metrics::{MetricsPartial, Window, evaluate as count_spans},
     search as search_table, tag_names as names_in_table, tag_values as values_in_table,
 };
 use tempo_proto::tempopb::{
@@ -24,9 +23,12 @@ use tempo_proto::tempopb::{
     SearchTagValuesV2Response, SearchTagsRequest, SearchTagsV2Response,
 };
 use tempo_table::{AttributeScope, SpanTable};
-use tempo_traceql::{ConditionGroups, hints::names};
+use tempo_traceql::ConditionGroups;
 
-use crate::blocks::table_error;
+use crate::{
+    blocks::table_error,
+    merge::{self, FoundTraces},
+};
 
 /// Alternatives of a tag query above which it filters nothing. The frontend has its own, lower limit.
 const MAX_CONDITION_GROUPS: usize = 10_000;
@@ -66,7 +68,9 @@ fn engine_error(error: EngineError) -> JobError {
             JobError::OverBudget(error.to_string())
         }
         // The query is to blame, or the versions of processes, and will be the next time.
-        error @ (EngineError::Evaluation(_) | EngineError::OtherSeries) => JobError::Failed(error.to_string()),
+        error @ (EngineError::Evaluation(_) | EngineError::OtherSeries) => {
+            JobError::Failed(error.to_string())
+        }
     }
 }
 
@@ -77,47 +81,39 @@ pub(crate) fn search(
     seconds: RangeInclusive<u32>,
     bounds: Bounds<'_>,
 ) -> Result<SearchResponse, JobError> {
-    let unusable = |error: String| JobError::Failed(format!("search job: {error}"));
-    let query = parse_query(&request.query, &request.skip_ast_transformations)
-        .map_err(|error| unusable(error.to_string()))?;
-    let plan = Plan::new(&query).map_err(|error| unusable(error.to_string()))?;
-    let most_recent = query.hints.bool(names::MOST_RECENT, false).unwrap_or(false);
+    let query = merge::search_query(request)?;
+    let plan =
+        Plan::new(&query).map_err(|error| JobError::Failed(format!("search job: {error}")))?;
+    let mut all = FoundTraces::new(request, &query);
     let nanos = |seconds: u32| u64::from(seconds) * 1_000_000_000;
     let options = SearchOptions {
         time_range_nano: Some((nanos(*seconds.start()), nanos(*seconds.end()))),
         max_traces: request.limit as usize,
         max_spans_per_span_set: request.spans_per_span_set as usize,
-        most_recent,
+        most_recent: all.wants_most_recent(),
         limits: bounds.limits(),
     };
-    let mut combiner = SearchCombiner::new(request.limit, most_recent, false, &[]);
-    let mut metrics = SearchMetrics::default();
     for table in tables {
         bounds.check()?;
         let found = search_table(&plan, &*table, &options).map_err(engine_error)?;
-        metrics.inspected_traces = metrics
-            .inspected_traces
-            .saturating_add(u32::try_from(found.inspected_traces).unwrap_or(u32::MAX));
-        metrics.inspected_spans += found.inspected_spans;
-        metrics.inspected_bytes += table.bytes_read();
-        let response = SearchResponse {
+        all.add(SearchResponse {
             traces: found
                 .traces
                 .into_iter()
                 .map(convert::search_result)
                 .collect(),
-            metrics: None,
-        };
-        combiner.add(response, 0, 0);
-        // Of the newest, any table may have more.
-        if !most_recent && combiner.is_complete() {
+            metrics: Some(SearchMetrics {
+                inspected_traces: u32::try_from(found.inspected_traces).unwrap_or(u32::MAX),
+                inspected_spans: found.inspected_spans,
+                inspected_bytes: table.bytes_read(),
+                ..SearchMetrics::default()
+            }),
+        });
+        if all.is_complete() {
             break;
         }
     }
-    Ok(SearchResponse {
-        traces: combiner.into_traces(),
-        metrics: Some(metrics),
-    })
+    Ok(all.finish())
 }
 
 /// Which spans a tag query is about; all of them if it cannot be told.
@@ -138,14 +134,7 @@ pub(crate) fn tag_names(
     bounds: Bounds<'_>,
 ) -> Result<SearchTagsV2Response, JobError> {
     let scope = TagScope::parse(&request.scope).map_err(|error| JobError::Failed(error.0))?;
-    let mut combiner = TagNamesCombiner::new(
-        CollectLimits {
-            max_bytes,
-            max_items: request.max_tags_per_scope,
-            max_stale_items: request.stale_values_threshold,
-        },
-        true,
-    );
+    let mut combiner = merge::tag_names(request, max_bytes);
     let scope = match scope {
         TagScope::All => None,
         TagScope::Resource => Some(AttributeScope::Resource),
@@ -179,11 +168,7 @@ pub(crate) fn tag_values(
     let attribute = tempo_traceql::parse_identifier(&request.tag_name)
         .map_err(|error| JobError::Failed(format!("tag value job: {error}")))?;
     let filter = tag_filter(&request.query)?;
-    let mut combiner = TagValuesCombiner::new(CollectLimits {
-        max_bytes,
-        max_items: request.max_tag_values,
-        max_stale_items: request.stale_value_threshold,
-    });
+    let mut combiner = merge::tag_values(request, max_bytes);
     let per_table = TagValueLimits {
         max_values: request.max_tag_values as usize,
         max_bytes: usize::try_from(max_bytes).unwrap_or(usize::MAX),
@@ -208,15 +193,7 @@ pub(crate) fn query_range(
     tables: Tables<'_>,
     bounds: Bounds<'_>,
 ) -> Result<CountedSpans, JobError> {
-    let unusable = |error: String| JobError::Failed(format!("metrics job: {error}"));
-    let query = parse_query(&request.query, &request.skip_ast_transformations)
-        .map_err(|error| unusable(error.to_string()))?;
-    let options = MetricsOptions {
-        max_exemplars: max_exemplars as usize,
-        max_series: request.max_series as usize,
-        allow_unsafe_hints: false,
-    };
-    let plan = MetricsPlan::new(&query, &options).map_err(|error| unusable(error.to_string()))?;
+    let plan = merge::metrics_plan(request, max_exemplars)?;
     let mut counted = CountedSpans {
         series: MetricsPartial::new(&plan, window),
         inspected_bytes: 0,

@@ -3,11 +3,11 @@
 use std::{sync::Arc, time::Duration};
 
 use tempo_api::{
-    job::{DataPlace, Job, JobError, TracePlace},
+    job::{Job, JobError},
     wire,
 };
 use tempo_proto::tempostack::query::v1::{
-    JobResult, RunRequest,
+    Job as WireJob, JobResult, RunRequest,
     jobs_server::{Jobs, JobsServer},
 };
 use tokio_util::sync::CancellationToken;
@@ -53,18 +53,9 @@ impl Jobs for JobsService {
     }
 }
 
-fn recent_job(
-    job: Option<tempo_proto::tempostack::query::v1::Job>,
-) -> Result<Job, JobError> {
+fn recent_job(job: Option<WireJob>) -> Result<Job, JobError> {
     let job = wire::decode_job(job.unwrap_or_default())?;
-    let is_recent = match &job {
-        Job::FindTrace { place, .. } => *place == TracePlace::Recent,
-        Job::Search { place, .. }
-        | Job::TagNames { place, .. }
-        | Job::TagValues { place, .. }
-        | Job::QueryRange { place, .. } => matches!(place, DataPlace::Recent { .. }),
-    };
-    if !is_recent {
+    if !job.is_recent() {
         return Err(JobError::Failed(
             "a job on blocks was sent to a live-store, which answers for recent data only"
                 .to_owned(),

@@ -38,9 +38,15 @@ impl FoundTraces {
     pub(crate) fn add(&mut self, mut response: SearchResponse) {
         let found = response.metrics.take().unwrap_or_default();
         let metrics = &mut self.metrics;
-        metrics.inspected_traces = metrics.inspected_traces.saturating_add(found.inspected_traces);
-        metrics.inspected_spans = metrics.inspected_spans.saturating_add(found.inspected_spans);
-        metrics.inspected_bytes = metrics.inspected_bytes.saturating_add(found.inspected_bytes);
+        metrics.inspected_traces = metrics
+            .inspected_traces
+            .saturating_add(found.inspected_traces);
+        metrics.inspected_spans = metrics
+            .inspected_spans
+            .saturating_add(found.inspected_spans);
+        metrics.inspected_bytes = metrics
+            .inspected_bytes
+            .saturating_add(found.inspected_bytes);
         self.combiner.add(response, 0, 0);
     }
 

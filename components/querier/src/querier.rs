@@ -15,11 +15,13 @@ use tempo_backend::{Backend, Blocklist, cache::Cache};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Config, Error, RecentError, RecentTraces,
+    Config, Error, Recent, RecentError,
     blocks::{BlockPart, Blocks},
     evaluate::{self, Bounds, Tables},
     limits::{Budget, Share},
+    merge::Merged,
     metrics::{Metrics, Operation},
+    recent::RecentTraces,
 };
 
 /// Tells the time, in nanoseconds since the epoch.
@@ -27,18 +29,24 @@ pub type NowNanos = Arc<dyn Fn() -> i64 + Send + Sync>;
 
 /// What the querier needs from others.
 pub struct Deps<'a> {
+    /// Where jobs on blocks find them; `None` where no such job comes.
+    pub blocks: Option<BlockSource>,
+    /// Recent data.
+    pub recent: Recent,
+    /// Where metrics are registered.
+    pub registry: &'a prometheus::Registry,
+}
+
+/// Blocks in the object store.
+pub struct BlockSource {
     /// The object store.
     pub backend: Backend,
     /// Which blocks there are.
     pub blocklist: Blocklist,
     /// Where footers and the like are kept between jobs.
     pub cache: Cache,
-    /// Recent data.
-    pub recent: Arc<dyn RecentTraces>,
     /// The clock.
     pub now_nanos: NowNanos,
-    /// Where metrics are registered.
-    pub registry: &'a prometheus::Registry,
 }
 
 /// Runs jobs. Clones share budgets and caches.
@@ -49,8 +57,8 @@ pub struct Querier {
 
 struct Inner {
     config: Config,
-    blocks: Blocks,
-    recent: Arc<dyn RecentTraces>,
+    blocks: Option<Blocks>,
+    recent: Recent,
     /// For jobs that scan.
     scans: Budget,
     /// For trace lookups, which are short and should not wait for scans.
@@ -85,13 +93,7 @@ impl Querier {
                 });
             }
         }
-        let blocks = Blocks::new(
-            &config,
-            deps.backend,
-            deps.blocklist,
-            deps.cache,
-            deps.now_nanos,
-        );
+        let blocks = deps.blocks.map(|source| Blocks::new(&config, source));
         let metrics = Metrics::register(deps.registry)?;
         let budget = || {
             Budget::new(
@@ -133,10 +135,11 @@ impl Querier {
             Job::FindTrace { .. } => inner.config.trace_by_id_query_timeout,
             _ => inner.config.search_query_timeout,
         };
+        let deadline = tokio::time::Instant::now() + timeout;
         tokio::select! {
             biased;
             () = cancelled.cancelled() => Err(JobError::Cancelled),
-            result = tokio::time::timeout(timeout, inner.execute(tenant, job)) => {
+            result = tokio::time::timeout_at(deadline, inner.execute(tenant, job, deadline)) => {
                 result.unwrap_or(Err(JobError::TimedOut))
             }
         }
@@ -144,13 +147,35 @@ impl Querier {
 }
 
 impl Inner {
-    async fn execute(&self, tenant: &Arc<str>, job: Job) -> JobResult {
+    fn blocks(&self) -> Result<&Blocks, JobError> {
+        self.blocks.as_ref().ok_or_else(|| {
+            JobError::Failed("a job on blocks was given to a process that reads none".to_owned())
+        })
+    }
+
+    async fn execute(
+        &self,
+        tenant: &Arc<str>,
+        job: Job,
+        deadline: tokio::time::Instant,
+    ) -> JobResult {
+        let recent = match &self.recent {
+            _ if !job.is_recent() => None,
+            Recent::Here(recent) => Some(Arc::clone(recent)),
+            Recent::LiveStores(live_stores) => {
+                return live_stores.run(tenant, &job, deadline).await;
+            }
+            Recent::Nowhere => {
+                return Merged::new(&job, self.max_column_bytes).map(Merged::finish);
+            }
+        };
         match job {
             Job::FindTrace {
                 trace_id,
                 place: TracePlace::Recent,
             } => {
-                let (recent, tenant) = (Arc::clone(&self.recent), Arc::clone(tenant));
+                let recent = recent.ok_or_else(no_recent_data)?;
+                let tenant = Arc::clone(tenant);
                 blocking(self.lookups.share(0).await, move |_| {
                     let found = recent.find_trace(&tenant, trace_id);
                     found.map(JobOutput::Trace).map_err(recent_error)
@@ -163,7 +188,7 @@ impl Inner {
             } => {
                 let started = Instant::now();
                 let found = self
-                    .blocks
+                    .blocks()?
                     .find_trace(&self.lookups, tenant, trace_id, first..=last, range)
                     .await?;
                 self.metrics
@@ -174,7 +199,7 @@ impl Inner {
                 self.on_tables(
                     Operation::Search,
                     tenant,
-                    place,
+                    (recent, place),
                     move |tables, seconds, bounds| {
                         let seconds = seconds.unwrap_or(request.start..=request.end);
                         evaluate::search(&request, tables, seconds, bounds).map(JobOutput::Search)
@@ -190,7 +215,7 @@ impl Inner {
                 self.on_tables(
                     Operation::TagNames,
                     tenant,
-                    place,
+                    (recent, place),
                     move |tables, _, bounds| {
                         evaluate::tag_names(&request, max_bytes, tables, bounds)
                             .map(JobOutput::TagNames)
@@ -206,7 +231,7 @@ impl Inner {
                 self.on_tables(
                     Operation::TagValues,
                     tenant,
-                    place,
+                    (recent, place),
                     move |tables, _, bounds| {
                         evaluate::tag_values(&request, max_bytes, tables, bounds)
                             .map(JobOutput::TagValues)
@@ -223,7 +248,7 @@ impl Inner {
                 self.on_tables(
                     Operation::QueryRange,
                     tenant,
-                    place,
+                    (recent, place),
                     move |tables, _, bounds| {
                         evaluate::query_range(&request, window, max_exemplars, tables, bounds)
                             .map(JobOutput::QueryRange)
@@ -240,7 +265,7 @@ impl Inner {
         &self,
         operation: Operation,
         tenant: &Arc<str>,
-        place: DataPlace,
+        (recent, place): (Option<Arc<dyn RecentTraces>>, DataPlace),
         evaluate: impl FnOnce(Tables<'_>, Option<RangeInclusive<u32>>, Bounds<'_>) -> JobResult
         + Send
         + 'static,
@@ -248,7 +273,8 @@ impl Inner {
         let max_column_bytes = self.max_column_bytes;
         match place {
             DataPlace::Recent { start, end } => {
-                let (recent, tenant) = (Arc::clone(&self.recent), Arc::clone(tenant));
+                let recent = recent.ok_or_else(no_recent_data)?;
+                let tenant = Arc::clone(tenant);
                 let operation = operation.on_recent();
                 blocking(self.scans.share(0).await, move |stop| {
                     let nanos = |seconds: u32| u64::from(seconds) * 1_000_000_000;
@@ -275,7 +301,7 @@ impl Inner {
                 let started = Instant::now();
                 let part = BlockPart::new(&meta, first_row_group, row_groups)?;
                 let share = self.scans.share(part.bytes()).await;
-                let blocks = self.blocks.clone();
+                let blocks = self.blocks()?.clone();
                 let result = blocking(share, move |stop| {
                     let bounds = Bounds {
                         max_column_bytes,
@@ -316,6 +342,10 @@ pub(crate) fn blocking<T: Send + 'static>(
             Err(JobError::Failed("a job panicked; see the log".to_owned()))
         })
     }
+}
+
+fn no_recent_data() -> JobError {
+    JobError::Failed("recent data was asked of a process that holds none".to_owned())
 }
 
 fn recent_error(error: RecentError) -> JobError {

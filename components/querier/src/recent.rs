@@ -6,6 +6,19 @@ use tempo_api::job::TraceParts;
 use tempo_model::TraceId;
 use tempo_table::SpanTable;
 
+use crate::LiveStores;
+
+/// Where data is that is not (only) in the object store yet.
+#[derive(Clone)]
+pub enum Recent {
+    /// In this process.
+    Here(Arc<dyn RecentTraces>),
+    /// At live-stores, which are asked over the network.
+    LiveStores(LiveStores),
+    /// There is none: what is not in the object store does not exist for this querier.
+    Nowhere,
+}
+
 /// Data that is not (only) in the object store yet. Calls may block on storage.
 pub trait RecentTraces: Send + Sync {
     /// Tables that hold all spans of the tenant between two times (nanoseconds since the epoch,

@@ -6,6 +6,7 @@ use crate::{
     config::Slo,
     error::QueryError,
     metrics::{Op, QueryMetrics},
+    queue::RunningQuery,
 };
 
 /// A query that is being counted. Dropped before it ends, it counts as given up by its client.
@@ -16,10 +17,18 @@ pub(crate) struct Accounting {
     slo: Slo,
     started: Instant,
     ended: bool,
+    /// Queriers are kept until all queries have ended.
+    _running: RunningQuery,
 }
 
 impl Accounting {
-    pub(crate) fn start(metrics: QueryMetrics, tenant: String, op: Op, slo: Slo) -> Self {
+    pub(crate) fn start(
+        metrics: QueryMetrics,
+        running: RunningQuery,
+        tenant: String,
+        op: Op,
+        slo: Slo,
+    ) -> Self {
         Self {
             metrics,
             tenant,
@@ -27,6 +36,7 @@ impl Accounting {
             slo,
             started: Instant::now(),
             ended: false,
+            _running: running,
         }
     }
 

@@ -29,6 +29,8 @@ pub struct Config {
     pub skip_ast_transformations: Vec<String>,
     /// Largest message of a stream, in bytes; 0 for any.
     pub max_grpc_streaming_packet_bytes: usize,
+    /// Longest wait for running queries when the process ends.
+    pub max_drain: Duration,
     /// Request headers that are logged with each query.
     pub log_query_request_headers: Vec<String>,
     /// Settings of searches.
@@ -129,6 +131,7 @@ impl Default for Config {
             url_deny_list: Vec::new(),
             skip_ast_transformations: Vec::new(),
             max_grpc_streaming_packet_bytes: 1024 * 1024,
+            max_drain: Duration::from_secs(30),
             log_query_request_headers: Vec::new(),
             search: SearchConfig::default(),
             trace_by_id: TraceByIdConfig::default(),

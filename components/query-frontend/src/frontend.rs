@@ -8,7 +8,10 @@ use tempo_api::{
     params::{Clamp, QueryParams, TimeRange},
 };
 use tempo_backend::Blocklist;
-use tempo_proto::tempopb::streaming_querier_server::StreamingQuerierServer;
+use tempo_proto::{
+    tempopb::streaming_querier_server::StreamingQuerierServer,
+    tempostack::query::v1::queue_server::QueueServer,
+};
 use tempo_traceql::{Query, hints::names};
 use tokio_util::sync::CancellationToken;
 
@@ -19,6 +22,7 @@ use crate::{
     error::QueryError,
     http,
     metrics::{Op, QueryMetrics, QueueMetrics},
+    pull::{self, PullService},
     run::Runner,
     tenants::Tenants,
 };
@@ -60,6 +64,12 @@ impl Handle {
             .max_encoding_message_size(MAX_GRPC_MESSAGE_BYTES)
     }
 
+    /// The gRPC service by which queriers of other processes take jobs.
+    pub fn pull_service(&self) -> QueueServer<PullService> {
+        let max_series_bytes = self.frontend.config.metrics.max_series_bytes_per_query;
+        pull::service(self.queue(), max_series_bytes)
+    }
+
     /// The queue from which queriers take jobs.
     pub fn queue(&self) -> QueueHandle {
         self.frontend.runner.queue.clone()
@@ -81,12 +91,17 @@ impl Handle {
 /// The running frontend.
 pub struct Service {
     queue: QueueHandle,
+    max_drain: Duration,
 }
 
 impl Service {
-    /// Serves until `shutdown`, then takes no more jobs: queriers finish those that wait.
+    /// Serves until `shutdown`, then lets the queries that run end, and lets the queriers go.
     pub async fn run(self, shutdown: CancellationToken) {
         shutdown.cancelled().await;
+        let drained = tokio::time::timeout(self.max_drain, self.queue.idle()).await;
+        if drained.is_err() {
+            tracing::warn!(patience = ?self.max_drain, "queries cut off at shutdown");
+        }
         self.queue.close();
     }
 }
@@ -98,6 +113,7 @@ pub fn build(config: Config, deps: Deps<'_>) -> Result<(Handle, Service), Error>
         setting: "query_frontend.url_deny_list",
         problem: error.to_string(),
     })?;
+    let max_drain = config.max_drain;
     let metrics = QueryMetrics::register(deps.registry)?;
     let queue = QueueHandle::new(
         config.max_outstanding_jobs_per_tenant,
@@ -120,7 +136,7 @@ pub fn build(config: Config, deps: Deps<'_>) -> Result<(Handle, Service), Error>
     let handle = Handle {
         frontend: Arc::new(frontend),
     };
-    Ok((handle, Service { queue }))
+    Ok((handle, Service { queue, max_drain }))
 }
 
 /// Everything that queries share.
@@ -141,7 +157,13 @@ impl Frontend {
 
     /// Counts a query from now on.
     pub(crate) fn account(&self, tenants: &Tenants, op: Op) -> Accounting {
-        Accounting::start(self.metrics.clone(), tenants.joined(), op, self.slo(op))
+        Accounting::start(
+            self.metrics.clone(),
+            self.runner.queue.query(),
+            tenants.joined(),
+            op,
+            self.slo(op),
+        )
     }
 
     fn slo(&self, op: Op) -> Slo {

@@ -2,7 +2,7 @@
 //!
 //! Owns the HTTP and streaming gRPC query API, the rules of who may ask what ([`LimitsSource`]),
 //! the division of time between live data and blocks ([`shard`]), and the queue that queriers pull
-//! from ([`QueueHandle`]). Must never read a block or live data itself, nor know who runs its jobs.
+//! from ([`QueueHandle`] in one process, [`PullService`] between processes). Must never read a block or live data itself, nor know who runs its jobs.
 
 mod accounting;
 mod config;
@@ -11,6 +11,7 @@ mod frontend;
 mod http;
 mod limits;
 mod metrics;
+mod pull;
 mod queue;
 mod range;
 mod run;
@@ -26,5 +27,6 @@ pub use config::{Config, MetricsConfig, SearchConfig, Slo, TraceByIdConfig};
 pub use error::Error;
 pub use frontend::{Deps, Handle, NowNanos, Service, build};
 pub use limits::{LimitsSource, ReadLimits};
+pub use pull::PullService;
 pub use queue::{ConnectedQuerier, QueueHandle, QueuedJob, Responder};
 pub use stream::StreamingService;

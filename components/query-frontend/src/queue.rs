@@ -11,7 +11,7 @@ use std::{
 
 use parking_lot::Mutex;
 use tempo_api::job::{Job, JobError, JobResult};
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::metrics::QueueMetrics;
@@ -26,6 +26,8 @@ struct Shared {
     state: Mutex<State>,
     /// Woken once per job, and for good when the queue closes.
     arrived: Notify,
+    /// How many queries run.
+    queries: watch::Sender<usize>,
     max_outstanding_per_tenant: usize,
     metrics: QueueMetrics,
 }
@@ -93,6 +95,7 @@ impl QueueHandle {
             shared: Arc::new(Shared {
                 state: Mutex::new(State::default()),
                 arrived: Notify::new(),
+                queries: watch::Sender::new(0),
                 max_outstanding_per_tenant,
                 metrics,
             }),
@@ -111,7 +114,7 @@ impl QueueHandle {
         let (answer, receiver) = oneshot::channel();
         let mut state = shared.state.lock();
         if state.closed {
-            return Err(JobError::Failed(
+            return Err(JobError::Unavailable(
                 "the query-frontend is shutting down".to_owned(),
             ));
         }
@@ -211,10 +214,37 @@ impl QueueHandle {
         self.shared.metrics.connected_queriers(state.queriers);
     }
 
+    /// Counts a query that may still have jobs, until the returned value is dropped.
+    pub(crate) fn query(&self) -> RunningQuery {
+        self.shared.queries.send_modify(|queries| *queries += 1);
+        RunningQuery {
+            queue: self.clone(),
+        }
+    }
+
+    /// Waits until no query runs.
+    pub(crate) async fn idle(&self) {
+        let mut queries = self.shared.queries.subscribe();
+        // The sender lives as long as `self`.
+        let _ = queries.wait_for(|&queries| queries == 0).await;
+    }
+
     /// Takes no more jobs; those that wait are still handed out.
     pub(crate) fn close(&self) {
         self.shared.state.lock().closed = true;
         self.shared.arrived.notify_waiters();
+    }
+}
+
+/// A query that may still have jobs.
+pub(crate) struct RunningQuery {
+    queue: QueueHandle,
+}
+
+impl Drop for RunningQuery {
+    fn drop(&mut self) {
+        let queries = &self.queue.shared.queries;
+        queries.send_modify(|queries| *queries = queries.saturating_sub(1));
     }
 }
 

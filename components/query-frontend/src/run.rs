@@ -26,6 +26,10 @@ pub(crate) struct Origin {
     pub(crate) shard: usize,
 }
 
+/// How often a job is given to another querier because the one that had it is gone. Not an attempt
+/// that failed, but not for ever either: it may be the job that kills them.
+const MAX_LOST_QUERIERS_PER_JOB: u32 = 3;
+
 /// How jobs are run.
 #[derive(Clone)]
 pub(crate) struct Runner {
@@ -60,20 +64,27 @@ impl Runner {
     /// Runs a job until it succeeds, fails for good, or was tried often enough.
     async fn attempt(self, tenant: Arc<str>, job: Job, cancelled: CancellationToken) -> JobResult {
         let mut attempts = 0;
+        let mut lost = 0;
         loop {
-            attempts += 1;
             let answer = self.queue.push(&tenant, job.clone(), cancelled.clone())?;
-            let result = answer.await.unwrap_or_else(|_| {
-                Err(JobError::Unavailable(
-                    "the querier that ran the job is gone".to_owned(),
-                ))
-            });
+            let Ok(result) = answer.await else {
+                lost += 1;
+                if lost > MAX_LOST_QUERIERS_PER_JOB {
+                    self.metrics.retries(attempts + lost - 1);
+                    return Err(JobError::Unavailable(format!(
+                        "{lost} queriers, one after the other, were lost while they ran the job"
+                    )));
+                }
+                tracing::warn!(tenant = &*tenant, "the querier that had a job is gone");
+                continue;
+            };
+            attempts += 1;
             match result {
                 Err(error) if error.is_retryable() && attempts < self.max_attempts => {
                     tracing::debug!(%error, attempts, tenant = &*tenant, "job failed, trying again");
                 }
                 result => {
-                    self.metrics.retries(attempts - 1);
+                    self.metrics.retries(attempts + lost - 1);
                     return result;
                 }
             }
@@ -288,14 +299,20 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_querier_that_is_lost_is_replaced() {
-        let runner = runner(2, 100);
-        let queue = runner.queue.clone();
-        tokio::spawn(async move {
-            drop(queue.next().await);
-            querier(&queue, |_| found());
-        });
-        assert_eq!(run(&runner, 1, usize::MAX).await, Ok(1));
+    async fn a_querier_that_is_lost_is_replaced_but_not_for_ever() {
+        for (lost, want_found) in [(1, true), (3, true), (4, false)] {
+            // A job that may not fail even once.
+            let runner = runner(1, 100);
+            let queue = runner.queue.clone();
+            tokio::spawn(async move {
+                for _ in 0..lost {
+                    drop(queue.next().await);
+                }
+                querier(&queue, |_| found());
+            });
+            let result = run(&runner, 1, usize::MAX).await;
+            assert_eq!(result.is_ok(), want_found, "{lost}: {result:?}");
+        }
     }
 
     #[tokio::test]

@@ -129,6 +129,9 @@ pub(crate) struct Assembly {
     pub(crate) grpc: Router,
     /// Stops first, while the servers still answer: what brings work in from outside.
     pub(crate) before_servers: Stage,
+    /// Stops when the HTTP server has answered its last request, together with the gRPC server: what
+    /// ends the long streams of that.
+    pub(crate) with_grpc_server: Stage,
     /// Stop one after another once the servers have answered their last request.
     pub(crate) after_servers: Vec<Stage>,
     /// Present where a live-store runs.
@@ -182,11 +185,10 @@ async fn serve(
     let overrides = base.overrides;
     let mut stages = vec![
         assembly.before_servers,
-        Stage::default()
-            .with("server", |token| server::serve(http, http_routes, token))
-            .with("grpc-server", |token| {
-                server::serve(grpc, grpc_routes, token)
-            }),
+        Stage::default().with("server", |token| server::serve(http, http_routes, token)),
+        assembly.with_grpc_server.with("grpc-server", |token| {
+            server::serve(grpc, grpc_routes, token)
+        }),
     ];
     stages.extend(assembly.after_servers);
     stages.push(Stage::default().with("overrides", move |token| overrides.run(token)));

@@ -13,7 +13,7 @@ use std::{sync::Arc, time::Duration};
 use tempo_config::{Config, RenderMode, blocks::server::LogLevel};
 use tempo_overrides::OverridesBlock;
 
-pub(crate) use queries::{frontend, querier};
+pub(crate) use queries::{frontend, live_stores, querier, worker};
 pub(crate) use storage::{backend, block, dedicated, poller, retention, retention_interval};
 pub(crate) use writes::{distributor, live_store, missing_receivers};
 
@@ -38,6 +38,15 @@ impl UnusableSetting {
 /// Zero stands for "no limit" in Tempo's durations.
 fn not_zero(duration: Duration) -> Option<Duration> {
     (!duration.is_zero()).then_some(duration)
+}
+
+/// Name of this machine; in a cluster that of the pod.
+pub(crate) fn host_name() -> String {
+    let name = std::env::var("HOSTNAME")
+        .ok()
+        .filter(|name| !name.is_empty());
+    let name = name.or_else(|| std::fs::read_to_string("/proc/sys/kernel/hostname").ok());
+    name.map_or_else(|| "tempo".to_owned(), |name| name.trim().to_owned())
 }
 
 /// The least important level that is logged.

@@ -3,6 +3,8 @@
 //! `open` of a target opens and binds all that can fail and runs nothing.
 
 mod all;
+mod querier;
+mod query_frontend;
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -24,6 +26,8 @@ const FIRST_POLL_TIMEOUT: Duration = Duration::from_secs(5);
 pub(crate) async fn open(base: &Base, config: &Config) -> Result<Assembly, AppError> {
     match config.target {
         Target::All => all::open(base, config).await,
+        Target::Querier => querier::open(base, config).await,
+        Target::QueryFrontend => query_frontend::open(base, config).await,
         _ => Err(not_built(config).into()),
     }
 }
@@ -31,7 +35,18 @@ pub(crate) async fn open(base: &Base, config: &Config) -> Result<Assembly, AppEr
 /// Whether a target is there; it is asked before anything is opened.
 pub(crate) fn check(config: &Config) -> Result<(), UnusableSetting> {
     match config.target {
-        Target::All => Ok(()),
+        Target::All | Target::QueryFrontend => Ok(()),
+        Target::Querier => {
+            settings::worker(config)?;
+            settings::live_stores(config)?;
+            if config.memberlist.join_members.is_empty() {
+                return Ok(());
+            }
+            Err(UnusableSetting::new(
+                "memberlist.join_members",
+                "a querier does not ask live-stores in this version; leave it empty",
+            ))
+        }
         _ => Err(not_built(config)),
     }
 }

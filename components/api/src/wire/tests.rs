@@ -1,6 +1,5 @@
 use bytes::Bytes;
 use proptest::prelude::*;
-use prost::Message as _;
 use tempo_engine::metrics::{MetricsOptions, MetricsPlan};
 use tempo_proto::tempopb::{
     QueryRangeRequest, SearchMetrics, SearchRequest, SearchResponse, SearchTagValuesRequest,

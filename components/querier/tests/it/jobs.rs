@@ -230,24 +230,14 @@ async fn what_a_querier_cannot_read_is_skipped_or_fails_the_job() {
 #[tokio::test]
 async fn settings_that_cannot_work_are_refused() {
     let registry = prometheus::Registry::new();
-    let root = tempfile::tempdir().unwrap();
-    let backend =
-        tempo_backend::Backend::open(&tempo_backend::BackendConfig::local(root.path()), &registry)
-            .await
-            .unwrap();
     let result = Querier::build(
         Config {
             max_concurrent_jobs: 0,
             ..Config::default()
         },
         tempo_querier::Deps {
-            backend,
-            blocklist: Blocklist::new(),
-            cache: tempo_backend::cache::Cache::new(0, &registry).unwrap(),
-            recent: Arc::new(Recent(|| {
-                Ok((Vec::new(), Box::new(()) as Box<dyn Any + Send>))
-            })),
-            now_nanos: Arc::new(|| 0),
+            blocks: None,
+            recent: tempo_querier::Recent::Nowhere,
             registry: &registry,
         },
     );

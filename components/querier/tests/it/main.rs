@@ -8,5 +8,6 @@
 )]
 
 mod jobs;
+mod service_names;
 mod stop;
 mod support;

@@ -20,7 +20,7 @@ use tempo_proto::{
     tempopb::{SearchRequest, Trace},
 };
 use tempo_querier::{
-    Config, Deps, Querier, RecentError, RecentOperation, RecentTraces, RecentView,
+    BlockSource, Config, Deps, Querier, RecentError, RecentOperation, RecentTraces, RecentView,
 };
 use tempo_table::{
     AttributeScope, Bitmap, Column, ColumnKey, MemoryTable, MemoryTableBuilder, SpanTable,
@@ -119,11 +119,13 @@ pub(crate) async fn querier(
     Querier::build(
         config,
         Deps {
-            backend,
-            blocklist,
-            cache: Cache::new(1 << 20, &registry).unwrap(),
-            recent: Arc::new(recent),
-            now_nanos: Arc::new(|| i64::from(NOW) * 1_000_000_000),
+            blocks: Some(BlockSource {
+                backend,
+                blocklist,
+                cache: Cache::new(1 << 20, &registry).unwrap(),
+                now_nanos: Arc::new(|| i64::from(NOW) * 1_000_000_000),
+            }),
+            recent: tempo_querier::Recent::Here(Arc::new(recent)),
             registry: &registry,
         },
     )

@@ -10,8 +10,8 @@ use tempo_api::job::TraceParts;
 use tempo_backend::{Backend, BackendConfig, BlockChange, cache::Cache};
 use tempo_model::TraceId;
 use tempo_querier::{
-    Config as QuerierConfig, Deps as QuerierDeps, Querier, RecentError, RecentOperation,
-    RecentTraces, RecentView,
+    BlockSource, Config as QuerierConfig, Deps as QuerierDeps, Querier, Recent as QuerierRecent,
+    RecentError, RecentOperation, RecentTraces, RecentView,
 };
 use tempo_query_frontend::Config;
 use tempo_table::{MemoryTable, MemoryTableBuilder, SpanTable};
@@ -100,11 +100,13 @@ async fn stack(golden: &Golden, now: i64, recent: Recent, blocks: Option<&str>) 
     let querier = Querier::build(
         QuerierConfig::default(),
         QuerierDeps {
-            backend,
-            blocklist: stack.blocklist.clone(),
-            cache: Cache::new(64 << 20, &registry).unwrap(),
-            recent: Arc::new(recent),
-            now_nanos: Arc::new(move || now * 1_000_000_000),
+            blocks: Some(BlockSource {
+                backend,
+                blocklist: stack.blocklist.clone(),
+                cache: Cache::new(64 << 20, &registry).unwrap(),
+                now_nanos: Arc::new(move || now * 1_000_000_000),
+            }),
+            recent: QuerierRecent::Here(Arc::new(recent)),
             registry: &registry,
         },
     )

@@ -1,9 +1,15 @@
 //! Asking.
 
-use tempo_config::{Config, blocks::query_frontend};
+use std::time::Duration;
+
+use tempo_config::{
+    Config, Target,
+    blocks::{clients::GrpcClient, query_frontend},
+};
+use tempo_querier::{LiveStoresConfig, WorkerConfig};
 use tempo_query_frontend::{MetricsConfig, SearchConfig, Slo, TraceByIdConfig};
 
-use super::not_zero;
+use super::{UnusableSetting, host_name, not_zero};
 
 fn slo(slo: &query_frontend::Slo) -> Slo {
     Slo {
@@ -20,7 +26,7 @@ pub(crate) fn frontend(config: &Config) -> tempo_query_frontend::Config {
     let metrics = &frontend.metrics;
     // The cutoff covers the lag of consumers behind a log. In one process there is none: a span is
     // searchable when it is acknowledged.
-    let lagging = config.is_set("query_frontend.query_end_cutoff");
+    let lagging = config.target != Target::All || config.is_set("query_frontend.query_end_cutoff");
     tempo_query_frontend::Config {
         http_api_prefix: config.http_api_prefix.clone(),
         multitenancy_enabled: config.multitenancy(),
@@ -31,12 +37,13 @@ pub(crate) fn frontend(config: &Config) -> tempo_query_frontend::Config {
         query_end_cutoff: if lagging {
             frontend.query_end_cutoff.0
         } else {
-            std::time::Duration::ZERO
+            Duration::ZERO
         },
         max_query_expression_bytes: frontend.max_query_expression_size_bytes.0 as usize,
         url_deny_list: frontend.url_deny_list.clone(),
         skip_ast_transformations: frontend.skip_ast_transformations.clone(),
         max_grpc_streaming_packet_bytes: frontend.max_grpc_streaming_packet_size.0 as usize,
+        max_drain: config.server.graceful_shutdown_timeout.0,
         log_query_request_headers: frontend.log_query_request_headers.0.clone(),
         search: SearchConfig {
             concurrent_jobs: search.concurrent_jobs as usize,
@@ -81,4 +88,60 @@ pub(crate) fn querier(config: &Config) -> tempo_querier::Config {
         compacted_block_lookback: config.storage.trace.blocklist_poll.0 * 2,
         ..tempo_querier::Config::default()
     }
+}
+
+/// How a querier of its own process finds its jobs.
+pub(crate) fn worker(config: &Config) -> Result<WorkerConfig, UnusableSetting> {
+    let worker = &config.querier.frontend_worker;
+    let client = &worker.grpc_client_config;
+    refuse_tls(
+        "querier.frontend_worker.grpc_client_config.tls_enabled",
+        client,
+    )?;
+    let defaults = WorkerConfig::default();
+    Ok(WorkerConfig {
+        frontend_address: worker.frontend_address.clone(),
+        dns_lookup_interval: worker.dns_lookup_duration.0,
+        parallelism: worker.parallelism as usize,
+        match_max_concurrent: worker.match_max_concurrent,
+        querier_id: match worker.id.as_str() {
+            "" => host_name(),
+            id => id.to_owned(),
+        },
+        connect_timeout: not_zero(client.connect_timeout.0).unwrap_or(defaults.connect_timeout),
+        ..defaults
+    })
+}
+
+/// How a querier of its own process asks live-stores.
+pub(crate) fn live_stores(config: &Config) -> Result<LiveStoresConfig, UnusableSetting> {
+    let ring = &config.querier.partition_ring;
+    let client = &config.live_store_client.grpc_client_config;
+    refuse_tls("live_store_client.grpc_client_config.tls_enabled", client)?;
+    let defaults = LiveStoresConfig::default();
+    let frontend = &config.query_frontend;
+    let asked_of_live_stores = frontend
+        .search
+        .query_backend_after
+        .0
+        .max(frontend.metrics.query_backend_after.0);
+    Ok(LiveStoresConfig {
+        minimize_requests: ring.minimize_requests,
+        hedging_delay: ring.hedging_delay.0,
+        preferred_zone: ring.preferred_zone.clone(),
+        connect_timeout: not_zero(client.connect_timeout.0).unwrap_or(defaults.connect_timeout),
+        // Its last span is then asked of blocks, and queriers have listed the block that it is in.
+        partition_forgotten_after: asked_of_live_stores + config.storage.trace.blocklist_poll.0,
+        ..defaults
+    })
+}
+
+fn refuse_tls(key: &'static str, client: &GrpcClient) -> Result<(), UnusableSetting> {
+    if client.tls_enabled {
+        return Err(UnusableSetting::new(
+            key,
+            "TLS between components is not part of this version; leave it to the network",
+        ));
+    }
+    Ok(())
 }

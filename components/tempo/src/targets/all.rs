@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tempo_backend::{Retention, TenantIndexRole};
 use tempo_config::Config;
 use tempo_live_store::{LiveStore, SystemClock};
-use tempo_querier::Querier;
+use tempo_querier::{BlockSource, Querier, Recent};
 use tempo_query_frontend::QueueHandle;
 use tokio::task::JoinSet;
 
@@ -70,11 +70,13 @@ pub(super) async fn open(base: &Base, config: &Config) -> Result<Assembly, AppEr
     let querier = Querier::build(
         settings::querier(config),
         tempo_querier::Deps {
-            backend: storage.backend,
-            blocklist: storage.blocklist,
-            cache: storage.cache,
-            recent: Arc::new(LiveStoreRecent(live.clone())),
-            now_nanos: Arc::new(now_nanos),
+            blocks: Some(BlockSource {
+                backend: storage.backend,
+                blocklist: storage.blocklist,
+                cache: storage.cache,
+                now_nanos: Arc::new(now_nanos),
+            }),
+            recent: Recent::Here(Arc::new(LiveStoreRecent(live.clone()))),
             registry,
         },
     )?;
@@ -124,6 +126,7 @@ pub(super) async fn open(base: &Base, config: &Config) -> Result<Assembly, AppEr
             let live = live.clone();
             Box::pin(async move { flush(&live).await })
         })),
+        ..Assembly::default()
     })
 }
 
