@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     sync::Arc,
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use chitchat::transport::{Transport, UdpTransport};
@@ -11,7 +11,7 @@ use parking_lot::RwLock;
 use prometheus::Registry;
 use tokio::{
     sync::{mpsc, oneshot, watch},
-    time::MissedTickBehavior,
+    time::{Instant, MissedTickBehavior},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -79,6 +79,7 @@ pub struct Service {
     members: Arc<RwLock<Vec<Member>>>,
     requests: mpsc::Receiver<Request>,
     view: View,
+    clock: Clock,
 }
 
 /// Binds the port of gossip. Nothing is said or heard of until the service runs.
@@ -86,14 +87,18 @@ pub struct Service {
 /// # Errors
 /// When a setting cannot be used or the port is taken.
 pub async fn build(config: Config, registry: &Registry) -> Result<(Membership, Service), Error> {
-    build_on(config, registry, &UdpTransport).await
+    build_on(config, registry, &UdpTransport, unix_now).await
 }
 
-/// [`build`], on any network.
-pub(crate) async fn build_on(
+/// Seconds since the epoch.
+type Clock = fn() -> i64;
+
+/// [`build`], on any network and at any time.
+async fn build_on(
     config: Config,
     registry: &Registry,
     transport: &dyn Transport,
+    clock: Clock,
 ) -> Result<(Membership, Service), Error> {
     config.validate()?;
     let seeds = Seeds::parse(&config.join_members)?;
@@ -124,6 +129,7 @@ pub(crate) async fn build_on(
         members,
         requests,
         view: View::default(),
+        clock,
     };
     Ok((membership, service))
 }
@@ -278,7 +284,7 @@ impl Service {
 
     /// Everything was heard: from now on this member counts as one that knows.
     async fn begin(&mut self) {
-        let now = unix_now();
+        let now = (self.clock)();
         let owner = self.config.instance.as_ref().map(|instance| {
             let host = match &instance.grpc_host {
                 Some(host) => host.clone(),
@@ -325,7 +331,7 @@ impl Service {
             owns,
             said: &said.partitions,
         };
-        state::next_records(&self.view, speaker, self.config.rules(), unix_now())
+        state::next_records(&self.view, speaker, self.config.rules(), (self.clock)())
     }
 
     /// Draws conclusions from what was heard, and says what follows.
@@ -388,7 +394,7 @@ impl Service {
                     && owner.state != state
                 {
                     owner.state = state;
-                    owner.state_since = unix_now();
+                    owner.state_since = (self.clock)();
                     self.gossip.say(statement).await;
                 }
                 let _ = done.send(());
@@ -416,7 +422,7 @@ impl Service {
         if !self.gossip.said().informed {
             return Err(ChangeError::NotRunning);
         }
-        let now = unix_now();
+        let now = (self.clock)();
         let known = self.view.records.get(&partition).copied();
         let mut record = known
             .filter(|record| record.state != RecordState::Deleted)
