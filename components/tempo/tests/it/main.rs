@@ -16,3 +16,4 @@ mod s3;
 mod shop;
 mod streaming;
 mod support;
+mod tls;
