@@ -69,6 +69,18 @@ kafka: ## Start a real Kafka broker on localhost:9092, data below ./data/kafka (
 	@scripts/setup.sh kafka
 	@scripts/kafka.sh up --data $(DATA)/kafka
 
+.PHONY: cluster-up
+cluster-up: ## Start a Kubernetes on this machine, without Docker (end: make cluster-down)
+	@scripts/cluster.sh up
+
+.PHONY: cluster-down
+cluster-down: ## End it and remove all that it made
+	@scripts/cluster.sh down
+
+.PHONY: images
+images: setup ## Build the container images as archives, without Docker
+	@scripts/images.sh tempo tempo-operator
+
 .PHONY: fuzz
-fuzz: ## Run every fuzz target for 60 seconds
+fuzz: setup ## Run every fuzz target for 60 seconds
 	scripts/fuzz.sh 60

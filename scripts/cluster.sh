@@ -35,7 +35,7 @@ kubernetes_version=1.34.4
 node_name=tempo-node
 node_address=10.189.0.1
 pod_network=10.189.0.0/16
-pod_range_start=10.189.1.0
+pod_range_start=10.189.1.1
 service_network=10.190.0.0/16
 service_first_address=10.190.0.1
 node_bridge=tempo0
@@ -132,16 +132,16 @@ await() {
   fail "$what: not within $start_limit_seconds s; logs are in $dir/log"
 }
 
-# end PROGRAM: ask, wait, insist
+# end PROGRAM: ask it and its children, which are a group of their own; wait; insist
 end() {
   local name=$1 pid tick
   if pid=$(pid_of "$name"); then
-    kill "$pid" 2>/dev/null || true
+    kill -- "-$pid" 2>/dev/null || true
     for ((tick = 0; tick < stop_limit_seconds * 10; tick++)); do
       pid_of "$name" >/dev/null || break
       sleep 0.1
     done
-    ! pid=$(pid_of "$name") || kill -9 "$pid" 2>/dev/null || true
+    ! pid=$(pid_of "$name") || kill -9 -- "-$pid" 2>/dev/null || true
   fi
   rm -f "$dir/run/$name.pid"
 }

@@ -46,11 +46,18 @@ remove_network() {
   rm -f "$node_marker"
 }
 
+# put FILE: standard input becomes FILE, which is left alone if it is that already: programs watch
+# their configuration and would restart.
+put() {
+  cat >"$1.new"
+  if cmp -s "$1.new" "$1"; then rm "$1.new"; else mv "$1.new" "$1"; fi
+}
+
 write_containerd_config() {
   mkdir -p "$dir/cni/conf" "$dir/cni/data" "$node_state"
   # CAP_SYS_RESOURCE is absent where tests run in a virtual machine of their own or a container;
   # without restrict_oom_score_adj no sandbox starts there.
-  cat >"$dir/containerd.toml" <<TOML
+  put "$dir/containerd.toml" <<TOML
 version = 2
 root = "$dir/containerd"
 state = "$node_state/containerd"
@@ -68,7 +75,7 @@ state = "$node_state/containerd"
 TOML
   # Each pod has a link of its own to the host, so that what comes back from a Service passes the
   # host's connection tracking, also when both ends are here.
-  cat >"$dir/cni/conf/10-tempostack.conflist" <<JSON
+  put "$dir/cni/conf/10-tempostack.conflist" <<JSON
 {
   "cniVersion": "0.4.0",
   "name": "tempostack",
@@ -90,7 +97,7 @@ JSON
 }
 
 write_kubelet_config() {
-  cat >"$dir/kubelet.yaml" <<YAML
+  put "$dir/kubelet.yaml" <<YAML
 apiVersion: kubelet.config.k8s.io/v1beta1
 kind: KubeletConfiguration
 address: $node_address
@@ -122,7 +129,7 @@ YAML
 }
 
 write_proxy_config() {
-  cat >"$dir/proxy.yaml" <<YAML
+  put "$dir/proxy.yaml" <<YAML
 apiVersion: kubeproxy.config.k8s.io/v1alpha1
 kind: KubeProxyConfiguration
 mode: iptables
@@ -136,7 +143,7 @@ YAML
 }
 
 write_dns_config() {
-  cat >"$dir/Corefile" <<CORE
+  put "$dir/Corefile" <<CORE
 .:53 {
   bind $node_address
   ready 127.0.0.1:$dns_ready_port
@@ -210,7 +217,9 @@ recycle_volumes() {
   while kubectl get --raw /readyz >/dev/null 2>&1; do
     kubectl get pv --watch --no-headers -o custom-columns=N:.metadata.name,P:.status.phase |
       while read -r name phase; do
-        [ "$phase" = Released ] && [ -d "$dir/volumes/$name" ] || continue
+        # Several events tell of one release; by the later ones it may be someone else's.
+        [ "$phase" = Released ] && [ -d "$dir/volumes/$name" ] &&
+          [ "$(kubectl get pv "$name" -o jsonpath='{.status.phase}' 2>/dev/null)" = Released ] || continue
         kubectl delete pv "$name" --wait >/dev/null
         rm -rf "${dir:?}/volumes/$name"
         mkdir -p "$dir/volumes/$name"
@@ -255,7 +264,6 @@ start_node() {
     --root-dir "$dir/kubelet" --cert-dir "$dir/pki/kubelet" \
     --hostname-override "$node_name" --node-ip "$node_address" \
     --node-labels topology.kubernetes.io/zone=zone-a,topology.kubernetes.io/region=local
-  launch kube-proxy "$bin/kube-proxy" --config "$dir/proxy.yaml"
   write_dns_config
   launch coredns "$bin/coredns" -conf "$dir/Corefile"
   create_volumes
@@ -264,6 +272,9 @@ start_node() {
   await "DNS answers" coredns curl -sf "http://127.0.0.1:$dns_ready_port/ready"
   await "the node is ready" kubelet \
     kubectl wait --for=condition=Ready "node/$node_name" --timeout=5s
+  # It asks for the node once, and waits long if that is not there yet.
+  launch kube-proxy "$bin/kube-proxy" --config "$dir/proxy.yaml"
+  await "Services have rules" kube-proxy curl -sf "http://127.0.0.1:$proxy_health_port/healthz"
 }
 
 # tasks: the containers that containerd has running
@@ -307,10 +318,6 @@ unmount_below() {
 }
 
 stop_node() {
-  local group link
-  if pid=$(pid_of volumes); then
-    pkill -P "$pid" 2>/dev/null || true
-  fi
   end volumes
   end coredns
   end kube-proxy
@@ -321,5 +328,8 @@ stop_node() {
   rm -rf "$node_state"
   # The host's ends of the pods' links go with the pods' network namespaces, which the mounts held.
   find /sys/fs/cgroup -depth -type d -path '*/kubepods*' -exec rmdir {} + 2>/dev/null || true
-  find /sys/fs/cgroup -maxdepth 3 -depth -type d -path '*/k8s.io/*' -exec rmdir {} + 2>/dev/null || true
+  # Places that programs make without being asked, if nobody else uses them.
+  rm -f /var/lib/kubelet/device-plugins/kubelet.sock /var/lib/cni/results/tempostack-*
+  rmdir /var/lib/kubelet/device-plugins /var/lib/kubelet /var/lib/cni/results /var/lib/cni \
+    /run/containerd/s /run/containerd/runc/k8s.io /run/containerd/runc /run/containerd 2>/dev/null || true
 }
