@@ -186,13 +186,27 @@ pub struct TenantBlocks {
     by_id: Vec<u32>,
     /// Sorted by block id.
     compacted: Vec<Arc<CompactedBlockMeta>>,
+    /// Sorted.
+    superseded: Vec<Uuid>,
 }
 
 impl TenantBlocks {
-    /// Indexes these blocks. Of several with one id the last counts.
+    /// Indexes these blocks. Of several with one id the last counts. A live block that another
+    /// block [replaces](BlockMeta::replaces) is left out, and named by
+    /// [`TenantBlocks::superseded`]: its marking was interrupted, or is about to come.
     pub fn new(live: Vec<Arc<BlockMeta>>, compacted: Vec<Arc<CompactedBlockMeta>>) -> Self {
-        let live: HashMap<Uuid, Arc<BlockMeta>> =
+        let mut live: HashMap<Uuid, Arc<BlockMeta>> =
             live.into_iter().map(|meta| (meta.block_id, meta)).collect();
+        let replaced: Vec<Uuid> = live
+            .values()
+            .chain(compacted.iter().map(|block| &block.meta))
+            .flat_map(|meta| meta.replaces.iter().copied())
+            .collect();
+        let mut superseded: Vec<Uuid> = replaced
+            .into_iter()
+            .filter(|block| live.remove(block).is_some())
+            .collect();
+        superseded.sort_unstable();
         let compacted: BTreeMap<Uuid, Arc<CompactedBlockMeta>> = compacted
             .into_iter()
             .map(|block| (block.meta.block_id, block))
@@ -208,7 +222,13 @@ impl TenantBlocks {
             latest_end,
             by_id,
             compacted: compacted.into_values().collect(),
+            superseded,
         }
+    }
+
+    /// Live blocks whose traces are in others: to be marked compacted, and not to be read.
+    pub fn superseded(&self) -> &[Uuid] {
+        &self.superseded
     }
 
     /// Whether there is no block, live or compacted.
@@ -315,10 +335,18 @@ impl TenantBlocks {
                 compacted.remove(id);
             }
         }
-        Self::new(
+        let mut changed = Self::new(
             live.into_values().collect(),
             compacted.into_values().collect(),
-        )
+        );
+        let unmarked = self.superseded.iter().copied();
+        let unmarked: Vec<Uuid> = unmarked
+            .filter(|&block| changed.compacted_block(block).is_none())
+            .collect();
+        changed.superseded.extend(unmarked);
+        changed.superseded.sort_unstable();
+        changed.superseded.dedup();
+        changed
     }
 }
 

@@ -109,6 +109,10 @@ pub struct BlockMeta {
     /// 1 for blocks of this program and of block-builders, 0 for those of Tempo 2's ingesters.
     #[serde(skip_serializing_if = "is_zero_u32")]
     pub replication_factor: u32,
+    /// Blocks whose traces this one holds, so that lists show it instead of them from the moment
+    /// it is live, even while they are live too. Not Tempo's, which ignores it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub replaces: Vec<Uuid>,
 }
 
 fn is_zero_u64(value: &u64) -> bool {
@@ -150,6 +154,7 @@ impl Default for BlockMeta {
             footer_size: 0,
             dedicated_columns: DedicatedColumns::default(),
             replication_factor: 0,
+            replaces: Vec::new(),
         }
     }
 }
@@ -197,6 +202,11 @@ impl BlockMeta {
             footer_size: self.footer_size,
             dedicated_columns: dedicated::to_json(&self.dedicated_columns),
             replication_factor: self.replication_factor,
+            replaces: self
+                .replaces
+                .iter()
+                .map(|block| block.as_bytes().to_vec())
+                .collect(),
         }
     }
 
@@ -232,6 +242,11 @@ impl BlockMeta {
                 .columns(&message.dedicated_columns)
                 .map_err(|error| format!("dedicated columns of block {block_id}: {error}"))?,
             replication_factor: message.replication_factor,
+            replaces: message
+                .replaces
+                .iter()
+                .filter_map(|block| Uuid::from_slice(block).ok())
+                .collect(),
         })
     }
 }

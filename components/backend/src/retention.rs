@@ -46,20 +46,23 @@ pub fn plan_retention(
 ) -> RetentionPlan {
     let live_until = now.saturating_sub(policy.block_retention);
     let compacted_until = now.saturating_sub(policy.compacted_block_retention);
-    let mark_compacted = if policy.block_retention.is_zero() {
-        Vec::new()
-    } else {
-        blocks
-            .live()
-            .iter()
-            .filter(|meta| meta.end_time < live_until)
-            .map(|meta| meta.block_id)
-            .collect()
-    };
+    // What a merge left live when it was interrupted; its traces are in another block.
+    let mut mark_compacted = blocks.superseded().to_vec();
+    if !policy.block_retention.is_zero() {
+        let live = blocks.live().iter();
+        let outlived = live.filter(|meta| meta.end_time < live_until);
+        mark_compacted.extend(outlived.map(|meta| meta.block_id));
+    }
     let clear = blocks
         .compacted()
         .iter()
         .filter(|block| block.compacted_time < compacted_until)
+        // As long as it is there, no list shows what it replaced and was not marked.
+        .filter(|block| {
+            let unmarked = blocks.superseded();
+            let replaced = &block.meta.replaces;
+            !replaced.iter().any(|id| unmarked.binary_search(id).is_ok())
+        })
         .map(|block| block.meta.block_id)
         .collect();
     RetentionPlan {

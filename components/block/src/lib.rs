@@ -12,6 +12,7 @@ mod copy;
 pub mod dedicated;
 mod error;
 pub mod index;
+pub mod merge;
 pub mod read;
 pub mod schema;
 #[cfg(test)]

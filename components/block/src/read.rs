@@ -44,39 +44,40 @@
 mod any_json;
 mod attributes;
 mod bitpack;
-mod bits;
+pub(crate) mod bits;
 mod builder;
 mod dedicated_leaf;
 mod delta;
 mod expand;
-mod file;
+pub(crate) mod file;
 mod find;
-mod footer;
-mod group;
-mod hybrid;
+pub(crate) mod footer;
+pub(crate) mod group;
+pub(crate) mod hybrid;
 mod lanes;
 mod leaf;
 mod otlp;
-mod page;
-mod pages;
+pub(crate) mod page;
+pub(crate) mod pages;
 mod reader;
-mod records;
-mod source;
+pub(crate) mod records;
+pub(crate) mod source;
 mod strings;
 mod structure;
 mod table;
 mod texts;
 mod thrift;
-mod values;
-mod view;
+pub(crate) mod values;
+pub(crate) mod view;
 
 pub use find::find_trace;
 pub use reader::BlockReader;
+pub(crate) use reader::version_of;
 pub use table::RowGroupTable;
 
 /// What is wrong with some bytes. Whoever knows which bytes they are says so.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Malformed(&'static str);
+pub(crate) struct Malformed(pub(crate) &'static str);
 
 #[cfg(test)]
 mod tests;

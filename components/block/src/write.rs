@@ -8,15 +8,15 @@
 
 mod attributes;
 mod builder;
-mod chunk;
+pub(crate) mod chunk;
 mod columns;
-mod encode;
+pub(crate) mod encode;
 mod error;
-mod file;
+pub(crate) mod file;
 mod frame;
-mod interner;
+pub(crate) mod interner;
 mod keys;
-mod lanes;
+pub(crate) mod lanes;
 mod options;
 mod pages;
 mod publish;
@@ -26,7 +26,7 @@ mod spare;
 mod templates;
 mod trace;
 mod unsupported;
-mod values;
+pub(crate) mod values;
 mod wire;
 
 pub use builder::{BlockBuilder, FinishedBlock, PushedTrace};

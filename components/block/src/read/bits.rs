@@ -2,27 +2,27 @@
 
 /// A sequence of bits that grows at its end. Bits beyond its length are zero.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Bits {
+pub(crate) struct Bits {
     words: Vec<u64>,
     len: usize,
 }
 
 impl Bits {
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.len
     }
 
-    pub(super) fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         self.words.clear();
         self.len = 0;
     }
 
-    pub(super) fn words(&self) -> &[u64] {
+    pub(crate) fn words(&self) -> &[u64] {
         &self.words
     }
 
     #[inline]
-    pub(super) fn get(&self, index: usize) -> bool {
+    pub(crate) fn get(&self, index: usize) -> bool {
         self.words
             .get(index / 64)
             .is_some_and(|word| word >> (index % 64) & 1 == 1)
@@ -30,7 +30,7 @@ impl Bits {
 
     /// Appends the lowest `count` bits of `word`, at most 64; the others must be zero.
     #[inline]
-    pub(super) fn push_word(&mut self, word: u64, count: usize) {
+    pub(crate) fn push_word(&mut self, word: u64, count: usize) {
         let shift = self.len % 64;
         if shift == 0 {
             self.words.push(word);
@@ -46,7 +46,7 @@ impl Bits {
     }
 
     /// Appends `bit`, `count` times.
-    pub(super) fn push_run(&mut self, bit: bool, mut count: usize) {
+    pub(crate) fn push_run(&mut self, bit: bool, mut count: usize) {
         let head = (self.len.next_multiple_of(64) - self.len).min(count);
         if head > 0 {
             let word = if bit { low_mask(head) } else { 0 };
@@ -62,7 +62,7 @@ impl Bits {
     }
 
     /// Appends bits `start..end` of `other`.
-    pub(super) fn extend_from(&mut self, other: &Self, start: usize, end: usize) {
+    pub(crate) fn extend_from(&mut self, other: &Self, start: usize, end: usize) {
         let mut at = start;
         while at < end {
             let count = (end - at).min(64);
@@ -73,7 +73,7 @@ impl Bits {
 
     /// 64 bits from any position; zeros beyond the end.
     #[inline]
-    pub(super) fn word_at(&self, at: usize) -> u64 {
+    pub(crate) fn word_at(&self, at: usize) -> u64 {
         let (index, shift) = (at / 64, at % 64);
         let low = self.words.get(index).copied().unwrap_or(0) >> shift;
         if shift == 0 {
@@ -82,7 +82,7 @@ impl Bits {
         low | self.words.get(index + 1).copied().unwrap_or(0) << (64 - shift)
     }
 
-    pub(super) fn count(&self) -> usize {
+    pub(crate) fn count(&self) -> usize {
         self.words
             .iter()
             .map(|word| word.count_ones() as usize)
@@ -90,7 +90,7 @@ impl Bits {
     }
 
     /// How many bits are set in `start..end`.
-    pub(super) fn count_in(&self, start: usize, end: usize) -> usize {
+    pub(crate) fn count_in(&self, start: usize, end: usize) -> usize {
         let mut at = start;
         let mut count = 0;
         while at < end {
@@ -102,7 +102,7 @@ impl Bits {
     }
 
     /// The position of the `nth` unset bit (from 0), or the length when there are fewer.
-    pub(super) fn select_zero(&self, nth: usize) -> usize {
+    pub(crate) fn select_zero(&self, nth: usize) -> usize {
         let mut left = nth;
         for (index, &word) in self.words.iter().enumerate() {
             let zeros = word.count_zeros() as usize;
@@ -115,7 +115,7 @@ impl Bits {
     }
 
     /// The positions of the set bits within `range`, ascending.
-    pub(super) fn ones_in(&self, range: std::ops::Range<usize>) -> impl Iterator<Item = usize> {
+    pub(crate) fn ones_in(&self, range: std::ops::Range<usize>) -> impl Iterator<Item = usize> {
         let first = range.start / 64;
         let last = range.end.div_ceil(64).max(first);
         (first..last).flat_map(move |index| {
@@ -135,7 +135,7 @@ impl Bits {
     }
 
     /// Removes the bits that are set in `other`, which must have the same length.
-    pub(super) fn and_not(&mut self, other: &Self) {
+    pub(crate) fn and_not(&mut self, other: &Self) {
         for (word, other) in self.words.iter_mut().zip(&other.words) {
             *word &= !other;
         }
@@ -143,7 +143,7 @@ impl Bits {
 
     /// Spreads the bits of `self` over the set bits of `mask`: the k-th bit of `self` stands where
     /// the k-th set bit of `mask` is, all others are unset.
-    pub(super) fn spread_over(&self, mask: &Self) -> Self {
+    pub(crate) fn spread_over(&self, mask: &Self) -> Self {
         let mut spread = Self::default();
         let mut taken = 0;
         for (index, &word) in mask.words.iter().enumerate() {
@@ -170,7 +170,7 @@ impl Bits {
 
 /// The lowest `count` bits set; `count` is at most 64.
 #[inline]
-pub(super) fn low_mask(count: usize) -> u64 {
+pub(crate) fn low_mask(count: usize) -> u64 {
     if count >= 64 {
         u64::MAX
     } else {
@@ -190,14 +190,14 @@ fn select_in(word: u64, nth: usize) -> usize {
 
 /// Bits with a count before every word, so that rank is one look-up.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Ranked {
+pub(crate) struct Ranked {
     bits: Bits,
     /// Set bits before each word; one entry more than words.
     before: Vec<u32>,
 }
 
 impl Ranked {
-    pub(super) fn new(bits: Bits) -> Self {
+    pub(crate) fn new(bits: Bits) -> Self {
         let mut before = Vec::with_capacity(bits.words.len() + 1);
         let mut sum = 0_u32;
         before.push(0);
@@ -208,21 +208,21 @@ impl Ranked {
         Self { bits, before }
     }
 
-    pub(super) fn bits(&self) -> &Bits {
+    pub(crate) fn bits(&self) -> &Bits {
         &self.bits
     }
 
-    pub(super) fn into_bits(self) -> Bits {
+    pub(crate) fn into_bits(self) -> Bits {
         self.bits
     }
 
-    pub(super) fn count(&self) -> usize {
+    pub(crate) fn count(&self) -> usize {
         self.before.last().map_or(0, |&count| count as usize)
     }
 
     /// How many bits are set before `at`.
     #[inline]
-    pub(super) fn rank(&self, at: usize) -> usize {
+    pub(crate) fn rank(&self, at: usize) -> usize {
         let (index, shift) = (at / 64, at % 64);
         match (self.before.get(index), self.bits.words.get(index)) {
             (Some(&before), Some(word)) => {
@@ -233,7 +233,7 @@ impl Ranked {
     }
 
     /// The position of the `nth` set bit (from 0), or the length when there are fewer.
-    pub(super) fn select(&self, nth: usize) -> usize {
+    pub(crate) fn select(&self, nth: usize) -> usize {
         let word = self
             .before
             .partition_point(|&before| before as usize <= nth);
@@ -247,20 +247,20 @@ impl Ranked {
 }
 
 /// Finds set bits of ascending rank, remembering where it stands.
-pub(super) struct SelectCursor<'a> {
+pub(crate) struct SelectCursor<'a> {
     ranked: &'a Ranked,
     word: usize,
 }
 
 impl<'a> SelectCursor<'a> {
-    pub(super) fn new(ranked: &'a Ranked) -> Self {
+    pub(crate) fn new(ranked: &'a Ranked) -> Self {
         Self { ranked, word: 0 }
     }
 
     /// The position of the `nth` set bit (from 0), or the length when there are fewer. No less
     /// than that of the call before.
     #[inline]
-    pub(super) fn select(&mut self, nth: usize) -> usize {
+    pub(crate) fn select(&mut self, nth: usize) -> usize {
         let Ranked { bits, before } = self.ranked;
         while let (Some(&word), Some(&after)) =
             (bits.words.get(self.word), before.get(self.word + 1))

@@ -29,7 +29,7 @@ const MAX_OFFSET_INDEX_BYTES: u64 = 64 * 1024 * 1024;
 
 /// What is known of a block's file before any data is read.
 #[derive(Debug)]
-pub(super) struct BlockFile {
+pub(crate) struct BlockFile {
     version: Version,
     footer: Footer,
     columns: HashMap<LeafColumn, LeafIndex>,
@@ -40,7 +40,7 @@ pub(super) struct BlockFile {
 
 impl BlockFile {
     /// Reads the end of the file, in one request when the meta is right about the footer's length.
-    pub(super) fn read(
+    pub(crate) fn read(
         source: &Source,
         version: Version,
         meta: &BlockMeta,
@@ -122,32 +122,32 @@ impl BlockFile {
         })
     }
 
-    pub(super) fn version(&self) -> Version {
+    pub(crate) fn version(&self) -> Version {
         self.version
     }
 
-    pub(super) fn footer(&self) -> &Footer {
+    pub(crate) fn footer(&self) -> &Footer {
         &self.footer
     }
 
     /// The leaf that holds a column; `None` when this file has none.
-    pub(super) fn position(&self, column: LeafColumn) -> Option<LeafIndex> {
+    pub(crate) fn position(&self, column: LeafColumn) -> Option<LeafIndex> {
         self.columns.get(&column).copied()
     }
 
     /// All columns and their leaves.
-    pub(super) fn positions(&self) -> impl Iterator<Item = (LeafColumn, LeafIndex)> {
+    pub(crate) fn positions(&self) -> impl Iterator<Item = (LeafColumn, LeafIndex)> {
         self.columns.iter().map(|(&column, &leaf)| (column, leaf))
     }
 
     /// The attributes with a leaf of their own that the meta lists, in its order.
-    pub(super) fn dedicated(&self) -> &[DedicatedAttribute] {
+    pub(crate) fn dedicated(&self) -> &[DedicatedAttribute] {
         &self.dedicated
     }
 
     /// The leaves that hold attribute `name` apart from the generic ones. (`service.name` is not
     /// among them: its leaf holds a text for every resource.)
-    pub(super) fn own_leaves(
+    pub(crate) fn own_leaves(
         &self,
         scope: AttributeScope,
         name: &str,
@@ -167,7 +167,7 @@ impl BlockFile {
     }
 
     /// The bytes of an offset index, if they were kept.
-    pub(super) fn offset_index(&self, range: &Range<u64>) -> Option<Bytes> {
+    pub(crate) fn offset_index(&self, range: &Range<u64>) -> Option<Bytes> {
         let (start, bytes) = self.offset_indexes.as_ref()?;
         let from = usize::try_from(range.start.checked_sub(*start)?).ok()?;
         let to = usize::try_from(range.end.checked_sub(*start)?).ok()?;
@@ -175,7 +175,7 @@ impl BlockFile {
     }
 
     /// Heap bytes held, for caches.
-    pub(super) fn heap_bytes(&self) -> u64 {
+    pub(crate) fn heap_bytes(&self) -> u64 {
         let indexes = self
             .offset_indexes
             .as_ref()

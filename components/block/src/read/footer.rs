@@ -14,7 +14,7 @@ use super::{
 const MAX_SCHEMA_DEPTH: usize = 64;
 
 /// Most values (levels) of one column chunk. What exceeds it cannot be a block of 100 MB.
-pub(super) const MAX_CHUNK_ENTRIES: u64 = 1 << 28;
+pub(crate) const MAX_CHUNK_ENTRIES: u64 = 1 << 28;
 
 /// Most values of one column chunk per byte of the file. Levels of missing values compress to
 /// almost nothing, but every span and attribute leaves some bytes in some column.
@@ -24,12 +24,12 @@ const MAX_ENTRIES_PER_FILE_BYTE: u64 = 256;
 const MAX_GROUP_ROWS: u64 = 1 << 28;
 
 /// The bytes that end a file: length of the footer and magic.
-pub(super) const TAIL_BYTES: usize = 8;
+pub(crate) const TAIL_BYTES: usize = 8;
 const MAGIC: &[u8] = b"PAR1";
 
 /// How values lie in memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Physical {
+pub(crate) enum Physical {
     Boolean,
     Int32,
     Int64,
@@ -41,7 +41,7 @@ pub(super) enum Physical {
 
 /// How pages are compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Compression {
+pub(crate) enum Compression {
     None,
     Snappy,
     Zstd,
@@ -51,57 +51,57 @@ pub(super) enum Compression {
 
 /// A leaf column of the file's own schema.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct FileLeaf {
+pub(crate) struct FileLeaf {
     /// Dotted path from the root.
-    pub(super) path: Box<str>,
-    pub(super) physical: Physical,
-    pub(super) max_rep: u8,
-    pub(super) max_def: u8,
+    pub(crate) path: Box<str>,
+    pub(crate) physical: Physical,
+    pub(crate) max_rep: u8,
+    pub(crate) max_def: u8,
 }
 
 /// One column of one row group.
 #[derive(Debug, Clone)]
-pub(super) struct Chunk {
-    pub(super) compression: Compression,
+pub(crate) struct Chunk {
+    pub(crate) compression: Compression,
     /// Entries, placeholders of missing values included.
-    pub(super) entries: u32,
+    pub(crate) entries: u32,
     /// Where its pages lie in the file, dictionary first.
-    pub(super) bytes: Range<u64>,
+    pub(crate) bytes: Range<u64>,
     /// Where its first data page lies.
-    pub(super) first_data_page: u64,
-    pub(super) uncompressed: u64,
+    pub(crate) first_data_page: u64,
+    pub(crate) uncompressed: u64,
     /// Entries without a value, if the writer told.
-    pub(super) nulls: Option<u64>,
+    pub(crate) nulls: Option<u64>,
     /// Smallest and largest integer (or boolean, as 0 and 1), if the writer told.
-    pub(super) int_bounds: Option<(i64, i64)>,
+    pub(crate) int_bounds: Option<(i64, i64)>,
     /// Whether the writer told that every data page holds codes of the dictionary.
-    pub(super) dictionary_only: bool,
+    pub(crate) dictionary_only: bool,
     /// Where its offset index lies.
-    pub(super) offset_index: Option<Range<u64>>,
+    pub(crate) offset_index: Option<Range<u64>>,
 }
 
 /// The first and the last of some trace ids.
-pub(super) type IdBounds = ([u8; 16], [u8; 16]);
+pub(crate) type IdBounds = ([u8; 16], [u8; 16]);
 
 /// Some traces, as one column chunk per leaf.
 #[derive(Debug, Clone)]
-pub(super) struct RowGroup {
-    pub(super) rows: u32,
+pub(crate) struct RowGroup {
+    pub(crate) rows: u32,
     /// First and last trace id, if the writer told.
-    pub(super) trace_ids: Option<IdBounds>,
-    pub(super) chunks: Vec<Chunk>,
+    pub(crate) trace_ids: Option<IdBounds>,
+    pub(crate) chunks: Vec<Chunk>,
 }
 
 /// What a file says about itself.
 #[derive(Debug, Clone)]
-pub(super) struct Footer {
-    pub(super) leaves: Vec<FileLeaf>,
-    pub(super) row_groups: Vec<RowGroup>,
+pub(crate) struct Footer {
+    pub(crate) leaves: Vec<FileLeaf>,
+    pub(crate) row_groups: Vec<RowGroup>,
 }
 
 impl Footer {
     /// Reads the Thrift message of a file of `file_len` bytes.
-    pub(super) fn parse(message: &[u8], file_len: u64) -> Result<Self, Malformed> {
+    pub(crate) fn parse(message: &[u8], file_len: u64) -> Result<Self, Malformed> {
         let mut leaves = Vec::new();
         let mut row_groups = Vec::new();
         Thrift::new(message).fields(|thrift, field| {
@@ -124,7 +124,7 @@ impl Footer {
     }
 
     /// Heap bytes held, for caches.
-    pub(super) fn heap_bytes(&self) -> usize {
+    pub(crate) fn heap_bytes(&self) -> usize {
         let leaves: usize = self
             .leaves
             .iter()
@@ -140,7 +140,7 @@ impl Footer {
 }
 
 /// The length of the footer's Thrift message, from the last bytes of a file.
-pub(super) fn footer_len(tail: &[u8]) -> Result<usize, Malformed> {
+pub(crate) fn footer_len(tail: &[u8]) -> Result<usize, Malformed> {
     let start = tail
         .len()
         .checked_sub(TAIL_BYTES)

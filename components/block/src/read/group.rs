@@ -24,18 +24,18 @@ use super::{
 };
 
 /// A leaf column, by its position in the file.
-pub(super) type LeafIndex = usize;
+pub(crate) type LeafIndex = usize;
 
 /// Part of a page: entries (levels) and the values among them.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Part {
-    pub(super) rows: Range<u32>,
-    pub(super) entries: Range<usize>,
-    pub(super) values: Range<usize>,
+pub(crate) struct Part {
+    pub(crate) rows: Range<u32>,
+    pub(crate) entries: Range<usize>,
+    pub(crate) values: Range<usize>,
 }
 
 /// One row group of a block.
-pub(super) struct GroupBytes {
+pub(crate) struct GroupBytes {
     file: Arc<BlockFile>,
     source: Source,
     group: usize,
@@ -52,7 +52,7 @@ struct LeafCells {
 
 impl GroupBytes {
     /// Row group `group`, which must exist.
-    pub(super) fn new(file: Arc<BlockFile>, source: Source, group: usize) -> Self {
+    pub(crate) fn new(file: Arc<BlockFile>, source: Source, group: usize) -> Self {
         let leaves = file.footer().leaves.len();
         Self {
             file,
@@ -63,7 +63,7 @@ impl GroupBytes {
         }
     }
 
-    pub(super) fn file(&self) -> &Arc<BlockFile> {
+    pub(crate) fn file(&self) -> &Arc<BlockFile> {
         &self.file
     }
 
@@ -71,35 +71,35 @@ impl GroupBytes {
         &self.file.footer().row_groups[self.group]
     }
 
-    pub(super) fn rows(&self) -> u32 {
+    pub(crate) fn rows(&self) -> u32 {
         self.row_group().rows
     }
 
     /// First and last trace id, if the footer tells.
-    pub(super) fn trace_id_bounds(&self) -> Option<IdBounds> {
+    pub(crate) fn trace_id_bounds(&self) -> Option<IdBounds> {
         self.row_group().trace_ids
     }
 
-    pub(super) fn chunk(&self, leaf: LeafIndex) -> &Chunk {
+    pub(crate) fn chunk(&self, leaf: LeafIndex) -> &Chunk {
         &self.row_group().chunks[leaf]
     }
 
-    pub(super) fn leaf(&self, leaf: LeafIndex) -> &FileLeaf {
+    pub(crate) fn leaf(&self, leaf: LeafIndex) -> &FileLeaf {
         &self.file.footer().leaves[leaf]
     }
 
     /// Whether a leaf may hold a value; told by the footer alone.
-    pub(super) fn may_have_values(&self, leaf: LeafIndex) -> bool {
+    pub(crate) fn may_have_values(&self, leaf: LeafIndex) -> bool {
         let chunk = self.chunk(leaf);
         chunk.nulls != Some(u64::from(chunk.entries))
     }
 
-    pub(super) fn stats(&self) -> &ReadStats {
+    pub(crate) fn stats(&self) -> &ReadStats {
         self.source.stats()
     }
 
     /// The error for damage in a leaf.
-    pub(super) fn corrupt(&self, leaf: LeafIndex, Malformed(reason): Malformed) -> TableError {
+    pub(crate) fn corrupt(&self, leaf: LeafIndex, Malformed(reason): Malformed) -> TableError {
         TableError::Corrupt {
             what: self.name_of(leaf),
             reason: reason.to_owned(),
@@ -153,7 +153,7 @@ impl GroupBytes {
     }
 
     /// Where the pages of a leaf lie.
-    pub(super) fn page_map(&self, leaf: LeafIndex) -> Result<&Arc<PageMap>, TableError> {
+    pub(crate) fn page_map(&self, leaf: LeafIndex) -> Result<&Arc<PageMap>, TableError> {
         let cell = &self.leaves[leaf].pages;
         if let Some(map) = cell.get() {
             return Ok(map);
@@ -191,7 +191,7 @@ impl GroupBytes {
     }
 
     /// Reads what the selected rows of these leaves need, in one go.
-    pub(super) fn load(
+    pub(crate) fn load(
         &self,
         leaves: &[LeafIndex],
         selection: &Selection,
@@ -203,8 +203,24 @@ impl GroupBytes {
         self.fetch(&ranges)
     }
 
+    /// Forgets all that was read; page maps and dictionaries stay.
+    pub(crate) fn release_all(&self) {
+        self.loaded().segments.clear();
+    }
+
+    /// The bytes of one page.
+    pub(crate) fn page(&self, leaf: LeafIndex, at: usize) -> Result<Option<Page>, TableError> {
+        let Some(spot) = self.page_map(leaf)?.pages.get(at) else {
+            return Ok(None);
+        };
+        let bytes = self.bytes(&spot.bytes)?;
+        Page::parse(&bytes, self.leaf(leaf), self.chunk(leaf))
+            .map(Some)
+            .map_err(|malformed| self.corrupt(leaf, malformed))
+    }
+
     /// Reads the dictionary pages of these leaves, in one go.
-    pub(super) fn load_dictionaries(&self, leaves: &[LeafIndex]) -> Result<(), TableError> {
+    pub(crate) fn load_dictionaries(&self, leaves: &[LeafIndex]) -> Result<(), TableError> {
         let mut ranges = Vec::new();
         for &leaf in leaves {
             if self.leaves[leaf].strings.get().is_none() {
@@ -215,12 +231,12 @@ impl GroupBytes {
     }
 
     /// Forgets the bytes of a leaf: what was needed of it is decoded.
-    pub(super) fn release(&self, leaf: LeafIndex) {
+    pub(crate) fn release(&self, leaf: LeafIndex) {
         self.loaded().release(&self.chunk(leaf).bytes);
     }
 
     /// The dictionary page of a leaf, if it has one.
-    pub(super) fn dictionary_page(&self, leaf: LeafIndex) -> Result<Option<Page>, TableError> {
+    pub(crate) fn dictionary_page(&self, leaf: LeafIndex) -> Result<Option<Page>, TableError> {
         let Some(range) = self.page_map(leaf)?.dictionary.clone() else {
             return Ok(None);
         };
@@ -231,7 +247,7 @@ impl GroupBytes {
     }
 
     /// The dictionary of a leaf of byte strings; empty when it has none.
-    pub(super) fn string_dictionary(&self, leaf: LeafIndex) -> Result<Arc<StringDict>, TableError> {
+    pub(crate) fn string_dictionary(&self, leaf: LeafIndex) -> Result<Arc<StringDict>, TableError> {
         let cell = &self.leaves[leaf].strings;
         if let Some(dict) = cell.get() {
             return Ok(Arc::clone(dict));
@@ -247,7 +263,7 @@ impl GroupBytes {
     }
 
     /// The dictionary of a leaf of integers or doubles; empty when it has none, as usual.
-    pub(super) fn int_dictionary(&self, leaf: LeafIndex) -> Result<Arc<[i64]>, TableError> {
+    pub(crate) fn int_dictionary(&self, leaf: LeafIndex) -> Result<Arc<[i64]>, TableError> {
         let cell = &self.leaves[leaf].ints;
         if let Some(dict) = cell.get() {
             return Ok(Arc::clone(dict));
@@ -265,7 +281,7 @@ impl GroupBytes {
     }
 
     /// Visits the pages that hold selected rows, with the parts of each that are selected.
-    pub(super) fn for_pages(
+    pub(crate) fn for_pages(
         &self,
         leaf: LeafIndex,
         selection: &Selection,

@@ -124,13 +124,13 @@ static WIDTH_3: [[u8; 4096]; 7] = [
 
 /// The levels of a page, still packed.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Levels<'a> {
+pub(crate) struct Levels<'a> {
     /// The runs; irrelevant when `max` is 0.
-    pub(super) bytes: &'a [u8],
+    pub(crate) bytes: &'a [u8],
     /// The largest level.
-    pub(super) max: u8,
+    pub(crate) max: u8,
     /// How many levels there are.
-    pub(super) count: usize,
+    pub(crate) count: usize,
 }
 
 impl Levels<'_> {
@@ -139,7 +139,7 @@ impl Levels<'_> {
     }
 
     /// Appends, for every level, whether it is at least `threshold`.
-    pub(super) fn at_least(&self, threshold: u8, bits: &mut Bits) -> Result<(), Malformed> {
+    pub(crate) fn at_least(&self, threshold: u8, bits: &mut Bits) -> Result<(), Malformed> {
         if self.max == 0 || threshold == 0 {
             bits.push_run(threshold == 0, self.count);
             return Ok(());
@@ -157,8 +157,28 @@ impl Levels<'_> {
         Ok(())
     }
 
+    /// Appends the levels, one byte each.
+    pub(crate) fn expand(&self, out: &mut Vec<u8>) -> Result<(), Malformed> {
+        if self.max == 0 {
+            out.resize(out.len() + self.count, 0);
+            return Ok(());
+        }
+        let width = self.width();
+        if width > 3 {
+            return Err(Malformed("levels beyond 7 are not supported"));
+        }
+        let mut runs = Runs::new(self.bytes, width, self.count)?;
+        while let Some(run) = runs.next()? {
+            match run {
+                Run::Repeated { value, len } => out.resize(out.len() + len, value as u8),
+                Run::Packed { bytes, len } => expand_packed(bytes, width, len, out),
+            }
+        }
+        Ok(())
+    }
+
     /// How many levels are at least `threshold`.
-    pub(super) fn count_at_least(
+    pub(crate) fn count_at_least(
         &self,
         threshold: u8,
         scratch: &mut Bits,
@@ -210,6 +230,21 @@ fn push_packed(
     Ok(())
 }
 
+/// Levels of at most three bits, eight at a time: they take as many bytes as they have bits.
+fn expand_packed(bytes: &[u8], width: u8, len: usize, out: &mut Vec<u8>) {
+    let mask = (1_u32 << width) - 1;
+    let start = out.len();
+    out.reserve(len.div_ceil(8) * 8);
+    for group in bytes.chunks(usize::from(width)).take(len.div_ceil(8)) {
+        let mut padded = [0; 4];
+        padded[..group.len()].copy_from_slice(group);
+        let packed = u32::from_le_bytes(padded);
+        let level = |position: u32| (packed >> (position * u32::from(width)) & mask) as u8;
+        out.extend_from_slice(&[0, 1, 2, 3, 4, 5, 6, 7].map(level));
+    }
+    out.truncate(start + len);
+}
+
 /// 64 levels of one bit.
 fn word_of(group: &[u8]) -> u64 {
     group.try_into().map_or(0, u64::from_le_bytes)
@@ -240,7 +275,7 @@ fn word_by_pairs(table: &[u8; 4096], group: &[u8]) -> u64 {
 
 /// The dictionary codes of a page body (width byte, then runs), appended to `codes`. Every code is
 /// below `entries`.
-pub(super) fn codes(
+pub(crate) fn codes(
     body: &[u8],
     count: usize,
     entries: usize,
@@ -283,7 +318,7 @@ fn unpack(bytes: &[u8], width: u8, len: usize, out: &mut Vec<u32>) {
 }
 
 /// Booleans of a page body in encoding RLE: a length, then runs of one bit.
-pub(super) fn booleans(body: &[u8], count: usize, bits: &mut Bits) -> Result<(), Malformed> {
+pub(crate) fn booleans(body: &[u8], count: usize, bits: &mut Bits) -> Result<(), Malformed> {
     let runs = body.get(4..).ok_or(Malformed("page of booleans is cut"))?;
     Levels {
         bytes: runs,

@@ -214,12 +214,12 @@ fn number(values: &[i64], row: usize) -> u64 {
 
 impl Records {
     /// The stored id of a trace.
-    pub(super) fn trace_id(&self, trace: usize) -> tempo_model::TraceId {
+    pub(crate) fn trace_id(&self, trace: usize) -> tempo_model::TraceId {
         tempo_model::TraceId::from_padded(self.trace_ids.get(trace))
     }
 
     /// Appends a trace as a serialized `tempopb.Trace`.
-    pub(super) fn write(&self, trace: usize, out: &mut Vec<u8>) {
+    pub(crate) fn write(&self, trace: usize, out: &mut Vec<u8>) {
         let id = self.trace_id(trace);
         for resource in span_of(&self.structure.trace_resources, trace) {
             message(out, 1, |out| {

@@ -21,7 +21,7 @@ const MAX_SNAPPY_EXPANSION: usize = 64;
 
 /// How values are encoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Encoding {
+pub(crate) enum Encoding {
     Plain,
     Rle,
     Delta,
@@ -54,26 +54,26 @@ enum Layout {
 
 /// A page header.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Header {
+pub(crate) struct Header {
     layout: Layout,
     /// Bytes of the header itself.
     len: usize,
     uncompressed: u64,
     compressed: u64,
     checksum: Option<u32>,
-    pub(super) entries: u64,
+    pub(crate) entries: u64,
     encoding: i64,
     levels_encoded_otherwise: bool,
     nulls: Option<u64>,
     /// Traces that begin in the page, if the header tells.
-    pub(super) rows: Option<u64>,
+    pub(crate) rows: Option<u64>,
     rep_len: u64,
     def_len: u64,
     values_compressed: bool,
 }
 
 impl Header {
-    pub(super) fn parse(bytes: &[u8]) -> Result<Self, Malformed> {
+    pub(crate) fn parse(bytes: &[u8]) -> Result<Self, Malformed> {
         let mut header = Self {
             values_compressed: true,
             ..Self::default()
@@ -148,12 +148,12 @@ impl Header {
         })
     }
 
-    pub(super) fn is_dictionary(&self) -> bool {
+    pub(crate) fn is_dictionary(&self) -> bool {
         self.layout == Layout::Dictionary
     }
 
     /// Bytes of header and content together.
-    pub(super) fn page_len(&self) -> Result<usize, Malformed> {
+    pub(crate) fn page_len(&self) -> Result<usize, Malformed> {
         usize::try_from(self.compressed)
             .ok()
             .and_then(|content| self.len.checked_add(content))
@@ -163,10 +163,10 @@ impl Header {
 
 /// A page whose values are still compressed. Cheap to clone.
 #[derive(Debug, Clone)]
-pub(super) struct Page {
+pub(crate) struct Page {
     /// Values and placeholders of missing ones.
-    pub(super) entries: usize,
-    pub(super) encoding: Encoding,
+    pub(crate) entries: usize,
+    pub(crate) encoding: Encoding,
     nulls: Option<usize>,
     max_rep: u8,
     max_def: u8,
@@ -179,7 +179,7 @@ pub(super) struct Page {
 
 impl Page {
     /// Reads the data page at the start of `bytes`, a part of `chunk`.
-    pub(super) fn parse(bytes: &Bytes, leaf: &FileLeaf, chunk: &Chunk) -> Result<Self, Malformed> {
+    pub(crate) fn parse(bytes: &Bytes, leaf: &FileLeaf, chunk: &Chunk) -> Result<Self, Malformed> {
         let header = Header::parse(bytes)?;
         if header.is_dictionary() {
             return Err(Malformed("dictionary page among data pages"));
@@ -188,7 +188,7 @@ impl Page {
     }
 
     /// Reads the dictionary page at the start of `bytes`, a part of `chunk`.
-    pub(super) fn parse_dictionary(
+    pub(crate) fn parse_dictionary(
         bytes: &Bytes,
         leaf: &FileLeaf,
         chunk: &Chunk,
@@ -311,7 +311,7 @@ impl Page {
         Ok(())
     }
 
-    pub(super) fn rep(&self) -> Levels<'_> {
+    pub(crate) fn rep(&self) -> Levels<'_> {
         Levels {
             bytes: &self.rep,
             max: self.max_rep,
@@ -319,7 +319,7 @@ impl Page {
         }
     }
 
-    pub(super) fn def(&self) -> Levels<'_> {
+    pub(crate) fn def(&self) -> Levels<'_> {
         Levels {
             bytes: &self.def,
             max: self.max_def,
@@ -328,7 +328,7 @@ impl Page {
     }
 
     /// How many values there are, placeholders not counted.
-    pub(super) fn value_count(&self, scratch: &mut Bits) -> Result<usize, Malformed> {
+    pub(crate) fn value_count(&self, scratch: &mut Bits) -> Result<usize, Malformed> {
         match self.nulls {
             Some(nulls) => Ok(self.entries - nulls),
             None => self.def().count_at_least(self.max_def, scratch),
@@ -336,13 +336,28 @@ impl Page {
     }
 
     /// Whether the header tells that no value is missing.
-    pub(super) fn is_dense(&self) -> bool {
+    pub(crate) fn is_dense(&self) -> bool {
         self.nulls == Some(0)
     }
 
     /// The encoded values, decompressed into `scratch` when they are compressed.
-    pub(super) fn body<'s>(&'s self, scratch: &'s mut Vec<u8>) -> Result<&'s [u8], Malformed> {
+    pub(crate) fn body<'s>(&'s self, scratch: &'s mut Vec<u8>) -> Result<&'s [u8], Malformed> {
         decompress(self.compression, &self.values, self.values_len, scratch)
+    }
+}
+
+impl Page {
+    /// The encoded values, decompressed, as the content of `out`.
+    pub(crate) fn body_into(&self, out: &mut Vec<u8>) -> Result<(), Malformed> {
+        if self.compression == Compression::None {
+            let body = self.values.get(..self.values_len);
+            out.clear();
+            out.extend_from_slice(body.ok_or(Malformed("page is cut"))?);
+            return Ok(());
+        }
+        let len = self.body(out)?.len();
+        out.truncate(len);
+        Ok(())
     }
 }
 

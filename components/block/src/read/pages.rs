@@ -14,24 +14,24 @@ const JOIN_ROWS: u32 = 8;
 
 /// Traces of a row group that are wanted: ascending ranges that do not touch.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Selection {
+pub(crate) struct Selection {
     ranges: Vec<Range<u32>>,
     of: u32,
 }
 
 impl Selection {
     /// All of `rows`.
-    pub(super) fn all(rows: u32) -> Self {
+    pub(crate) fn all(rows: u32) -> Self {
         Self::range(0..rows, rows)
     }
 
     /// One of `rows`.
-    pub(super) fn one(row: u32, rows: u32) -> Self {
+    pub(crate) fn one(row: u32, rows: u32) -> Self {
         Self::range(row..row + 1, rows)
     }
 
     /// `range` of `rows`.
-    pub(super) fn range(range: Range<u32>, rows: u32) -> Self {
+    pub(crate) fn range(range: Range<u32>, rows: u32) -> Self {
         Self {
             ranges: vec![range],
             of: rows,
@@ -40,7 +40,7 @@ impl Selection {
 
     /// Those of `rows` that `wanted` lists, ascending (repetitions are fine), and some between
     /// them.
-    pub(super) fn of_rows(wanted: impl Iterator<Item = u32>, rows: u32) -> Self {
+    pub(crate) fn of_rows(wanted: impl Iterator<Item = u32>, rows: u32) -> Self {
         let mut ranges: Vec<Range<u32>> = Vec::new();
         for row in wanted {
             match ranges.last_mut() {
@@ -53,21 +53,21 @@ impl Selection {
         Self { ranges, of: rows }
     }
 
-    pub(super) fn ranges(&self) -> &[Range<u32>] {
+    pub(crate) fn ranges(&self) -> &[Range<u32>] {
         &self.ranges
     }
 
     /// Rows of the row group, wanted or not.
-    pub(super) fn of(&self) -> u32 {
+    pub(crate) fn of(&self) -> u32 {
         self.of
     }
 
-    pub(super) fn is_all(&self) -> bool {
+    pub(crate) fn is_all(&self) -> bool {
         matches!(self.ranges.as_slice(), [only] if *only == (0..self.of))
     }
 
     /// How many rows are wanted.
-    pub(super) fn rows(&self) -> u32 {
+    pub(crate) fn rows(&self) -> u32 {
         self.ranges
             .iter()
             .map(|range| range.end - range.start)
@@ -75,7 +75,7 @@ impl Selection {
     }
 
     /// The wanted parts of `rows`.
-    pub(super) fn within(&self, rows: Range<u32>) -> impl Iterator<Item = Range<u32>> + '_ {
+    pub(crate) fn within(&self, rows: Range<u32>) -> impl Iterator<Item = Range<u32>> + '_ {
         let first = self.ranges.partition_point(|range| range.end <= rows.start);
         self.ranges[first..]
             .iter()
@@ -86,21 +86,21 @@ impl Selection {
 
 /// Where a data page lies and which traces it holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct PageSpot {
-    pub(super) bytes: Range<u64>,
-    pub(super) rows: Range<u32>,
+pub(crate) struct PageSpot {
+    pub(crate) bytes: Range<u64>,
+    pub(crate) rows: Range<u32>,
 }
 
 /// The pages of a column chunk.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct PageMap {
-    pub(super) dictionary: Option<Range<u64>>,
-    pub(super) pages: Vec<PageSpot>,
+pub(crate) struct PageMap {
+    pub(crate) dictionary: Option<Range<u64>>,
+    pub(crate) pages: Vec<PageSpot>,
 }
 
 impl PageMap {
     /// From an offset index, which lists data pages only.
-    pub(super) fn from_offset_index(
+    pub(crate) fn from_offset_index(
         index: &[u8],
         chunk: &Chunk,
         rows: u32,
@@ -132,7 +132,7 @@ impl PageMap {
 
     /// From the headers within a whole chunk, for files without offset index. Pages must begin
     /// with a trace and tell how many they hold, which version 2 demands.
-    pub(super) fn from_headers(bytes: &[u8], chunk: &Chunk, rows: u32) -> Result<Self, Malformed> {
+    pub(crate) fn from_headers(bytes: &[u8], chunk: &Chunk, rows: u32) -> Result<Self, Malformed> {
         let mut dictionary = None;
         let mut starts = Vec::new();
         let mut row = 0_u64;
@@ -200,7 +200,7 @@ impl PageMap {
     }
 
     /// The pages that hold a wanted row.
-    pub(super) fn selected<'a>(
+    pub(crate) fn selected<'a>(
         &'a self,
         selection: &'a Selection,
     ) -> impl Iterator<Item = &'a PageSpot> + 'a {

@@ -21,7 +21,7 @@ pub struct BlockReader {
 }
 
 /// The version of a block, if it can be read.
-pub(super) fn version_of(meta: &BlockMeta) -> Result<Version, Error> {
+pub(crate) fn version_of(meta: &BlockMeta) -> Result<Version, Error> {
     match meta.format {
         BlockFormat::VParquet4 => Ok(Version::VParquet4),
         BlockFormat::VParquet5 => Ok(Version::VParquet5),
@@ -64,8 +64,7 @@ impl BlockReader {
     }
 
     /// Opens a file in memory.
-    #[cfg(test)]
-    pub(super) fn in_memory(meta: BlockMeta, file: bytes::Bytes) -> Result<Arc<Self>, Error> {
+    pub(crate) fn in_memory(meta: BlockMeta, file: bytes::Bytes) -> Result<Arc<Self>, Error> {
         let version = version_of(&meta)?;
         let source = Source::memory(&meta.block_id.to_string(), file);
         let file = Arc::new(BlockFile::read(&source, version, &meta)?);
@@ -81,11 +80,11 @@ impl BlockReader {
         &self.meta
     }
 
-    pub(super) fn file(&self) -> &Arc<BlockFile> {
+    pub(crate) fn file(&self) -> &Arc<BlockFile> {
         &self.file
     }
 
-    pub(super) fn source(&self) -> &Source {
+    pub(crate) fn source(&self) -> &Source {
         &self.source
     }
 

@@ -28,7 +28,7 @@ pub(super) struct PerRow<V> {
 
 impl<V> PerRow<V> {
     /// The positions of a row's values.
-    pub(super) fn of(&self, row: usize) -> Range<usize> {
+    pub(crate) fn of(&self, row: usize) -> Range<usize> {
         super::structure::span_of(&self.offsets, row)
     }
 }
@@ -74,11 +74,11 @@ pub(super) struct GenericAttributes {
 }
 
 impl GenericAttributes {
-    pub(super) fn name(&self, slot: u32) -> &[u8] {
+    pub(crate) fn name(&self, slot: u32) -> &[u8] {
         self.slots.name(slot as usize).unwrap_or_default()
     }
 
-    pub(super) fn is_array(&self, slot: u32) -> bool {
+    pub(crate) fn is_array(&self, slot: u32) -> bool {
         self.slots.is_array(slot as usize)
     }
 
@@ -352,10 +352,10 @@ fn texts(view: &View, column: LeafColumn, len: usize) -> Result<Texts, TableErro
 }
 
 /// Everything that a block stores of selected traces.
-pub(super) struct Records {
+pub(crate) struct Records {
     /// vParquet4 gives attributes without a value back as empty, vParquet5 drops them.
     pub(super) keeps_empty_attributes: bool,
-    pub(super) structure: Arc<Structure>,
+    pub(crate) structure: Arc<Structure>,
     pub(super) events: Arc<[u32]>,
     pub(super) links: Arc<[u32]>,
     pub(super) trace_ids: Texts,
@@ -387,7 +387,7 @@ pub(super) struct Records {
 
 impl Records {
     /// Reads all leaves, their bytes in one go.
-    pub(super) fn read(view: &View) -> Result<Self, TableError> {
+    pub(crate) fn read(view: &View) -> Result<Self, TableError> {
         use LeafColumn as C;
         let file = view.bytes().file();
         let wanted: Vec<LeafIndex> = file

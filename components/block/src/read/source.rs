@@ -8,7 +8,7 @@ use tempo_table::TableError;
 
 /// The `data.parquet` of one block, for threads that may block. Cheap to clone.
 #[derive(Debug, Clone)]
-pub(super) struct Source {
+pub(crate) struct Source {
     origin: Origin,
     name: std::sync::Arc<str>,
     len: u64,
@@ -17,17 +17,13 @@ pub(super) struct Source {
 
 #[derive(Debug, Clone)]
 enum Origin {
-    Backend {
-        backend: Backend,
-        key: ObjectKey,
-    },
-    #[cfg(test)]
+    Backend { backend: Backend, key: ObjectKey },
     Memory(Bytes),
 }
 
 impl Source {
     /// The block's file in a backend. Reads are counted in `stats`.
-    pub(super) fn new(backend: &Backend, meta: &BlockMeta, stats: ReadStats) -> Self {
+    pub(crate) fn new(backend: &Backend, meta: &BlockMeta, stats: ReadStats) -> Self {
         let key = ObjectKey::data(&meta.tenant_id, meta.block_id);
         Self {
             name: key.as_str().into(),
@@ -41,8 +37,7 @@ impl Source {
     }
 
     /// A file in memory.
-    #[cfg(test)]
-    pub(super) fn memory(name: &str, file: Bytes) -> Self {
+    pub(crate) fn memory(name: &str, file: Bytes) -> Self {
         Self {
             name: name.into(),
             len: file.len() as u64,
@@ -52,7 +47,7 @@ impl Source {
     }
 
     /// The same file, counted in `stats`.
-    pub(super) fn counted_in(&self, stats: ReadStats) -> Self {
+    pub(crate) fn counted_in(&self, stats: ReadStats) -> Self {
         Self {
             stats,
             ..self.clone()
@@ -60,26 +55,25 @@ impl Source {
     }
 
     /// The object's key, for messages.
-    pub(super) fn name(&self) -> &str {
+    pub(crate) fn name(&self) -> &str {
         &self.name
     }
 
     /// Length of the file in bytes, as the block's meta tells.
-    pub(super) fn len(&self) -> u64 {
+    pub(crate) fn len(&self) -> u64 {
         self.len
     }
 
-    pub(super) fn stats(&self) -> &ReadStats {
+    pub(crate) fn stats(&self) -> &ReadStats {
         &self.stats
     }
 
     /// Reads several ranges, answered in their order.
-    pub(super) fn read_ranges(&self, ranges: &[Range<u64>]) -> Result<Vec<Bytes>, TableError> {
+    pub(crate) fn read_ranges(&self, ranges: &[Range<u64>]) -> Result<Vec<Bytes>, TableError> {
         match &self.origin {
             Origin::Backend { backend, key } => backend
                 .read_ranges_blocking(key, ranges, &self.stats)
                 .map_err(|error| read_error(&self.name, error)),
-            #[cfg(test)]
             Origin::Memory(file) => ranges
                 .iter()
                 .map(|range| {
@@ -97,14 +91,14 @@ impl Source {
     }
 
     /// Reads one range.
-    pub(super) fn read_range(&self, range: Range<u64>) -> Result<Bytes, TableError> {
+    pub(crate) fn read_range(&self, range: Range<u64>) -> Result<Bytes, TableError> {
         let mut answer = self.read_ranges(std::slice::from_ref(&range))?;
         Ok(answer.pop().unwrap_or_default())
     }
 }
 
 /// The error of a failed read.
-pub(super) fn read_error(what: &str, error: tempo_backend::Error) -> TableError {
+pub(crate) fn read_error(what: &str, error: tempo_backend::Error) -> TableError {
     match error {
         tempo_backend::Error::Corrupt { problem, .. } => TableError::Corrupt {
             what: what.to_owned(),

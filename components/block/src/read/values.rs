@@ -19,7 +19,7 @@ use super::{
 const UNSUPPORTED: Malformed = Malformed("encoding is not supported for this type");
 
 /// Integers (32 bits are widened) into `out`, which has room for exactly the page's values.
-pub(super) fn ints(
+pub(crate) fn ints(
     physical: Physical,
     encoding: Encoding,
     body: &[u8],
@@ -71,7 +71,7 @@ fn plain_i32(body: &[u8], out: &mut [i64]) -> Result<(), Malformed> {
 }
 
 /// Doubles as their bits, into `out`, which has room for exactly the page's values.
-pub(super) fn doubles(
+pub(crate) fn doubles(
     encoding: Encoding,
     body: &[u8],
     dictionary: &[i64],
@@ -86,7 +86,7 @@ pub(super) fn doubles(
 }
 
 /// Reads whole pages of integers, or of doubles as their bits.
-pub(super) struct NumberPages {
+pub(crate) struct NumberPages {
     physical: Physical,
     dictionary: Arc<[i64]>,
     scratch: Vec<u8>,
@@ -94,7 +94,7 @@ pub(super) struct NumberPages {
 }
 
 impl NumberPages {
-    pub(super) fn new(physical: Physical, dictionary: Arc<[i64]>) -> Self {
+    pub(crate) fn new(physical: Physical, dictionary: Arc<[i64]>) -> Self {
         Self {
             physical,
             dictionary,
@@ -104,7 +104,7 @@ impl NumberPages {
     }
 
     /// The `count` values of a page, which holds no more.
-    pub(super) fn read(&mut self, page: &Page, count: usize) -> Result<&[i64], Malformed> {
+    pub(crate) fn read(&mut self, page: &Page, count: usize) -> Result<&[i64], Malformed> {
         self.values.clear();
         self.values.resize(count, 0);
         let body = page.body(&mut self.scratch)?;
@@ -118,7 +118,7 @@ impl NumberPages {
 }
 
 /// Appends `count` booleans.
-pub(super) fn booleans(
+pub(crate) fn booleans(
     encoding: Encoding,
     body: &[u8],
     count: usize,
@@ -150,7 +150,7 @@ const MAX_EXPANDED_BYTES: usize = 256 * 1024 * 1024;
 
 /// The byte strings of a page: where each lies in the body.
 #[derive(Debug, Default)]
-pub(super) struct Slices {
+pub(crate) struct Slices {
     /// Start and end of each; reused from page to page.
     bounds: Vec<(u32, u32)>,
     lengths: Vec<i64>,
@@ -160,7 +160,7 @@ pub(super) struct Slices {
 
 impl Slices {
     /// Locates the `count` byte strings of a body that is not coded.
-    pub(super) fn locate(
+    pub(crate) fn locate(
         &mut self,
         encoding: Encoding,
         body: &[u8],
@@ -247,9 +247,39 @@ impl Slices {
         Ok(())
     }
 
+    /// Appends some of the byte strings of the body that was located, one after another, and their
+    /// lengths.
+    pub(crate) fn copy(
+        &self,
+        body: &[u8],
+        range: std::ops::Range<usize>,
+        bytes: &mut Vec<u8>,
+        lengths: &mut Vec<i32>,
+    ) -> Result<(), Malformed> {
+        let cut = Malformed("page holds fewer values than its levels say");
+        let body = self.expanded.as_deref().unwrap_or(body);
+        let bounds = self.bounds.get(range).ok_or(cut)?;
+        let (Some(&(first, _)), Some(&(_, last))) = (bounds.first(), bounds.last()) else {
+            return Ok(());
+        };
+        let mut total = 0;
+        lengths.extend(bounds.iter().map(|&(start, end)| {
+            total += end - start;
+            (end - start) as i32
+        }));
+        if total == last - first {
+            bytes.extend_from_slice(body.get(first as usize..last as usize).ok_or(cut)?);
+        } else {
+            for &(start, end) in bounds {
+                bytes.extend_from_slice(body.get(start as usize..end as usize).ok_or(cut)?);
+            }
+        }
+        Ok(())
+    }
+
     /// One of the byte strings of the body that was located.
     #[inline]
-    pub(super) fn get<'b>(&'b self, body: &'b [u8], index: usize) -> &'b [u8] {
+    pub(crate) fn get<'b>(&'b self, body: &'b [u8], index: usize) -> &'b [u8] {
         let body = self.expanded.as_deref().unwrap_or(body);
         self.bounds.get(index).map_or(&[], |&(start, end)| {
             body.get(start as usize..end as usize).unwrap_or_default()
@@ -257,7 +287,7 @@ impl Slices {
     }
 
     /// All of the body's byte strings as one, if each is `width` bytes long.
-    pub(super) fn fixed<'b>(&'b self, body: &'b [u8], width: usize) -> Option<&'b [u8]> {
+    pub(crate) fn fixed<'b>(&'b self, body: &'b [u8], width: usize) -> Option<&'b [u8]> {
         let body = self.expanded.as_deref().unwrap_or(body);
         let (&(start, _), &(_, end)) = (self.bounds.first()?, self.bounds.last()?);
         let apart = |&(start, end): &(u32, u32)| (end - start) as usize == width;
@@ -282,7 +312,7 @@ fn plain_bytes<'b>(body: &'b [u8], at: &mut usize) -> Result<&'b [u8], Malformed
 }
 
 /// The entries of a PLAIN dictionary body of byte strings.
-pub(super) fn string_dictionary(body: &[u8], count: usize) -> Result<StringDict, Malformed> {
+pub(crate) fn string_dictionary(body: &[u8], count: usize) -> Result<StringDict, Malformed> {
     if count > body.len() / 4 {
         return Err(Malformed("dictionary is cut"));
     }
@@ -298,7 +328,7 @@ pub(super) fn string_dictionary(body: &[u8], count: usize) -> Result<StringDict,
 }
 
 /// Some entries of a PLAIN dictionary body of byte strings, by ascending position.
-pub(super) fn pick_strings(body: &[u8], positions: &[u32]) -> Result<StringDict, Malformed> {
+pub(crate) fn pick_strings(body: &[u8], positions: &[u32]) -> Result<StringDict, Malformed> {
     let mut picked = StringDict::new();
     let mut at = 0;
     let mut passed = 0;
@@ -314,7 +344,7 @@ pub(super) fn pick_strings(body: &[u8], positions: &[u32]) -> Result<StringDict,
 }
 
 /// The entries of a PLAIN dictionary body of integers or doubles.
-pub(super) fn int_dictionary(
+pub(crate) fn int_dictionary(
     physical: Physical,
     body: &[u8],
     count: usize,

@@ -24,10 +24,10 @@ use super::{
 use crate::schema::{AttributeLeaf, LeafColumn};
 
 /// The attribute whose leaf holds a text for every resource.
-pub(super) const SERVICE_NAME: &str = "service.name";
+pub(crate) const SERVICE_NAME: &str = "service.name";
 
 /// Selected traces of a row group.
-pub(super) struct View {
+pub(crate) struct View {
     bytes: Arc<GroupBytes>,
     selection: Selection,
     structure: OnceLock<Arc<Structure>>,
@@ -49,7 +49,7 @@ fn once<T: Clone>(
 }
 
 impl View {
-    pub(super) fn new(bytes: Arc<GroupBytes>, selection: Selection) -> Self {
+    pub(crate) fn new(bytes: Arc<GroupBytes>, selection: Selection) -> Self {
         Self {
             bytes,
             selection,
@@ -61,18 +61,18 @@ impl View {
     }
 
     /// A part of `self`, which must be the view of all traces.
-    pub(super) fn part(&self, selection: Selection) -> Result<Self, TableError> {
+    pub(crate) fn part(&self, selection: Selection) -> Result<Self, TableError> {
         let structure = structure::slice(&*self.structure()?, &selection);
         let view = Self::new(Arc::clone(&self.bytes), selection);
         let _ = view.structure.set(Arc::new(structure));
         Ok(view)
     }
 
-    pub(super) fn bytes(&self) -> &Arc<GroupBytes> {
+    pub(crate) fn bytes(&self) -> &Arc<GroupBytes> {
         &self.bytes
     }
 
-    pub(super) fn selection(&self) -> &Selection {
+    pub(crate) fn selection(&self) -> &Selection {
         &self.selection
     }
 
@@ -80,7 +80,7 @@ impl View {
         self.bytes.file()
     }
 
-    pub(super) fn structure(&self) -> Result<Arc<Structure>, TableError> {
+    pub(crate) fn structure(&self) -> Result<Arc<Structure>, TableError> {
         once(&self.structure, || {
             let leaf = self.essential(LeafColumn::StatusCode)?;
             structure::read(&self.bytes, leaf, &self.selection).map(Arc::new)
@@ -97,7 +97,7 @@ impl View {
             })
     }
 
-    pub(super) fn event_offsets(&self) -> Result<Arc<[u32]>, TableError> {
+    pub(crate) fn event_offsets(&self) -> Result<Arc<[u32]>, TableError> {
         once(&self.events, || {
             self.child_offsets(&[
                 LeafColumn::EventTimeSinceStart,
@@ -107,7 +107,7 @@ impl View {
         })
     }
 
-    pub(super) fn link_offsets(&self) -> Result<Arc<[u32]>, TableError> {
+    pub(crate) fn link_offsets(&self) -> Result<Arc<[u32]>, TableError> {
         once(&self.links, || {
             self.child_offsets(&[
                 LeafColumn::LinkSpanId,
@@ -135,7 +135,7 @@ impl View {
     }
 
     /// How many rows of a level are selected.
-    pub(super) fn rows(&self, level: Level) -> Result<usize, TableError> {
+    pub(crate) fn rows(&self, level: Level) -> Result<usize, TableError> {
         let last = |offsets: Arc<[u32]>| offsets.last().map_or(0, |&end| end as usize);
         Ok(match level {
             Level::Trace => self.selection.rows() as usize,
@@ -173,7 +173,7 @@ impl View {
     }
 
     /// The column of all selected rows.
-    pub(super) fn column(&self, key: &ColumnKey) -> Result<Column, TableError> {
+    pub(crate) fn column(&self, key: &ColumnKey) -> Result<Column, TableError> {
         match key {
             ColumnKey::Intrinsic(intrinsic) => self.intrinsic(*intrinsic),
             ColumnKey::Attribute { scope, name } => self.attribute(*scope, name),
@@ -239,7 +239,7 @@ impl View {
 
     /// Whether any generic attribute of the scope may have that name, judged by the dictionary of
     /// names if that is all there is.
-    pub(super) fn may_have(&self, scope: AttributeScope, name: &str) -> Result<bool, TableError> {
+    pub(crate) fn may_have(&self, scope: AttributeScope, name: &str) -> Result<bool, TableError> {
         if let Some(slots) = self.slots[scope as usize].get() {
             return Ok(slots
                 .as_ref()
@@ -443,7 +443,7 @@ fn lane_of(intrinsic: Intrinsic) -> Lane {
 }
 
 /// The column that stores an intrinsic.
-pub(super) fn intrinsic_leaf(intrinsic: Intrinsic) -> LeafColumn {
+pub(crate) fn intrinsic_leaf(intrinsic: Intrinsic) -> LeafColumn {
     match intrinsic {
         Intrinsic::TraceId => LeafColumn::TraceId,
         Intrinsic::TraceStartNano => LeafColumn::TraceStart,

@@ -18,7 +18,7 @@ const MAX_BOUND_BYTES: usize = 256;
 
 /// The smallest and the largest value so far.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub(super) enum Bounds {
+pub(crate) enum Bounds {
     /// No value yet, or none that can be compared.
     #[default]
     Unknown,
@@ -37,7 +37,7 @@ pub(super) enum Bounds {
 }
 
 impl Bounds {
-    pub(super) fn signed(&mut self, values: impl Iterator<Item = i64>) {
+    pub(crate) fn signed(&mut self, values: impl Iterator<Item = i64>) {
         let (low, high) = extremes(values, i64::MAX, i64::MIN);
         if low <= high {
             *self = match self {
@@ -47,7 +47,7 @@ impl Bounds {
         }
     }
 
-    pub(super) fn unsigned(&mut self, values: impl Iterator<Item = u64>) {
+    pub(crate) fn unsigned(&mut self, values: impl Iterator<Item = u64>) {
         let (low, high) = extremes(values, u64::MAX, u64::MIN);
         if low <= high {
             *self = match self {
@@ -57,7 +57,7 @@ impl Bounds {
         }
     }
 
-    pub(super) fn doubles(&mut self, values: &[f64]) {
+    pub(crate) fn doubles(&mut self, values: &[f64]) {
         for &value in values {
             *self = match self {
                 Self::Unordered => Self::Unordered,
@@ -68,7 +68,7 @@ impl Bounds {
         }
     }
 
-    pub(super) fn bools(&mut self, values: &[bool]) {
+    pub(crate) fn bools(&mut self, values: &[bool]) {
         for &value in values {
             *self = match self {
                 Self::Bool(min, max) => Self::Bool(*min && value, *max || value),
@@ -77,7 +77,7 @@ impl Bounds {
         }
     }
 
-    pub(super) fn bytes<'a>(&mut self, mut values: impl Iterator<Item = &'a [u8]>) {
+    pub(crate) fn bytes<'a>(&mut self, mut values: impl Iterator<Item = &'a [u8]>) {
         let Some(first) = values.next() else {
             return;
         };
@@ -95,7 +95,7 @@ impl Bounds {
 
     /// As [`Bounds::bytes`] for strings one after another; quick for ids of eight bytes and for
     /// empty texts, which are nearly all.
-    pub(super) fn lane(&mut self, lane: &ByteLane) {
+    pub(crate) fn lane(&mut self, lane: &ByteLane) {
         let ids = lane.lengths.iter().filter(|&&length| length == 8).count();
         let empty = lane.lengths.iter().filter(|&&length| length == 0).count();
         if ids + empty < lane.len() {
@@ -134,40 +134,40 @@ fn extremes<T: Copy + Ord>(values: impl Iterator<Item = T>, top: T, bottom: T) -
 
 /// A finished data page.
 #[derive(Debug)]
-pub(super) struct StoredPage {
+pub(crate) struct StoredPage {
     /// Header and content.
-    pub(super) bytes: Vec<u8>,
+    pub(crate) bytes: Vec<u8>,
     /// Rows that begin in it.
-    pub(super) rows: usize,
+    pub(crate) rows: usize,
 }
 
 /// The pages of one column.
 #[derive(Debug, Default)]
-pub(super) struct ColumnChunk {
+pub(crate) struct ColumnChunk {
     pages: Vec<StoredPage>,
     entries: u64,
     nulls: u64,
     uncompressed: u64,
     stored: u64,
-    pub(super) bounds: Bounds,
+    pub(crate) bounds: Bounds,
 }
 
 /// A column that is complete.
 #[derive(Debug)]
-pub(super) struct FinishedColumn {
+pub(crate) struct FinishedColumn {
     /// Stands before the data pages.
-    pub(super) dictionary: Option<Vec<u8>>,
-    pub(super) pages: Vec<StoredPage>,
-    pub(super) entries: u64,
-    pub(super) uncompressed_bytes: u64,
-    pub(super) codec: CompressionCodec,
-    pub(super) statistics: Statistics,
-    pub(super) encodings: Vec<Encoding>,
-    pub(super) page_encodings: Vec<PageEncodingStats>,
+    pub(crate) dictionary: Option<Vec<u8>>,
+    pub(crate) pages: Vec<StoredPage>,
+    pub(crate) entries: u64,
+    pub(crate) uncompressed_bytes: u64,
+    pub(crate) codec: CompressionCodec,
+    pub(crate) statistics: Statistics,
+    pub(crate) encodings: Vec<Encoding>,
+    pub(crate) page_encodings: Vec<PageEncodingStats>,
 }
 
 /// The number of the encoding in the format.
-pub(super) fn encoding_of(leaf: &Leaf) -> Encoding {
+pub(crate) fn encoding_of(leaf: &Leaf) -> Encoding {
     match leaf.encoding {
         LeafEncoding::Plain => Encoding::PLAIN,
         LeafEncoding::DeltaBinaryPacked => Encoding::DELTA_BINARY_PACKED,
@@ -178,7 +178,7 @@ pub(super) fn encoding_of(leaf: &Leaf) -> Encoding {
 
 impl ColumnChunk {
     /// Compresses a page and keeps it.
-    pub(super) fn push(
+    pub(crate) fn push(
         &mut self,
         leaf: &Leaf,
         page: &DataPage<'_>,
@@ -200,12 +200,12 @@ impl ColumnChunk {
     }
 
     /// Bytes held.
-    pub(super) fn stored_bytes(&self) -> u64 {
+    pub(crate) fn stored_bytes(&self) -> u64 {
         self.stored
     }
 
     /// Takes what was gathered and begins anew. `dictionary`: the PLAIN values and their number.
-    pub(super) fn finish(
+    pub(crate) fn finish(
         &mut self,
         leaf: &Leaf,
         dictionary: Option<(&[u8], usize)>,

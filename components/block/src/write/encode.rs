@@ -12,12 +12,12 @@ mod hybrid;
 mod page;
 pub(super) mod thrift;
 
-pub(super) use delta::{delta_i32, delta_i64, delta_length};
-pub(super) use hybrid::{encode_codes, encode_levels};
-pub(super) use page::{Compressor, DataPage, Encoded, PageTooLarge, dictionary_page};
+pub(crate) use delta::{delta_i32, delta_i64, delta_length};
+pub(crate) use hybrid::{encode_codes, encode_levels};
+pub(crate) use page::{Compressor, DataPage, Encoded, PageTooLarge, dictionary_page};
 
 /// Appends booleans, one bit each, the first in the lowest bit.
-pub(super) fn plain_bools(values: &[bool], out: &mut Vec<u8>) {
+pub(crate) fn plain_bools(values: &[bool], out: &mut Vec<u8>) {
     out.extend(values.chunks(8).map(|eight| {
         eight
             .iter()

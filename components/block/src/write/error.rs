@@ -65,7 +65,7 @@ impl WriteError {
     }
 
     /// Names the column of a page that is too large.
-    pub(super) fn in_column(self, path: &str) -> Self {
+    pub(crate) fn in_column(self, path: &str) -> Self {
         match self {
             Self::PageTooLarge { .. } => Self::PageTooLarge {
                 column: path.to_owned(),

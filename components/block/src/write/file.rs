@@ -2,12 +2,13 @@
 
 use std::io::Write;
 
+use bytes::Bytes;
 use parquet::file::metadata::{
     ColumnChunkMetaData, FileMetaData, ParquetMetaData, ParquetMetaDataWriter, RowGroupMetaData,
 };
 
 use super::{WriteError, chunk::FinishedColumn, encode::thrift::Thrift};
-use crate::schema::BlockSchema;
+use crate::{read::pages::PageSpot, schema::BlockSchema};
 
 const MAGIC: &[u8; 4] = b"PAR1";
 /// The version of the format that data pages of version 2 belong to.
@@ -25,19 +26,31 @@ struct PageLocation {
     first_row: i64,
 }
 
+/// A column chunk that is copied from another file.
+pub(crate) struct CopiedColumn {
+    /// As the other file has it.
+    pub(crate) metadata: ColumnChunkMetaData,
+    /// Where its first page begins in the other file.
+    pub(crate) start: u64,
+    /// Its pages.
+    pub(crate) bytes: Bytes,
+    /// Its data pages.
+    pub(crate) pages: Vec<PageSpot>,
+}
+
 /// What the file turned out to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct FileSummary {
+pub(crate) struct FileSummary {
     /// Bytes of the whole file.
-    pub(super) bytes: u64,
+    pub(crate) bytes: u64,
     /// Bytes of the footer's Thrift message.
-    pub(super) footer_bytes: u32,
+    pub(crate) footer_bytes: u32,
     /// Row groups.
-    pub(super) row_groups: u32,
+    pub(crate) row_groups: u32,
 }
 
 /// Writes a file front to back.
-pub(super) struct FileWriter<W> {
+pub(crate) struct FileWriter<W> {
     sink: W,
     offset: u64,
     schema: BlockSchema,
@@ -48,7 +61,7 @@ pub(super) struct FileWriter<W> {
 }
 
 impl<W: Write> FileWriter<W> {
-    pub(super) fn new(sink: W, schema: BlockSchema) -> Result<Self, WriteError> {
+    pub(crate) fn new(sink: W, schema: BlockSchema) -> Result<Self, WriteError> {
         let mut writer = Self {
             sink,
             offset: 0,
@@ -68,17 +81,17 @@ impl<W: Write> FileWriter<W> {
     }
 
     /// Bytes written so far.
-    pub(super) fn written(&self) -> u64 {
+    pub(crate) fn written(&self) -> u64 {
         self.offset
     }
 
     /// Rows written so far.
-    pub(super) fn rows(&self) -> u64 {
+    pub(crate) fn rows(&self) -> u64 {
         self.rows
     }
 
     /// Appends a row group; `columns` yields every leaf of the schema in order.
-    pub(super) fn write_row_group(
+    pub(crate) fn write_row_group(
         &mut self,
         rows: u64,
         columns: impl Iterator<Item = Result<FinishedColumn, WriteError>>,
@@ -146,8 +159,63 @@ impl<W: Write> FileWriter<W> {
         Ok((chunk, locations))
     }
 
+    /// Appends a row group of another file of the same schema. `columns` yields, in order, the
+    /// metadata of every column chunk there, its bytes as they are (from its first page on) and its
+    /// data pages.
+    pub(crate) fn copy_row_group<E: From<WriteError>>(
+        &mut self,
+        rows: u64,
+        columns: impl Iterator<Item = Result<CopiedColumn, E>>,
+    ) -> Result<(), E> {
+        let group_offset = self.offset;
+        let mut uncompressed = 0;
+        let mut chunks = Vec::with_capacity(self.schema.leaves().len());
+        let mut pages = Vec::with_capacity(self.schema.leaves().len());
+        for column in columns {
+            let CopiedColumn {
+                metadata,
+                start,
+                bytes,
+                pages: copied,
+            } = column?;
+            let moved = |offset: i64| offset - start as i64 + self.offset as i64;
+            uncompressed += metadata.uncompressed_size();
+            let locations = copied.iter().map(|page| PageLocation {
+                offset: moved(page.bytes.start as i64),
+                bytes: (page.bytes.end - page.bytes.start) as i32,
+                first_row: i64::from(page.rows.start),
+            });
+            pages.push(locations.collect());
+            let dictionary = metadata.dictionary_page_offset().map(moved);
+            let data = moved(metadata.data_page_offset());
+            let chunk = metadata
+                .into_builder()
+                .set_data_page_offset(data)
+                .set_dictionary_page_offset(dictionary)
+                .set_column_index_offset(None)
+                .set_column_index_length(None)
+                .set_bloom_filter_offset(None)
+                .set_bloom_filter_length(None)
+                .build()
+                .map_err(WriteError::from)?;
+            chunks.push(chunk);
+            self.put(&bytes)?;
+        }
+        let group = RowGroupMetaData::builder(self.schema.descriptor().clone())
+            .set_column_metadata(chunks)
+            .set_num_rows(rows as i64)
+            .set_total_byte_size(uncompressed)
+            .set_file_offset(group_offset as i64)
+            .build()
+            .map_err(WriteError::from)?;
+        self.row_groups.push(group);
+        self.pages.push(pages);
+        self.rows += rows;
+        Ok(())
+    }
+
     /// Writes offset indexes and footer.
-    pub(super) fn finish(mut self) -> Result<(W, FileSummary), WriteError> {
+    pub(crate) fn finish(mut self) -> Result<(W, FileSummary), WriteError> {
         let mut groups = Vec::with_capacity(self.row_groups.len());
         let mut index = Vec::new();
         let pages = std::mem::take(&mut self.pages);

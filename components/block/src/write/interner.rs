@@ -11,7 +11,7 @@ use super::wire::is_same;
 ///
 /// Codes do not depend on the hash, whose seed is random: senders cannot make texts collide.
 #[derive(Debug, Default)]
-pub(super) struct Interner {
+pub(crate) struct Interner {
     plain: Vec<u8>,
     /// Where each text ends in `plain`.
     ends: Vec<u32>,
@@ -38,7 +38,7 @@ impl Interner {
     /// The code of a text. Text that is not UTF-8 is kept with replacement characters, since
     /// readers rely on it.
     #[inline]
-    pub(super) fn intern(&mut self, text: &[u8]) -> u32 {
+    pub(crate) fn intern(&mut self, text: &[u8]) -> u32 {
         let hash = self.hasher.hash_one(text) as u32;
         match self.find(hash, text) {
             Ok(code) => code,
@@ -116,7 +116,7 @@ impl Interner {
     }
 
     /// Where the text of a code stands in [`Interner::plain`].
-    pub(super) fn place(&self, code: u32) -> std::ops::Range<usize> {
+    pub(crate) fn place(&self, code: u32) -> std::ops::Range<usize> {
         let end = self.ends[code as usize] as usize;
         let start = end - self.bytes(code).len();
         start..end
@@ -124,7 +124,7 @@ impl Interner {
 
     /// The text of a code.
     #[inline]
-    pub(super) fn bytes(&self, code: u32) -> &[u8] {
+    pub(crate) fn bytes(&self, code: u32) -> &[u8] {
         let code = code as usize;
         let start = match code {
             0 => 0,
@@ -134,22 +134,22 @@ impl Interner {
     }
 
     /// Number of texts.
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.ends.len()
     }
 
     /// The texts in code order.
-    pub(super) fn iter(&self) -> impl Iterator<Item = &[u8]> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &[u8]> {
         (0..self.len() as u32).map(|code| self.bytes(code))
     }
 
     /// The content of the dictionary page.
-    pub(super) fn plain(&self) -> &[u8] {
+    pub(crate) fn plain(&self) -> &[u8] {
         &self.plain
     }
 
     /// Forgets all texts; keeps the memory unless it is much.
-    pub(super) fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         const KEPT_SLOTS: usize = 1 << 12;
         self.ends.clear();
         self.plain.clear();
@@ -161,7 +161,7 @@ impl Interner {
     }
 
     /// Heap bytes held.
-    pub(super) fn heap_bytes(&self) -> u64 {
+    pub(crate) fn heap_bytes(&self) -> u64 {
         (self.plain.capacity()
             + self.ends.capacity() * 4
             + self.slots.capacity() * size_of::<Slot>()) as u64

@@ -4,22 +4,22 @@ use super::{interner::Interner, wire::is_same};
 
 /// Byte strings one after another.
 #[derive(Debug, Default)]
-pub(super) struct ByteLane {
-    pub(super) bytes: Vec<u8>,
-    pub(super) lengths: Vec<i32>,
+pub(crate) struct ByteLane {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) lengths: Vec<i32>,
 }
 
 impl ByteLane {
     /// Appends bytes as they are. The caller keeps a trace far below 2 GiB.
     #[inline]
-    pub(super) fn push(&mut self, bytes: &[u8]) {
+    pub(crate) fn push(&mut self, bytes: &[u8]) {
         self.bytes.extend_from_slice(bytes);
         self.lengths.push(bytes.len() as i32);
     }
 
     /// Appends text; what is not UTF-8 gets replacement characters.
     #[inline]
-    pub(super) fn push_text(&mut self, text: &[u8]) {
+    pub(crate) fn push_text(&mut self, text: &[u8]) {
         if text.is_empty() {
             self.lengths.push(0);
             return;
@@ -30,16 +30,16 @@ impl ByteLane {
         }
     }
 
-    pub(super) fn extend(&mut self, other: &Self) {
+    pub(crate) fn extend(&mut self, other: &Self) {
         self.bytes.extend_from_slice(&other.bytes);
         self.lengths.extend_from_slice(&other.lengths);
     }
 
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.lengths.len()
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = &[u8]> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &[u8]> {
         let mut rest = self.bytes.as_slice();
         self.lengths.iter().map(move |&length| {
             let (head, tail) = rest.split_at(length as usize);
@@ -48,32 +48,32 @@ impl ByteLane {
         })
     }
 
-    pub(super) fn truncate(&mut self, len: usize) {
+    pub(crate) fn truncate(&mut self, len: usize) {
         self.lengths.truncate(len);
         let bytes = self.lengths.iter().map(|&length| length as usize).sum();
         self.bytes.truncate(bytes);
     }
 
-    pub(super) fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         self.bytes.clear();
         self.lengths.clear();
     }
 
-    pub(super) fn heap_bytes(&self) -> u64 {
+    pub(crate) fn heap_bytes(&self) -> u64 {
         (self.bytes.capacity() + self.lengths.capacity() * 4) as u64
     }
 }
 
 /// Texts as codes of a dictionary that lives as long as the row group.
 #[derive(Debug, Default)]
-pub(super) struct CodedLane {
-    pub(super) dict: Interner,
-    pub(super) codes: Vec<u32>,
+pub(crate) struct CodedLane {
+    pub(crate) dict: Interner,
+    pub(crate) codes: Vec<u32>,
 }
 
 impl CodedLane {
     #[inline]
-    pub(super) fn push(&mut self, text: &[u8]) {
+    pub(crate) fn push(&mut self, text: &[u8]) {
         let code = match self.codes.last() {
             Some(&last) if is_same(self.dict.bytes(last), text) => last,
             _ => self.dict.intern(text),
@@ -81,7 +81,7 @@ impl CodedLane {
         self.codes.push(code);
     }
 
-    pub(super) fn heap_bytes(&self) -> u64 {
+    pub(crate) fn heap_bytes(&self) -> u64 {
         self.dict.heap_bytes() + self.codes.capacity() as u64 * 4
     }
 }

@@ -163,14 +163,9 @@ impl<'a> Trace<'a> {
         for chunk in chunks {
             for resource in resource_spans(chunk) {
                 let resource = resource?;
-                let resource_template = templates
-                    .resources
-                    .resource(resource.resource()?, &mut columns.resources)?;
+                let mut resource_template = None;
                 for scope in resource.scope_spans() {
                     let scope = scope?;
-                    let scope_template = templates
-                        .scopes
-                        .scope(scope.scope()?.raw, &mut columns.scopes)?;
                     let mut group = NONE;
                     for span in scope.raw_spans() {
                         let span = ScannedSpan::read(span?)?;
@@ -179,8 +174,20 @@ impl<'a> Trace<'a> {
                             continue;
                         }
                         if group == NONE {
-                            let within = self.resource_group(resource_template, templates);
-                            group = self.scope_group(within, scope_template, templates);
+                            // Not before there is a span to stand below them: dictionaries must
+                            // hold nothing that no row has.
+                            let of_resource = match resource_template {
+                                Some(known) => known,
+                                None => templates
+                                    .resources
+                                    .resource(resource.resource()?, &mut columns.resources)?,
+                            };
+                            resource_template = Some(of_resource);
+                            let of_scope = templates
+                                .scopes
+                                .scope(scope.scope()?.raw, &mut columns.scopes)?;
+                            let within = self.resource_group(of_resource, templates);
+                            group = self.scope_group(within, of_scope, templates);
                         }
                         self.add(span, group)?;
                     }

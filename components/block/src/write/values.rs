@@ -10,7 +10,7 @@ use crate::schema::LeafEncoding;
 
 /// The values of a page, not yet encoded.
 #[derive(Clone, Copy)]
-pub(super) enum Values<'a> {
+pub(crate) enum Values<'a> {
     U64(&'a [u64]),
     I64(&'a [i64]),
     U32(&'a [u32]),
@@ -32,13 +32,13 @@ impl<'a> From<&'a CodedLane> for Values<'a> {
 
 /// Buffers that are kept from page to page.
 #[derive(Default)]
-pub(super) struct ValueScratch {
+pub(crate) struct ValueScratch {
     longs: Vec<i64>,
     ints: Vec<i32>,
 }
 
 impl Values<'_> {
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         match self {
             Self::U64(values) => values.len(),
             Self::I64(values) => values.len(),
@@ -52,7 +52,7 @@ impl Values<'_> {
     }
 
     /// Appends the values in an encoding of the schema.
-    pub(super) fn encode(
+    pub(crate) fn encode(
         self,
         encoding: LeafEncoding,
         scratch: &mut ValueScratch,
@@ -115,7 +115,7 @@ impl Values<'_> {
 
     /// Takes the values into the bounds of their column. Those of dictionary columns come from the
     /// dictionary, at the end.
-    pub(super) fn widen(self, encoding: LeafEncoding, bounds: &mut Bounds) {
+    pub(crate) fn widen(self, encoding: LeafEncoding, bounds: &mut Bounds) {
         match self {
             Self::U64(values) => bounds.unsigned(values.iter().copied()),
             Self::I64(values) => bounds.signed(values.iter().copied()),

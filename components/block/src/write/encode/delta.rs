@@ -20,7 +20,7 @@ fn header(out: &mut Vec<u8>, count: usize, first: i64) {
 }
 
 /// Appends 64-bit integers, DELTA_BINARY_PACKED. Differences wrap around.
-pub(in super::super) fn delta_i64(values: &[i64], out: &mut Vec<u8>) {
+pub(crate) fn delta_i64(values: &[i64], out: &mut Vec<u8>) {
     header(out, values.len(), values.first().copied().unwrap_or(0));
     let mut deltas = [0_i64; BLOCK];
     let mut from = 0;
@@ -37,7 +37,7 @@ pub(in super::super) fn delta_i64(values: &[i64], out: &mut Vec<u8>) {
 
 /// Appends 32-bit integers, DELTA_BINARY_PACKED. Differences wrap around in 32 bits, so that no
 /// miniblock is wider.
-pub(in super::super) fn delta_i32(values: &[i32], out: &mut Vec<u8>) {
+pub(crate) fn delta_i32(values: &[i32], out: &mut Vec<u8>) {
     header(
         out,
         values.len(),
@@ -86,7 +86,7 @@ fn block(deltas: &[i64], mask: u64, out: &mut Vec<u8>) {
 }
 
 /// Appends byte strings that lie one after another in `bytes`, DELTA_LENGTH_BYTE_ARRAY.
-pub(in super::super) fn delta_length(lengths: &[i32], bytes: &[u8], out: &mut Vec<u8>) {
+pub(crate) fn delta_length(lengths: &[i32], bytes: &[u8], out: &mut Vec<u8>) {
     delta_i32(lengths, out);
     out.extend_from_slice(bytes);
 }

@@ -9,7 +9,7 @@ const MIN_RUN: usize = 8;
 
 /// Appends levels of `width` bits, at most 8. The length is not written: data pages of version 2
 /// carry it in their header.
-pub(in super::super) fn encode_levels(levels: &[u8], width: u32, out: &mut Vec<u8>) {
+pub(crate) fn encode_levels(levels: &[u8], width: u32, out: &mut Vec<u8>) {
     encode(
         levels,
         out,
@@ -26,7 +26,7 @@ pub(in super::super) fn encode_levels(levels: &[u8], width: u32, out: &mut Vec<u
 }
 
 /// Appends dictionary codes: the width in one byte, then the hybrid.
-pub(in super::super) fn encode_codes(codes: &[u32], out: &mut Vec<u8>) {
+pub(crate) fn encode_codes(codes: &[u32], out: &mut Vec<u8>) {
     let largest = codes.iter().copied().max().unwrap_or(0);
     // A width of 0 is legal and a trap for readers.
     let width = bits::width_of(u64::from(largest)).max(1);

@@ -6,7 +6,7 @@ use super::thrift::Thrift;
 
 /// A page beyond the 2 GiB that the format can describe.
 #[derive(Debug)]
-pub(in super::super) struct PageTooLarge;
+pub(crate) struct PageTooLarge;
 
 /// Level of ZSTD compression; what Tempo's own writer uses by default.
 const ZSTD_LEVEL: i32 = 3;
@@ -16,13 +16,13 @@ const DICTIONARY_PAGE: i32 = 2;
 const PLAIN: i32 = 0;
 
 /// Compresses values; keeps its tables and buffer from page to page.
-pub(in super::super) struct Compressor {
+pub(crate) struct Compressor {
     snappy: snap::raw::Encoder,
     buffer: Vec<u8>,
 }
 
 impl Compressor {
-    pub(in super::super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             snappy: snap::raw::Encoder::new(),
             buffer: Vec::new(),
@@ -30,7 +30,7 @@ impl Compressor {
     }
 
     /// Gives back what a large dictionary needed.
-    pub(in super::super) fn trim(&mut self) {
+    pub(crate) fn trim(&mut self) {
         const KEPT_BYTES: usize = 1 << 20;
         if self.buffer.capacity() > KEPT_BYTES {
             self.buffer = Vec::new();
@@ -60,33 +60,33 @@ impl Compressor {
 }
 
 /// A data page of version 2, before compression.
-pub(in super::super) struct DataPage<'a> {
+pub(crate) struct DataPage<'a> {
     /// Encoded repetition levels; empty when the column has none.
-    pub(in super::super) rep_levels: &'a [u8],
+    pub(crate) rep_levels: &'a [u8],
     /// Encoded definition levels; empty when the column has none.
-    pub(in super::super) def_levels: &'a [u8],
+    pub(crate) def_levels: &'a [u8],
     /// Encoded values.
-    pub(in super::super) values: &'a [u8],
+    pub(crate) values: &'a [u8],
     /// Number of the encoding in the format.
-    pub(in super::super) encoding: i32,
+    pub(crate) encoding: i32,
     /// Level entries, nulls included.
-    pub(in super::super) entries: usize,
+    pub(crate) entries: usize,
     /// Entries without a value.
-    pub(in super::super) nulls: usize,
+    pub(crate) nulls: usize,
     /// Rows that begin in the page; it begins with one.
-    pub(in super::super) rows: usize,
+    pub(crate) rows: usize,
 }
 
 /// A finished page and what its column's metadata adds up.
-pub(in super::super) struct Encoded {
+pub(crate) struct Encoded {
     /// Header and content.
-    pub(in super::super) bytes: Vec<u8>,
+    pub(crate) bytes: Vec<u8>,
     /// Header and content as if not compressed.
-    pub(in super::super) uncompressed: usize,
+    pub(crate) uncompressed: usize,
 }
 
 impl DataPage<'_> {
-    pub(in super::super) fn encode(
+    pub(crate) fn encode(
         &self,
         codec: Codec,
         compressor: &mut Compressor,
@@ -135,7 +135,7 @@ impl DataPage<'_> {
 
 /// The dictionary page of `entries` values that are already laid out PLAIN. Unlike data pages it
 /// cannot opt out of its column's compression.
-pub(in super::super) fn dictionary_page(
+pub(crate) fn dictionary_page(
     plain: &[u8],
     entries: usize,
     codec: Codec,

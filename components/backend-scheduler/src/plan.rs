@@ -1,0 +1,177 @@
+//! What could be merged next, over all tenants.
+//!
+//! Owns the order of tenants and the pause of blocks whose merging failed. Must never hand out a
+//! job: the scheduler does.
+
+use std::{
+    collections::{HashMap, HashSet, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
+
+use tempo_backend::{Blocklist, Timestamp};
+use uuid::Uuid;
+
+use crate::{
+    Config, Limits,
+    metrics::Metrics,
+    select::{SelectionConfig, select},
+};
+
+/// Blocks of a tenant that could be merged.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Candidate {
+    pub(crate) tenant: Arc<str>,
+    pub(crate) blocks: Vec<Uuid>,
+    /// Those that may still be hidden from compaction by who wrote them.
+    pub(crate) fresh: Vec<Uuid>,
+}
+
+/// First pause of a block whose merging failed; doubled each time.
+const FIRST_PAUSE: Duration = Duration::from_secs(60);
+
+/// Longest pause.
+const MAX_PAUSE: Duration = Duration::from_secs(3600);
+
+#[derive(Debug, Clone, Copy)]
+struct Pause {
+    failures: u32,
+    until: Timestamp,
+}
+
+/// What could be merged next.
+#[derive(Debug, Default)]
+pub(crate) struct Plan {
+    queue: VecDeque<Candidate>,
+    planned: Option<Timestamp>,
+    paused: HashMap<Uuid, Pause>,
+}
+
+impl Plan {
+    /// The next candidate none of whose blocks is busy. Looks at the block list again at the
+    /// earliest `min_cycle_interval` after the last time.
+    pub(crate) fn next(
+        &mut self,
+        blocklist: &Blocklist,
+        busy: &HashSet<Uuid>,
+        barred: impl Fn(&str) -> bool,
+        limits: &dyn Limits,
+        config: &Config,
+        metrics: &Metrics,
+        now: Timestamp,
+    ) -> Option<Candidate> {
+        loop {
+            while let Some(candidate) = self.queue.pop_front() {
+                let blocks = blocklist.tenant(&candidate.tenant);
+                let is_free = |block: &Uuid| {
+                    !busy.contains(block)
+                        && !self.is_paused(block, now)
+                        && blocks.live_block(*block).is_some()
+                };
+                if !barred(&candidate.tenant) && candidate.blocks.iter().all(is_free) {
+                    return Some(candidate);
+                }
+            }
+            if let Some(planned) = self.planned
+                && now.saturating_since(planned) < config.min_cycle_interval
+            {
+                return None;
+            }
+            self.planned = Some(now);
+            self.fill(blocklist, busy, &barred, limits, config, metrics, now);
+            if self.queue.is_empty() {
+                metrics.empty_cycles.inc();
+                return None;
+            }
+        }
+    }
+
+    fn is_paused(&self, block: &Uuid, now: Timestamp) -> bool {
+        self.paused
+            .get(block)
+            .is_some_and(|pause| pause.until > now)
+    }
+
+    #[expect(clippy::too_many_arguments)]
+    fn fill(
+        &mut self,
+        blocklist: &Blocklist,
+        busy: &HashSet<Uuid>,
+        barred: &impl Fn(&str) -> bool,
+        limits: &dyn Limits,
+        config: &Config,
+        metrics: &Metrics,
+        now: Timestamp,
+    ) {
+        let mut tenants = Vec::new();
+        let mut paused = HashSet::new();
+        metrics.outstanding_blocks.reset();
+        for tenant in blocklist.tenants() {
+            let blocks = blocklist.tenant(&tenant);
+            let known = |block: &Uuid| blocks.live_block(*block).is_some();
+            paused.extend(self.paused.keys().copied().filter(known));
+            if limits.compaction_disabled(&tenant) {
+                continue;
+            }
+            let window = limits.compaction_window(&tenant);
+            let selection = SelectionConfig {
+                window: window.unwrap_or(config.selection.window),
+                ..config.selection
+            };
+            let mut excluded = busy.clone();
+            let waiting = self
+                .paused
+                .keys()
+                .filter(|block| self.is_paused(block, now));
+            excluded.extend(waiting.copied());
+            let selected = select(blocks.live(), &excluded, &selection, now);
+            let outstanding: usize = selected.iter().map(|choice| choice.blocks.len()).sum();
+            metrics
+                .outstanding_blocks
+                .with_label_values(&[&*tenant])
+                .set(outstanding as i64);
+            if outstanding > 0 && !barred(&tenant) {
+                tenants.push((blocks.live().len() + outstanding, tenant, selected));
+            }
+        }
+        // What is gone from the list needs no pause.
+        self.paused.retain(|block, _| paused.contains(block));
+        tenants.sort_by(|one, other| (other.0, &one.1).cmp(&(one.0, &other.1)));
+        for (_, tenant, selected) in tenants {
+            for choice in selected.into_iter().take(config.max_jobs_per_tenant) {
+                let fresh = choice
+                    .blocks
+                    .iter()
+                    .filter(|meta| meta.compaction_level == 0);
+                self.queue.push_back(Candidate {
+                    tenant: Arc::clone(&tenant),
+                    fresh: fresh.map(|meta| meta.block_id).collect(),
+                    blocks: choice.blocks.iter().map(|meta| meta.block_id).collect(),
+                });
+            }
+        }
+    }
+
+    /// Leaves blocks alone for a while whose merging failed: the same would happen again.
+    pub(crate) fn failed(&mut self, blocks: impl Iterator<Item = Uuid>, now: Timestamp) {
+        for block in blocks {
+            let failures = self.paused.get(&block).map_or(0, |pause| pause.failures);
+            let pause = FIRST_PAUSE
+                .saturating_mul(1 << failures.min(16))
+                .min(MAX_PAUSE);
+            self.paused.insert(
+                block,
+                Pause {
+                    failures: failures + 1,
+                    until: now.saturating_add(pause),
+                },
+            );
+        }
+    }
+
+    /// Looks at the block list at once the next time.
+    pub(crate) fn refresh(&mut self) {
+        self.planned = None;
+        self.queue.clear();
+    }
+}
