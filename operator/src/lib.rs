@@ -6,6 +6,12 @@
 //! stacks go on.
 
 pub mod api;
+pub mod config;
 #[cfg(test)]
 mod generated;
+pub mod manifests;
+mod merge;
+pub mod references;
+mod settings;
 mod text;
+pub mod topology;
