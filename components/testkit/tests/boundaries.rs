@@ -113,7 +113,10 @@ const MAY_USE: &[(&str, &[&str])] = &[
         ],
     ),
     ("tempo-operator", &["tempo-config", "tempo-runtime"]),
-    ("tempo-testkit", &["tempo-proto", "tempo-model"]),
+    (
+        "tempo-testkit",
+        &["tempo-proto", "tempo-model", "tempo-traceql"],
+    ),
     ("tempo-e2e", &["tempo-testkit"]),
     // Never ships: the functions that are run with arbitrary bytes.
     (

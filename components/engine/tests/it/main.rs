@@ -10,5 +10,6 @@ mod golden;
 mod golden_metrics;
 mod metrics_facts;
 mod metrics_naive;
+mod naive;
 mod search_facts;
 mod support;
