@@ -57,7 +57,8 @@ fmt: ## Format the sources
 
 .PHONY: generate
 generate: ## Rewrite generated code and reference pages
-	TEMPO_GENERATE=1 cargo test --quiet -p tempo-proto -p tempo-config
+	TEMPO_GENERATE=1 cargo test --quiet -p tempo-proto -p tempo-config -p tempo-operator
+	TEMPO_GENERATE=1 cargo test --quiet -p tempo-e2e --test it
 
 .PHONY: bench
 bench: dist ## Measure the binary from OTLP to flushed block
@@ -80,6 +81,10 @@ cluster-down: ## End it and remove all that it made
 .PHONY: images
 images: setup ## Build the container images as archives, without Docker
 	@scripts/images.sh tempo tempo-operator
+
+.PHONY: e2e
+e2e: setup ## Play all scenarios on a real Kubernetes: E2E_CLUSTER=local or kind, or any KUBECONFIG
+	@scripts/e2e.sh $(E2E_ARGS)
 
 .PHONY: fuzz
 fuzz: setup ## Run every fuzz target for 60 seconds

@@ -3,6 +3,7 @@
 # unless told otherwise, a real node (containerd, kubelet, kube-proxy, DNS, volumes) on this machine.
 #
 #   scripts/cluster.sh install [--control-plane-only]   install and build what it consists of
+#   scripts/cluster.sh install-helm                     the same for Helm, which scenarios use
 #   scripts/cluster.sh up [options]                     start it; prints where its kubeconfig is
 #   scripts/cluster.sh down [--dir DIR]                 end it and remove all that it made
 #   scripts/cluster.sh status|kubeconfig [--dir DIR]
@@ -203,6 +204,7 @@ case $command in
     install_control_plane
     [ -n "$control_plane_only" ] || install_node
     ;;
+  install-helm) install_helm ;;
   up) up ;;
   down) down ;;
   status)

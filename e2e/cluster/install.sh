@@ -81,7 +81,12 @@ install_node() {
 install_helm() {
   if [ "$(cat "$tools/helm.version" 2>/dev/null)" != "$helm_version" ]; then
     say "installing helm $helm_version"
-    GOBIN=$tools go install "helm.sh/helm/v3/cmd/helm@$helm_version" >&2
+    # Told which Kubernetes it belongs to, as its releases are, it takes charts for that one.
+    GOBIN=$tools go install -trimpath -ldflags "-s -w \
+      -X helm.sh/helm/v3/internal/version.version=$helm_version \
+      -X helm.sh/helm/v3/pkg/chartutil.k8sVersionMajor=${kubernetes_version%%.*} \
+      -X helm.sh/helm/v3/pkg/chartutil.k8sVersionMinor=$(cut -d. -f2 <<<"$kubernetes_version")" \
+      "helm.sh/helm/v3/cmd/helm@$helm_version" >&2
     echo "$helm_version" >"$tools/helm.version"
   fi
 }

@@ -329,7 +329,8 @@ stop_node() {
   # The host's ends of the pods' links go with the pods' network namespaces, which the mounts held.
   find /sys/fs/cgroup -depth -type d -path '*/kubepods*' -exec rmdir {} + 2>/dev/null || true
   # Places that programs make without being asked, if nobody else uses them.
-  rm -f /var/lib/kubelet/device-plugins/kubelet.sock /var/lib/cni/results/tempostack-*
+  rm -f /var/lib/kubelet/device-plugins/kubelet.sock
+  grep -lsF "$node_state" /var/lib/cni/results/* | xargs -r rm -f
   rmdir /var/lib/kubelet/device-plugins /var/lib/kubelet /var/lib/cni/results /var/lib/cni \
     /run/containerd/s /run/containerd/runc/k8s.io /run/containerd/runc /run/containerd 2>/dev/null || true
 }

@@ -49,6 +49,8 @@ pub struct World {
     pub sdk: Sdk,
     /// Kafka and S3.
     pub neighbours: Neighbours,
+    /// The repository, with samples and the operator's own commands.
+    pub repository: PathBuf,
     /// The audit log, where there is one.
     pub audit_log: Option<PathBuf>,
     /// What the surroundings can do.

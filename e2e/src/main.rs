@@ -36,6 +36,9 @@ struct Arguments {
     /// Where logs of what fails are kept.
     #[arg(long, default_value = "e2e-logs", value_name = "FOLDER")]
     logs: PathBuf,
+    /// Take the operator and the CRD that are installed already.
+    #[arg(long)]
+    no_install: bool,
     /// Leave namespaces of failed scenarios as they are, to look into.
     #[arg(long)]
     keep: bool,
@@ -149,6 +152,7 @@ fn world(arguments: &Arguments, data: &Path) -> Outcome<World> {
             data,
             arguments.host_address.clone(),
         ),
+        repository: repository.clone(),
         audit_log: arguments.audit_log.clone(),
         capabilities,
         cluster,
@@ -162,11 +166,13 @@ fn play_all(arguments: &Arguments) -> Outcome<Vec<Line>> {
     let data = logs.join("neighbours");
     fs::create_dir_all(&data)?;
     let world = world(arguments, &data)?;
-    eprintln!("e2e: installing the operator");
-    world
-        .operator
-        .install_shared()
-        .map_err(|failure| failure.during("the operator could not be installed"))?;
+    if !arguments.no_install {
+        eprintln!("e2e: installing the operator");
+        world
+            .operator
+            .install_shared()
+            .map_err(|failure| failure.during("the operator could not be installed"))?;
+    }
     let mut lines = Vec::new();
     for scenario in scenarios {
         eprintln!("e2e: {}: {}", scenario.name, scenario.about);

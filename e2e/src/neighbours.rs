@@ -11,6 +11,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use serde_json::json;
+
 use crate::{Failure, Outcome, command, ensure};
 
 const KAFKA_LIMIT: Duration = Duration::from_secs(180);
@@ -19,9 +21,24 @@ const KAFKA_PORT_BASE: u16 = 26_500;
 const S3_PORT: u16 = 26_490;
 
 /// Who may use the S3 store.
-pub const S3_ACCESS_KEY: &str = "e2e-access-key";
-/// The password that goes with it.
-pub const S3_SECRET_KEY: &str = "e2e-secret-key";
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Account {
+    /// Access key id.
+    pub access: &'static str,
+    /// Secret access key.
+    pub secret: &'static str,
+}
+
+/// The account that stacks use.
+pub const FIRST: Account = Account {
+    access: "e2e-first",
+    secret: "e2e-first-secret",
+};
+/// The account that credentials are changed to; it sees the same buckets.
+pub const SECOND: Account = Account {
+    access: "e2e-second",
+    secret: "e2e-second-secret",
+};
 
 /// Kafka and S3.
 #[derive(Debug)]
@@ -114,10 +131,19 @@ impl Neighbours {
         if running.is_none() {
             let folder = self.data.join("s3");
             fs::create_dir_all(&folder)?;
+            let accounts = self.data.join("s3-accounts");
+            fs::create_dir_all(&accounts)?;
+            let second = json!({"accessAccounts": {SECOND.access: {
+                "access": SECOND.access, "secret": SECOND.secret, "role": "admin",
+                "userID": 0, "groupID": 0, "projectID": 0,
+            }}});
+            fs::write(accounts.join("users.json"), second.to_string())?;
             let log = File::create(self.data.join("s3.log"))?;
             *running = Some(
                 Command::new(&self.versitygw)
-                    .args(["--access", S3_ACCESS_KEY, "--secret", S3_SECRET_KEY])
+                    .args(["--access", FIRST.access, "--secret", FIRST.secret])
+                    .arg("--iam-dir")
+                    .arg(&accounts)
                     .args(["--port", &address, "posix"])
                     .arg(&folder)
                     .stdin(Stdio::null())

@@ -1,6 +1,7 @@
 //! The operator, installed by Helm only.
 
 use std::{
+    fs,
     path::{Path, PathBuf},
     process::Command,
     time::Duration,
@@ -47,6 +48,29 @@ impl Operator {
             image,
             tempo,
         }
+    }
+
+    /// The chart's folder.
+    pub fn chart(&self) -> &Path {
+        &self.chart
+    }
+
+    /// The same from a chart whose CRD is another, as it was in another release.
+    ///
+    /// # Errors
+    /// When the chart cannot be copied, or the CRD is as before.
+    pub fn with_changed_crd(&self, change: impl Fn(&str) -> String) -> Outcome<Self> {
+        const CRD: &str = "files/crds/tempostack.io_tempostacks.yaml";
+        let folder = std::env::temp_dir().join(format!("tempo-e2e-chart-{}", std::process::id()));
+        copy_folder(&self.chart, &folder)?;
+        let text = fs::read_to_string(folder.join(CRD))?;
+        let changed = change(&text);
+        ensure(changed != text, || "the CRD is as before".to_owned())?;
+        fs::write(folder.join(CRD), changed)?;
+        Ok(Self {
+            chart: folder,
+            ..self.clone()
+        })
     }
 
     /// Runs `helm`, which must succeed; its standard output.
@@ -132,6 +156,20 @@ impl Operator {
             )
             .map(drop)
     }
+}
+
+fn copy_folder(from: &Path, to: &Path) -> Outcome {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            copy_folder(&entry.path(), &target)?;
+        } else {
+            fs::copy(entry.path(), target)?;
+        }
+    }
+    Ok(())
 }
 
 /// Whether a pod is ready.

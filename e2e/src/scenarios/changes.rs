@@ -7,10 +7,11 @@ use tempo_testkit::http_client::Client;
 
 use super::{AT_ONCE, FIND_LIMIT, RELOAD_LIMIT, ROLLOUT_LIMIT, minimal, refusals};
 use crate::{
-    Failure, Outcome,
+    Outcome,
     context::Context,
     ensure,
-    stack::{READY_LIMIT, Stack, only, uids},
+    neighbours::{FIRST, SECOND},
+    stack::{READY_LIMIT, Stack, condition, only, uids},
     traces::{Protocol, until},
 };
 
@@ -141,45 +142,31 @@ pub(super) fn secret_rotate(context: &Context<'_>) -> Outcome {
     let neighbours = &context.world.neighbours;
     let endpoint = neighbours.s3()?;
     neighbours.make_bucket(&context.namespace)?;
-    context.apply(&refusals::s3_secret("access_key_secret", "one"))?;
+    context.apply(&refusals::s3_secret("access_key_secret", FIRST))?;
     context.apply(&refusals::s3_stack(&endpoint, &context.namespace))?;
     let stack = context.stack("demo");
     stack.wait_ready(READY_LIMIT)?;
-    let revision = |stack: &Stack<'_>| {
-        let sets = stack.owned("statefulsets")?;
-        let (_, set) = only(&sets, "StatefulSet")?;
-        Ok::<_, Failure>(set["metadata"]["generation"].as_u64().unwrap_or_default())
-    };
+    let sent = minimal::send_and_find(context, &stack)?;
     let before = uids(&stack.owned("pods")?);
-    let generation = revision(&stack)?;
-    // The same credentials: what counts is that a change is noticed.
-    context.cluster().patch(
-        &context.namespace,
-        "secret/s3",
-        &json!({"stringData": {"access_key_id": format!("{}-2", crate::neighbours::S3_ACCESS_KEY)}}),
-    )?;
+    let sets = stack.owned("statefulsets")?;
+    let generation = only(&sets, "StatefulSet")?.1["metadata"]["generation"].as_u64();
+
+    context.apply(&refusals::s3_secret("access_key_secret", SECOND))?;
     stack.wait_owned("pods", ROLLOUT_LIMIT, "the pod is replaced", |pods| {
         !pods.is_empty() && uids(pods).iter().all(|pod| !before.contains(pod))
     })?;
-    let after = revision(&stack)?;
-    ensure(after == generation + 1, || {
-        format!("one change must be one rollout: generation {generation} became {after}")
+    let ready = stack.wait_ready(READY_LIMIT)?;
+    ensure(
+        condition(&ready, "StorageReady").is_none_or(|storage| storage["status"] == "True"),
+        || format!("the store takes both accounts: {}", ready["status"]),
+    )?;
+    let sets = stack.owned("statefulsets")?;
+    let after = only(&sets, "StatefulSet")?.1["metadata"]["generation"].as_u64();
+    ensure(after == generation.map(|before| before + 1), || {
+        format!("one change must be one rollout: generation {generation:?} became {after:?}")
     })?;
-    context.apply(&refusals::s3_secret("access_key_secret", "one"))?;
-    stack
-        .wait_owned(
-            "statefulsets",
-            ROLLOUT_LIMIT,
-            "the second rollout is over",
-            |sets| {
-                sets.values().all(|set| {
-                    set["metadata"]["generation"] == json!(generation + 2)
-                        && set["status"]["readyReplicas"] == 1
-                        && set["status"]["updateRevision"] == set["status"]["currentRevision"]
-                })
-            },
-        )
-        .map(drop)
+    let (_way, query) = stack.query(None)?;
+    query.wait_by_id(&sent, FIND_LIMIT)
 }
 
 pub(super) fn tenants(context: &Context<'_>) -> Outcome {

@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 
 use super::{FIND_LIMIT, ROLLOUT_LIMIT, minimal, refusals};
 use crate::{
-    Outcome, access::Access, context::Context, ensure, operator::pod_is_ready, stack::Stack,
-    traces::until,
+    Outcome, access::Access, context::Context, ensure, neighbours::FIRST, operator::pod_is_ready,
+    stack::Stack, traces::until,
 };
 
 /// A dozen pods start, some of them one after another.
@@ -55,7 +55,7 @@ fn ready<'w>(context: &Context<'w>) -> Outcome<Stack<'w>> {
     let neighbours = &context.world.neighbours;
     let (kafka, s3) = (neighbours.kafka()?, neighbours.s3()?);
     neighbours.make_bucket(&context.namespace)?;
-    context.apply(&refusals::s3_secret("access_key_secret", "one"))?;
+    context.apply(&refusals::s3_secret("access_key_secret", FIRST))?;
     context.apply(&manifest(&s3, &context.namespace, &kafka))?;
     let stack = context.stack("demo");
     stack.wait_ready(CLUSTER_READY_LIMIT)?;

@@ -1,6 +1,7 @@
 //! The scenarios, as a table.
 
 mod changes;
+mod chart;
 mod faults;
 mod lifecycle;
 mod microservices;
@@ -40,6 +41,12 @@ pub(crate) const FIND_LIMIT: Duration = Duration::from_secs(30);
 /// All scenarios, the quickest to tell that something is wrong first.
 pub const ALL: &[Scenario] = &[
     Scenario {
+        name: "chart",
+        about: "Helm installs, upgrades, rolls back and removes; stacks outlive it",
+        needs: &[],
+        play: chart::chart,
+    },
+    Scenario {
         name: "minimal",
         about: "ten lines become a backend: spans in by gRPC and HTTP, traces out",
         needs: &[],
@@ -50,6 +57,12 @@ pub const ALL: &[Scenario] = &[
         about: "the API server refuses what cannot work, and says what to do",
         needs: &[],
         play: refusals::invalid_spec,
+    },
+    Scenario {
+        name: "samples",
+        about: "the API server takes the samples that people copy",
+        needs: &[],
+        play: refusals::samples,
     },
     Scenario {
         name: "restricted",

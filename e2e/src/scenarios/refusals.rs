@@ -1,5 +1,7 @@
 //! What cannot work is told where a person looks, with the way on.
 
+use std::fs;
+
 use serde_json::json;
 
 use super::{AT_ONCE, ROLLOUT_LIMIT};
@@ -7,7 +9,7 @@ use crate::{
     Failure, Outcome,
     context::Context,
     ensure,
-    neighbours::{S3_ACCESS_KEY, S3_SECRET_KEY},
+    neighbours::{Account, FIRST},
     operator::pod_is_ready,
     scenarios::microservices,
     stack::{READY_LIMIT, condition, only, uids},
@@ -150,6 +152,40 @@ pub(super) fn invalid_spec(context: &Context<'_>) -> Outcome {
     ensure(wrong.is_empty(), || wrong.join("\n"))
 }
 
+/// The samples that people copy are taken by the API server as they are.
+pub(super) fn samples(context: &Context<'_>) -> Outcome {
+    let folder = context.world.repository.join("crds/samples");
+    let mut count = 0;
+    for entry in fs::read_dir(&folder)? {
+        let path = entry?.path();
+        // Each goes to the namespace of this scenario, whichever it names.
+        let sample: String = fs::read_to_string(&path)?
+            .lines()
+            .filter(|line| !line.starts_with("  namespace: "))
+            .flat_map(|line| [line, "\n"])
+            .collect();
+        let said = context.cluster().attempt(
+            &[
+                "-n",
+                &context.namespace,
+                "apply",
+                "--dry-run=server",
+                "--validate=strict",
+                "-f",
+                "-",
+            ],
+            &sample,
+        )?;
+        ensure(said.success, || {
+            format!("{}: {}", path.display(), said.stderr)
+        })?;
+        count += 1;
+    }
+    ensure(count > 1, || {
+        format!("{} holds {count} samples", folder.display())
+    })
+}
+
 /// A monolith with its traces in the S3 store.
 pub(super) fn s3_stack(endpoint: &str, bucket: &str) -> String {
     format!(
@@ -170,17 +206,17 @@ spec:
     )
 }
 
-/// The Secret that goes with it; a wrong key name makes it useless.
-pub(super) fn s3_secret(secret_key_name: &str, marker: &str) -> String {
+/// The Secret that goes with it; with another name of the key it is useless.
+pub(super) fn s3_secret(secret_key_name: &str, account: Account) -> String {
+    let Account { access, secret } = account;
     format!(
         "apiVersion: v1
 kind: Secret
 metadata:
   name: s3
 stringData:
-  access_key_id: {S3_ACCESS_KEY}
-  {secret_key_name}: {S3_SECRET_KEY}
-  marker: {marker}
+  access_key_id: {access}
+  {secret_key_name}: {secret}
 "
     )
 }
@@ -207,7 +243,7 @@ pub(super) fn secret_missing(context: &Context<'_>) -> Outcome {
     ensure(pods.is_empty(), || {
         format!("no pod can run without the Secret: {:?}", pods.keys())
     })?;
-    context.apply(&s3_secret("access_key_secret", "one"))?;
+    context.apply(&s3_secret("access_key_secret", FIRST))?;
     stack.wait_ready(READY_LIMIT).map(drop)
 }
 
@@ -215,7 +251,7 @@ pub(super) fn secret_bad(context: &Context<'_>) -> Outcome {
     let neighbours = &context.world.neighbours;
     let endpoint = neighbours.s3()?;
     neighbours.make_bucket(&context.namespace)?;
-    context.apply(&s3_secret("access_key_secret", "one"))?;
+    context.apply(&s3_secret("access_key_secret", FIRST))?;
     context.apply(&s3_stack(&endpoint, &context.namespace))?;
     let stack = context.stack("demo");
     stack.wait_ready(READY_LIMIT)?;
@@ -224,14 +260,14 @@ pub(super) fn secret_bad(context: &Context<'_>) -> Outcome {
     context
         .cluster()
         .kubectl(&["-n", &context.namespace, "delete", "secret", "s3"])?;
-    context.apply(&s3_secret("secret_of_another_name", "one"))?;
+    context.apply(&s3_secret("secret_of_another_name", FIRST))?;
     stack.wait_condition("ConfigValid", "False", "SecretKeyMissing", AT_ONCE)?;
     let pods = stack.owned("pods")?;
     ensure(
         uids(&pods) == before && pods.values().all(pod_is_ready),
         || "pods that run must go on with the credentials they have".to_owned(),
     )?;
-    context.apply(&s3_secret("access_key_secret", "one"))?;
+    context.apply(&s3_secret("access_key_secret", FIRST))?;
     stack.wait_condition("ConfigValid", "True", "", AT_ONCE)?;
     stack.wait_ready(ROLLOUT_LIMIT).map(drop)
 }
@@ -240,7 +276,7 @@ pub(super) fn kafka_bad(context: &Context<'_>) -> Outcome {
     let neighbours = &context.world.neighbours;
     let endpoint = neighbours.s3()?;
     neighbours.make_bucket(&context.namespace)?;
-    context.apply(&s3_secret("access_key_secret", "one"))?;
+    context.apply(&s3_secret("access_key_secret", FIRST))?;
     // Nobody listens on port 1.
     let host = endpoint.split(':').next().unwrap_or_default();
     context.apply(&microservices::manifest(

@@ -1,0 +1,70 @@
+#!/usr/bin/env bash
+# Plays the scenarios of e2e/ on a cluster and prints a table; ends with 1 when one failed.
+#
+#   E2E_CLUSTER=local scripts/e2e.sh [ARGS]   on a node started here, without Docker (the default)
+#   E2E_CLUSTER=kind  scripts/e2e.sh [ARGS]   on a cluster that kind makes
+#   KUBECONFIG=FILE   scripts/e2e.sh [ARGS]   on any other; E2E_REGISTRY and E2E_TAG name images that
+#                                             it can pull, E2E_HOST_ADDRESS this machine as pods see it
+#
+# ARGS go to tempo-e2e: --only minimal,drift plays those alone, --list lists them, --keep leaves
+# namespaces of what failed. Logs of what failed go to e2e-logs, or where --logs says.
+# E2E_PROFILE (dist) is the cargo profile of the images; E2E_KEEP_CLUSTER=yes leaves the cluster.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+export TEMPO_TOOLS_DIR=${TEMPO_TOOLS_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/tempostack/tools}
+export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/tempostack/target}
+tools=$TEMPO_TOOLS_DIR
+kind_name=tempostack-e2e
+: "${E2E_CLUSTER:=${KUBECONFIG:+existing}}"
+: "${E2E_CLUSTER:=local}"
+
+fail() {
+  echo "e2e: $*" >&2
+  exit 2
+}
+
+for argument in "$@"; do
+  case $argument in
+    --list | --help | -h) exec cargo run --quiet --locked -p tempo-e2e -- --tools "$tools" "$@" ;;
+  esac
+done
+
+scripts/setup.sh test
+scripts/setup.sh kafka
+scripts/cluster.sh install-helm
+[ -x "$tools/versitygw" ] || scripts/emulators.sh >/dev/null
+cargo build --quiet --locked -p tempo-e2e
+[ "$E2E_CLUSTER" = existing ] ||
+  scripts/images.sh --profile "${E2E_PROFILE:-dist}" tempo tempo-operator >&2
+
+case $E2E_CLUSTER in
+  local)
+    cluster_dir=${E2E_CLUSTER_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/tempostack/cluster}
+    [ "${E2E_KEEP_CLUSTER:-}" = yes ] || trap 'scripts/cluster.sh down --dir "$cluster_dir"' EXIT
+    KUBECONFIG=$(scripts/cluster.sh up --dir "$cluster_dir")
+    scripts/cluster.sh load --dir "$cluster_dir" "$tools"/images/{tempo,tempo-operator}.tar
+    E2E_HOST_ADDRESS=10.189.0.1
+    E2E_AUDIT_LOG=$cluster_dir/log/audit.log
+    ;;
+  kind)
+    command -v kind >/dev/null || fail "kind is missing (https://kind.sigs.k8s.io); or: E2E_CLUSTER=local"
+    KUBECONFIG=$(mktemp)
+    kind get clusters 2>/dev/null | grep -qx "$kind_name" || kind create cluster --name "$kind_name"
+    [ "${E2E_KEEP_CLUSTER:-}" = yes ] ||
+      trap 'kind delete cluster --name "$kind_name"; rm -f "$KUBECONFIG"' EXIT
+    kind get kubeconfig --name "$kind_name" >"$KUBECONFIG"
+    for image in tempo tempo-operator; do
+      kind load image-archive "$tools/images/$image.tar" --name "$kind_name"
+    done
+    # Kafka and S3 run here; pods reach them at the gateway of kind's network.
+    E2E_HOST_ADDRESS=$(docker network inspect kind \
+      --format '{{range .IPAM.Config}}{{println .Gateway}}{{end}}' | grep -m 1 -F .)
+    ;;
+  existing) [ -n "${KUBECONFIG:-}" ] || fail "E2E_CLUSTER=existing needs KUBECONFIG" ;;
+  *) fail "E2E_CLUSTER is local, kind or existing, not '$E2E_CLUSTER'" ;;
+esac
+export KUBECONFIG
+[ -z "${E2E_HOST_ADDRESS:-}" ] || export E2E_HOST_ADDRESS
+[ -z "${E2E_AUDIT_LOG:-}" ] || export E2E_AUDIT_LOG
+"$CARGO_TARGET_DIR/debug/tempo-e2e" "$@"
