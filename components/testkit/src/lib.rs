@@ -4,6 +4,7 @@
 
 pub mod golden;
 pub mod http_client;
+pub mod kafka;
 pub mod naive;
 pub mod process;
 pub mod proxy;

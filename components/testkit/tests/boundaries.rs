@@ -50,6 +50,15 @@ const MAY_USE: &[(&str, &[&str])] = &[
         &["tempo-proto", "tempo-model", "tempo-runtime"],
     ),
     (
+        "tempo-block-builder",
+        &[
+            "tempo-model",
+            "tempo-ingest",
+            "tempo-backend",
+            "tempo-block",
+        ],
+    ),
+    (
         "tempo-live-store",
         &[
             "tempo-proto",
@@ -59,6 +68,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "tempo-engine",
             "tempo-backend",
             "tempo-block",
+            "tempo-ingest",
             "tempo-runtime",
         ],
     ),
@@ -106,7 +116,10 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "tempo-membership",
             "tempo-backend-scheduler",
             "tempo-backend-worker",
+            "tempo-ingest",
+            "tempo-membership",
             "tempo-distributor",
+            "tempo-block-builder",
             "tempo-live-store",
             "tempo-querier",
             "tempo-query-frontend",

@@ -1,0 +1,427 @@
+//! The round over all partitions, and one section from commit to commit.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use parking_lot::Mutex;
+use tempo_ingest::{
+    Committed, Fence, FenceError, Offsets, PartitionConsumer, StartAt, lag::LagMetrics,
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    Config, Partitions,
+    build::{Builder, TenantBlock},
+    error::SectionError,
+    metrics::Metrics,
+    plan::{Note, Plan},
+    runs::Sorter,
+    section::{self, Bounds, Outcome, Read, ReadError, now_millis},
+};
+
+/// Before a block becomes visible, this process has been the partition's builder at most so long
+/// ago.
+const FENCE_CHECK_AGE: Duration = Duration::from_secs(10);
+
+/// Waits after failed sections: from the first, doubled up to the longest.
+const FIRST_BACKOFF: Duration = Duration::from_millis(500);
+const MAX_BACKOFF: Duration = Duration::from_secs(30);
+
+/// Counts rounds. Cheap to clone.
+#[derive(Clone, Default)]
+pub(crate) struct Cycles(Arc<AtomicU64>);
+
+impl Cycles {
+    pub(crate) fn completed(&self) -> u64 {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
+/// Does the work of all partitions, one after the other.
+pub(crate) struct Worker {
+    pub(crate) config: Config,
+    pub(crate) builder: Builder,
+    pub(crate) metrics: Metrics,
+    pub(crate) lag: LagMetrics,
+    pub(crate) offsets: Arc<Offsets>,
+    pub(crate) partitions: Arc<dyn Partitions>,
+    pub(crate) sorter: Sorter,
+    pub(crate) cycles: Cycles,
+    pub(crate) owned: Arc<Mutex<Vec<i32>>>,
+    /// The last section of each partition whose blocks this process has let go.
+    pub(crate) released: HashMap<i32, Plan>,
+}
+
+/// How far a partition is.
+#[derive(Debug, Clone, Copy)]
+struct Progress {
+    partition: i32,
+    /// Timestamp of the last record that was built; now, when there is none left.
+    last_millis: i64,
+    is_exhausted: bool,
+}
+
+impl Worker {
+    pub(crate) async fn run(mut self, shutdown: CancellationToken) {
+        let mut backoff = FIRST_BACKOFF;
+        while !shutdown.is_cancelled() {
+            let begun = Instant::now();
+            let owned = self.own();
+            if owned.is_empty() {
+                tracing::error!("no partitions assigned");
+                pause(self.config.consume_cycle_duration, &shutdown).await;
+                continue;
+            }
+            match self.cycle(&owned, &shutdown).await {
+                Ok(pause_for) => {
+                    backoff = FIRST_BACKOFF;
+                    self.metrics
+                        .cycle_seconds
+                        .observe(begun.elapsed().as_secs_f64());
+                    self.cycles.0.fetch_add(1, Ordering::AcqRel);
+                    pause(pause_for, &shutdown).await;
+                }
+                Err(Failed) => {
+                    pause(backoff, &shutdown).await;
+                    backoff = (backoff * 2).min(MAX_BACKOFF);
+                }
+            }
+        }
+    }
+
+    /// The partitions of this process, at this moment.
+    fn own(&self) -> Vec<i32> {
+        let effective = self
+            .config
+            .assignment
+            .effective(&self.partitions.consumable());
+        let gauge = &self.metrics.owned_partitions;
+        gauge.reset();
+        for (partition, state) in &effective {
+            gauge
+                .with_label_values(&[&*partition.to_string(), state.name()])
+                .set(1);
+        }
+        let partitions: Vec<i32> = effective
+            .into_iter()
+            .map(|(partition, _)| partition)
+            .collect();
+        self.owned.lock().clone_from(&partitions);
+        partitions
+    }
+
+    /// Builds until every partition is younger than a cycle; says how long that will be so.
+    async fn cycle(
+        &mut self,
+        partitions: &[i32],
+        shutdown: &CancellationToken,
+    ) -> Result<Duration, Failed> {
+        let mut progress = Vec::with_capacity(partitions.len());
+        let mut failed = None;
+        for &partition in partitions {
+            match self.section(partition, shutdown).await {
+                Ok(done) => progress.push(done),
+                // The others go on.
+                Err(Failed) => failed = Some(Failed),
+            }
+            if shutdown.is_cancelled() {
+                return Ok(Duration::ZERO);
+            }
+        }
+        let cycle_millis =
+            i64::try_from(self.config.consume_cycle_duration.as_millis()).unwrap_or(i64::MAX);
+        while let Some(at) = (0..progress.len()).min_by_key(|&at| progress[at].last_millis) {
+            let oldest = progress[at];
+            let lag_millis = now_millis().saturating_sub(oldest.last_millis);
+            if lag_millis < cycle_millis {
+                return failed.map_or(
+                    Ok(Duration::from_millis(
+                        (cycle_millis - lag_millis).unsigned_abs(),
+                    )),
+                    Err,
+                );
+            }
+            if oldest.is_exhausted || shutdown.is_cancelled() {
+                break;
+            }
+            match self.section(oldest.partition, shutdown).await {
+                Ok(done) => progress[at] = done,
+                Err(Failed) => {
+                    failed = Some(Failed);
+                    progress.remove(at);
+                }
+            }
+        }
+        failed.map_or(Ok(Duration::ZERO), Err)
+    }
+
+    /// Builds one section, and says how it went.
+    async fn section(
+        &mut self,
+        partition: i32,
+        shutdown: &CancellationToken,
+    ) -> Result<Progress, Failed> {
+        let begun = Instant::now();
+        match self.try_section(partition, shutdown).await {
+            Ok(Some(read)) => {
+                self.metrics
+                    .section_seconds
+                    .with_label_values(&[&partition.to_string()])
+                    .observe(begun.elapsed().as_secs_f64());
+                self.note_lag(partition, read.last_timestamp_millis);
+                Ok(Progress {
+                    partition,
+                    last_millis: read.last_timestamp_millis,
+                    is_exhausted: false,
+                })
+            }
+            Ok(None) => {
+                self.lag.set_seconds(partition, 0.0);
+                Ok(Progress {
+                    partition,
+                    last_millis: now_millis(),
+                    is_exhausted: true,
+                })
+            }
+            Err(error) => {
+                tracing::error!(partition, %error, "section not built, trying again");
+                Err(Failed)
+            }
+        }
+    }
+
+    fn note_lag(&self, partition: i32, record_millis: i64) {
+        let lag_millis = now_millis().saturating_sub(record_millis);
+        self.lag.set_seconds(partition, lag_millis as f64 / 1000.0);
+    }
+
+    async fn try_section(
+        &mut self,
+        partition: i32,
+        shutdown: &CancellationToken,
+    ) -> Result<Option<Read>, SectionError> {
+        let offsets = Arc::clone(&self.offsets);
+        let is_empty = blocking(move || {
+            let high = offsets.watermarks(partition)?.high;
+            let committed = offsets.committed(&[partition])?;
+            let from = committed.get(&partition).map_or(0, |found| found.offset);
+            Ok::<_, tempo_ingest::Error>(high <= from)
+        })
+        .await??;
+        if is_empty {
+            return Ok(None);
+        }
+        // Only from here on nobody else moves the offset.
+        let fence = {
+            let (kafka, group) = (self.config.kafka.clone(), self.config.group.clone());
+            let raise = move || {
+                let fence = Fence::raise(&kafka, &group, partition)?;
+                let committed = fence.committed()?;
+                Ok::<_, FenceError>((fence, committed))
+            };
+            let (fence, committed) = blocking(raise).await??;
+            Holding {
+                fence: Arc::new(fence),
+                committed,
+                checked: Arc::default(),
+            }
+        };
+        let note = fence.note();
+        if let Some(Note::Built(plan)) = note
+            && self.released.get(&partition) != Some(&plan)
+        {
+            self.builder.release_of_all(partition, &plan).await?;
+            self.released.insert(partition, plan);
+        }
+        let decided = match note {
+            Some(Note::Planned(plan)) => Some(plan),
+            _ => None,
+        };
+        let Some(read) = self.read(partition, &fence, decided, shutdown).await? else {
+            return Ok(None);
+        };
+        if decided.is_none() {
+            self.note_lag(partition, read.plan.timestamp_millis);
+        }
+        let sorter = Arc::new(std::mem::replace(
+            &mut self.sorter,
+            Sorter::new(&self.config.spill_path, self.config.buffer_bytes),
+        ));
+        let built = self
+            .build(partition, &fence, &sorter, &read.plan, decided.is_some())
+            .await;
+        // Its memory is used again.
+        if let Some(mut sorter) = Arc::into_inner(sorter) {
+            sorter.clear();
+            self.sorter = sorter;
+        }
+        let blocks = built?;
+        match self.builder.release(&blocks).await {
+            Ok(()) => {
+                self.released.insert(partition, read.plan);
+            }
+            // The note says that it is to be done, and the next section does it.
+            Err(error) => tracing::warn!(partition, %error, "blocks stay hidden from compaction"),
+        }
+        Ok(Some(read))
+    }
+
+    async fn read(
+        &mut self,
+        partition: i32,
+        fence: &Holding,
+        decided: Option<Plan>,
+        shutdown: &CancellationToken,
+    ) -> Result<Option<Read>, SectionError> {
+        let start = match &fence.committed {
+            Some(committed) if committed.offset >= 0 => StartAt::Offset(committed.offset),
+            _ => StartAt::Beginning,
+        };
+        let bounds = match decided {
+            Some(plan) => Bounds::Decided(plan),
+            None => Bounds::Open {
+                span_millis: self.builder.cycle_millis,
+                max_bytes: self.config.section_limit_bytes(),
+                max_silence: self.config.max_silence,
+            },
+        };
+        let mut sorter =
+            std::mem::replace(&mut self.sorter, Sorter::new(&self.config.spill_path, 0));
+        let (kafka, metrics, stop) = (
+            self.config.kafka.clone(),
+            self.metrics.clone(),
+            shutdown.clone(),
+        );
+        let begun = Instant::now();
+        let (sorter, outcome) = blocking(move || {
+            sorter.clear();
+            let outcome = PartitionConsumer::open(&kafka, partition, start)
+                .map_err(ReadError::from)
+                .and_then(|consumer| {
+                    section::read(&consumer, bounds, &mut sorter, &metrics, || {
+                        stop.is_cancelled()
+                    })
+                })
+                .and_then(|outcome| Ok(sorter.finish().map(|()| outcome)?));
+            (sorter, outcome)
+        })
+        .await?;
+        self.sorter = sorter;
+        self.metrics
+            .fetch_seconds
+            .with_label_values(&[&partition.to_string()])
+            .observe(begun.elapsed().as_secs_f64());
+        match outcome {
+            Ok(Outcome::Section(read)) => Ok(Some(read)),
+            Ok(Outcome::Empty | Outcome::Stopped) => Ok(None),
+            Err(ReadError::Kafka(error)) => Err(error.into()),
+            Err(ReadError::Spill(error)) => Err(error.into()),
+        }
+    }
+
+    /// From the decision to the commit after the section.
+    async fn build(
+        &self,
+        partition: i32,
+        fence: &Holding,
+        sorter: &Arc<Sorter>,
+        plan: &Plan,
+        is_decided: bool,
+    ) -> Result<Vec<TenantBlock>, SectionError> {
+        let blocks = self
+            .builder
+            .choose_all(sorter, partition, plan, is_decided)
+            .await?;
+        let built = async {
+            if !is_decided {
+                fence.commit(plan.start, Note::Planned(*plan)).await?;
+            }
+            self.builder
+                .build_all(sorter, &blocks, plan, || fence.check(*plan))
+                .await?;
+            fence.commit(plan.until, Note::Built(*plan)).await
+        }
+        .await;
+        if let Err(SectionError::Fence(FenceError::Overtaken { .. })) = &built {
+            self.withdraw(partition, plan, &blocks).await?;
+        }
+        built.map(|()| blocks)
+    }
+
+    async fn withdraw(
+        &self,
+        partition: i32,
+        plan: &Plan,
+        blocks: &[TenantBlock],
+    ) -> Result<(), SectionError> {
+        let offsets = Arc::clone(&self.offsets);
+        let committed = blocking(move || offsets.committed(&[partition])).await??;
+        let is_finished = committed
+            .get(&partition)
+            .is_some_and(|committed| committed.offset >= plan.until);
+        if is_finished {
+            self.builder.withdraw(blocks).await?;
+        }
+        Ok(())
+    }
+}
+
+/// A section failed; why was logged.
+struct Failed;
+
+/// The right to move a partition's offset.
+struct Holding {
+    fence: Arc<Fence>,
+    committed: Option<Committed>,
+    /// When the right was last proven.
+    checked: Arc<tokio::sync::Mutex<Option<Instant>>>,
+}
+
+impl Holding {
+    fn note(&self) -> Option<Note> {
+        Note::parse(&self.committed.as_ref()?.metadata)
+    }
+
+    async fn commit(&self, offset: i64, note: Note) -> Result<(), SectionError> {
+        let mut checked = self.checked.lock().await;
+        let fence = Arc::clone(&self.fence);
+        let asked = Instant::now();
+        blocking(move || fence.commit(offset, &note.to_string())).await??;
+        *checked = Some(asked);
+        Ok(())
+    }
+
+    /// Proves the right anew, unless that was done a moment ago.
+    async fn check(&self, plan: Plan) -> Result<(), SectionError> {
+        let is_fresh = |at: Instant| at.elapsed() < FENCE_CHECK_AGE;
+        if self.checked.lock().await.is_some_and(is_fresh) {
+            return Ok(());
+        }
+        self.commit(plan.start, Note::Planned(plan)).await
+    }
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, SectionError> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => Ok(done),
+        Err(stopped) => match stopped.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            Err(_cancelled) => Err(SectionError::Stopped),
+        },
+    }
+}
+
+async fn pause(duration: Duration, shutdown: &CancellationToken) {
+    tokio::select! {
+        () = shutdown.cancelled() => {}
+        () = tokio::time::sleep(duration) => {}
+    }
+}

@@ -1,0 +1,171 @@
+//! Real Kafka brokers, started by `scripts/kafka.sh` and ended when dropped.
+
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    net::TcpListener,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::{Arc, Mutex, PoisonError, Weak},
+};
+
+/// Ports that one broker takes.
+const PORTS_PER_BROKER: u16 = 10;
+
+/// Attempts to find a range of free ports.
+const PORT_ATTEMPTS: u16 = 200;
+
+/// A cluster of brokers on this machine.
+#[derive(Debug)]
+pub struct Kafka {
+    data: tempfile::TempDir,
+    settings: BTreeMap<String, String>,
+}
+
+/// What a cluster shall be like.
+#[derive(Debug, Clone, Default)]
+pub struct KafkaOptions {
+    /// How many brokers; 0 counts as 1.
+    pub brokers: u16,
+    /// Also listeners with TLS and SASL, for the user `tempo` with the password `secret`.
+    pub secure: bool,
+    /// Further lines of `server.properties`.
+    pub settings: Vec<String>,
+}
+
+static SHARED: Mutex<Weak<Kafka>> = Mutex::new(Weak::new());
+
+impl Kafka {
+    /// Starts brokers and waits until they answer.
+    ///
+    /// # Errors
+    /// When they do not start; `scripts/setup.sh kafka` installs what they need.
+    pub fn start(options: &KafkaOptions) -> io::Result<Self> {
+        let brokers = options.brokers.max(1);
+        let data = tempfile::tempdir()?;
+        let mut command = script();
+        command
+            .arg("up")
+            .args(["--brokers", &brokers.to_string()])
+            .args(["--port-base", &free_ports(brokers)?.to_string()])
+            .arg("--data")
+            .arg(data.path().join("kafka"))
+            .env("KAFKA_HEAP_MEGABYTES", "256");
+        if options.secure {
+            command.arg("--secure");
+        }
+        for setting in &options.settings {
+            command.args(["--set", setting]);
+        }
+        let output = command.output()?;
+        let mut kafka = Self {
+            data,
+            settings: BTreeMap::new(),
+        };
+        if !output.status.success() {
+            return Err(io::Error::other(format!(
+                "no Kafka for this test ({}); `scripts/setup.sh kafka` installs it: {}",
+                output.status,
+                String::from_utf8_lossy(&output.stderr)
+            )));
+        }
+        let settings = fs::read_to_string(kafka.folder().join("env"))?;
+        kafka.settings = settings
+            .lines()
+            .filter_map(|line| line.split_once('='))
+            .map(|(key, value)| (key.to_owned(), value.to_owned()))
+            .collect();
+        Ok(kafka)
+    }
+
+    /// One broker with TLS and SASL for all tests of this process that run at the same time.
+    ///
+    /// # Errors
+    /// As [`Kafka::start`].
+    pub fn shared() -> io::Result<Arc<Self>> {
+        let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(kafka) = shared.upgrade() {
+            return Ok(kafka);
+        }
+        let kafka = Arc::new(Self::start(&KafkaOptions {
+            secure: true,
+            ..KafkaOptions::default()
+        })?);
+        *shared = Arc::downgrade(&kafka);
+        Ok(kafka)
+    }
+
+    fn folder(&self) -> PathBuf {
+        self.data.path().join("kafka")
+    }
+
+    /// Where clients begin: addresses without TLS or login, separated by commas.
+    pub fn bootstrap(&self) -> &str {
+        self.setting("KAFKA_BOOTSTRAP")
+    }
+
+    /// A line of the script's `env` file, such as `KAFKA_BOOTSTRAP_SASL_SSL`; empty without it.
+    pub fn setting(&self, name: &str) -> &str {
+        self.settings.get(name).map_or("", String::as_str)
+    }
+
+    /// `kill -9` of one broker, counted from 1.
+    ///
+    /// # Errors
+    /// When the script fails.
+    pub fn kill_broker(&self, broker: u16) -> io::Result<()> {
+        self.run("kill", broker)
+    }
+
+    /// Starts a killed broker.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub fn start_broker(&self, broker: u16) -> io::Result<()> {
+        self.run("start", broker)
+    }
+
+    fn run(&self, verb: &str, broker: u16) -> io::Result<()> {
+        let output = script()
+            .arg(verb)
+            .args(["--broker", &broker.to_string()])
+            .arg("--data")
+            .arg(self.folder())
+            .output()?;
+        if output.status.success() {
+            return Ok(());
+        }
+        Err(io::Error::other(format!(
+            "kafka.sh {verb}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        )))
+    }
+}
+
+impl Drop for Kafka {
+    fn drop(&mut self) {
+        let _ = script()
+            .arg("down")
+            .arg("--data")
+            .arg(self.folder())
+            .output();
+    }
+}
+
+fn script() -> Command {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scripts/kafka.sh");
+    Command::new(script)
+}
+
+/// The first of as many ports in a row as the brokers need.
+fn free_ports(brokers: u16) -> io::Result<u16> {
+    let count = brokers * PORTS_PER_BROKER;
+    // Below the range that the system gives to clients, and not where another run begins.
+    let begin = 12_000 + (std::process::id() % 1000) as u16 * 10;
+    (0..PORT_ATTEMPTS)
+        .map(|attempt| begin + attempt * 50)
+        .find(|&base| {
+            (base..base + count).all(|port| TcpListener::bind(("127.0.0.1", port)).is_ok())
+        })
+        .ok_or_else(|| io::Error::other("no range of free ports for Kafka"))
+}
