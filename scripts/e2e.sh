@@ -35,8 +35,8 @@ scripts/setup.sh kafka
 scripts/cluster.sh install-helm
 [ -x "$tools/versitygw" ] || scripts/emulators.sh >/dev/null
 cargo build --quiet --locked -p tempo-e2e
-[ "$E2E_CLUSTER" = existing ] ||
-  scripts/images.sh --profile "${E2E_PROFILE:-dist}" tempo tempo-operator >&2
+profile=${E2E_PROFILE:-dist}
+[ "$E2E_CLUSTER" = existing ] || scripts/images.sh --profile "$profile" tempo tempo-operator >&2
 
 case $E2E_CLUSTER in
   local)
@@ -66,5 +66,7 @@ case $E2E_CLUSTER in
 esac
 export KUBECONFIG
 [ -z "${E2E_HOST_ADDRESS:-}" ] || export E2E_HOST_ADDRESS
+program=$CARGO_TARGET_DIR/${profile/#dev/debug}/tempo-operator
+[ ! -x "$program" ] || export E2E_OPERATOR=${E2E_OPERATOR:-$program}
 [ -z "${E2E_AUDIT_LOG:-}" ] || export E2E_AUDIT_LOG
 "$CARGO_TARGET_DIR/debug/tempo-e2e" "$@"

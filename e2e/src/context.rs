@@ -23,6 +23,8 @@ pub enum Capability {
     NetworkPolicies,
     /// The API server's audit log can be read.
     AuditLog,
+    /// The operator's program runs here, too.
+    OperatorBinary,
 }
 
 impl Capability {
@@ -34,6 +36,7 @@ impl Capability {
             Self::ExpandableVolumes => "volumes that grow",
             Self::NetworkPolicies => "enforced NetworkPolicies",
             Self::AuditLog => "an audit log",
+            Self::OperatorBinary => "the operator's program",
         }
     }
 }
@@ -53,6 +56,8 @@ pub struct World {
     pub repository: PathBuf,
     /// The audit log, where there is one.
     pub audit_log: Option<PathBuf>,
+    /// The operator's program, where it is at hand.
+    pub operator_binary: Option<PathBuf>,
     /// What the surroundings can do.
     pub capabilities: BTreeSet<Capability>,
 }

@@ -48,6 +48,9 @@ struct Arguments {
     /// The API server's audit log.
     #[arg(long, env = "E2E_AUDIT_LOG", value_name = "FILE")]
     audit_log: Option<PathBuf>,
+    /// The operator's program, as it is in the image.
+    #[arg(long, env = "E2E_OPERATOR", value_name = "FILE")]
+    operator_binary: Option<PathBuf>,
     /// Registry and path of the images, before `/tempo` and `/tempo-operator`.
     #[arg(long, env = "E2E_REGISTRY", default_value = "ghcr.io/tempostack")]
     registry: String,
@@ -140,6 +143,9 @@ fn world(arguments: &Arguments, data: &Path) -> Outcome<World> {
     if arguments.audit_log.is_some() {
         capabilities.insert(Capability::AuditLog);
     }
+    if arguments.operator_binary.is_some() {
+        capabilities.insert(Capability::OperatorBinary);
+    }
     Ok(World {
         operator,
         sdk: Sdk::new(
@@ -153,6 +159,7 @@ fn world(arguments: &Arguments, data: &Path) -> Outcome<World> {
             arguments.host_address.clone(),
         ),
         repository: repository.clone(),
+        operator_binary: arguments.operator_binary.clone(),
         audit_log: arguments.audit_log.clone(),
         capabilities,
         cluster,

@@ -158,6 +158,14 @@ impl Operator {
     }
 }
 
+/// What tells the operator's program, when it runs here, the same as the chart does in the cluster.
+pub fn environment(operator: &Operator) -> [(&'static str, String); 2] {
+    [
+        ("TEMPO_IMAGE_REPOSITORY", operator.tempo.repository.clone()),
+        ("TEMPO_IMAGE_TAG", operator.tempo.tag.clone()),
+    ]
+}
+
 fn copy_folder(from: &Path, to: &Path) -> Outcome {
     fs::create_dir_all(to)?;
     for entry in fs::read_dir(from)? {

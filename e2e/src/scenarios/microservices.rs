@@ -11,9 +11,12 @@ use crate::{
 };
 
 /// A dozen pods start, some of them one after another.
-const CLUSTER_READY_LIMIT: Duration = Duration::from_secs(240);
+pub(super) const CLUSTER_READY_LIMIT: Duration = Duration::from_secs(240);
 /// With the short times of [`manifest`]: a cycle of the block-builder, a poll of the block list.
 const BLOCK_LIMIT: Duration = Duration::from_secs(90);
+
+/// Two partitions drained, with the short times of [`manifest`].
+const DRAIN_LIMIT: Duration = Duration::from_secs(300);
 
 /// Three partitions, two zones, short times.
 pub(super) fn manifest(s3: &str, bucket: &str, kafka: &str) -> String {
@@ -51,7 +54,7 @@ spec:
 }
 
 /// The stack of [`manifest`], ready.
-fn ready<'w>(context: &Context<'w>) -> Outcome<Stack<'w>> {
+pub(super) fn ready<'w>(context: &Context<'w>) -> Outcome<Stack<'w>> {
     let neighbours = &context.world.neighbours;
     let (kafka, s3) = (neighbours.kafka()?, neighbours.s3()?);
     neighbours.make_bucket(&context.namespace)?;
@@ -163,4 +166,48 @@ pub(super) fn edit_replicas(context: &Context<'_>) -> Outcome {
     ensure(changed == ["Deployment/tempo-demo-querier"], || {
         format!("only the querier's Deployment may change: {changed:?}")
     })
+}
+
+/// `kubectl scale`, up and down again, while spans go in: none is lost, and a partition is drained
+/// before its live-store goes.
+pub(super) fn scale(context: &Context<'_>) -> Outcome {
+    let stack = ready(context)?;
+    let sent = minimal::send_and_find(context, &stack)?;
+    let scale_to = |replicas: usize| {
+        context.cluster().kubectl(&[
+            "-n",
+            &context.namespace,
+            "scale",
+            "tempostack/demo",
+            &format!("--replicas={replicas}"),
+        ])
+    };
+    // The topic has three partitions; only who may grow it can have four live-stores.
+    context.cluster().patch(
+        &context.namespace,
+        "tempostack/demo",
+        &json!({"spec": {"kafka": {"topic": {"partitions": 4, "manage": "CreateAndGrow"}}}}),
+    )?;
+    scale_to(4)?;
+    stack.wait(CLUSTER_READY_LIMIT, "four partitions are active", |stack| {
+        stack["status"]["liveStore"]["partitions"]["active"] == 4
+    })?;
+    stack.wait_ready(CLUSTER_READY_LIMIT)?;
+    let topic = context.world.neighbours.topic(&context.namespace)?;
+    ensure(topic.len() == 4, || format!("the topic has {topic:?}"))?;
+    let more = minimal::send_and_find(context, &stack)?;
+
+    scale_to(2)?;
+    let mut drained = false;
+    stack.wait(DRAIN_LIMIT, "two partitions are left", |stack| {
+        let live_store = &stack["status"]["liveStore"];
+        drained |= live_store["drain"]["phase"] == "Wait";
+        live_store["replicas"] == 2 && live_store["partitions"]["active"] == 2
+    })?;
+    ensure(drained, || {
+        "the live-stores went without a time in which their partitions took no spans".to_owned()
+    })?;
+    stack.wait_ready(CLUSTER_READY_LIMIT)?;
+    let (_way, query) = stack.query(None)?;
+    query.wait_by_id(&[sent, more].concat(), FIND_LIMIT)
 }

@@ -2,7 +2,9 @@
 
 mod changes;
 mod chart;
+mod cluster_only;
 mod faults;
+mod identity;
 mod lifecycle;
 mod microservices;
 mod minimal;
@@ -171,5 +173,47 @@ pub const ALL: &[Scenario] = &[
         about: "an idle stack costs no write",
         needs: &[Capability::AuditLog],
         play: faults::reconcile_economy,
+    },
+    Scenario {
+        name: "render",
+        about: "what `render` prints is what is applied",
+        needs: &[Capability::OperatorBinary],
+        play: identity::render,
+    },
+    Scenario {
+        name: "long-name",
+        about: "a name of 28 letters has room for every hash and number",
+        needs: &[Capability::Neighbours],
+        play: identity::long_name,
+    },
+    Scenario {
+        name: "scale",
+        about: "kubectl scale grows the topic first, and drains before it shrinks",
+        needs: &[Capability::Neighbours],
+        play: microservices::scale,
+    },
+    Scenario {
+        name: "stable-endpoints",
+        about: "a change of mode keeps Services, their ids, and every trace",
+        needs: &[Capability::Neighbours],
+        play: identity::stable_endpoints,
+    },
+    Scenario {
+        name: "volume-resize",
+        about: "volumes grow without a restart, and never shrink",
+        needs: &[Capability::ExpandableVolumes],
+        play: cluster_only::volume_resize,
+    },
+    Scenario {
+        name: "node-drain",
+        about: "a node is drained while spans go in and queries are answered",
+        needs: &[Capability::Neighbours, Capability::SeveralNodes],
+        play: cluster_only::node_drain,
+    },
+    Scenario {
+        name: "network-policy",
+        about: "strangers are kept out, and whom the spec names is let in",
+        needs: &[Capability::NetworkPolicies],
+        play: cluster_only::network_policy,
     },
 ];
