@@ -15,7 +15,7 @@ const REFUSED: &[(&str, &str)] = &[
     ("image.repositry=x", "repositry"),
     ("replicas=many", "replicas"),
     ("image.digest=sha256:abc", "digest"),
-    ("watchNamespaces={Not_A_Name}", "watchNamespaces"),
+    ("watchNamespace=Not_A_Name", "watchNamespace"),
     ("metrics.serviceMonitor.interval=often", "interval"),
     (
         "metrics.service.enabled=false,metrics.serviceMonitor.enabled=true",
@@ -28,7 +28,7 @@ const REFUSED: &[(&str, &str)] = &[
 const ACCEPTED: &[&str] = &[
     "replicas=2",
     "crds.keep=false",
-    "watchNamespaces={default}",
+    "watchNamespace=default",
     "rbac.create=false",
     "metrics.service.enabled=false",
     "serviceAccount.create=false,serviceAccount.name=mine",
@@ -81,7 +81,7 @@ pub(super) fn chart(context: &Context<'_>) -> Outcome {
 /// A release of its own, beside the one that all scenarios share.
 fn install_upgrade_uninstall(context: &Context<'_>, operator: &Operator) -> Outcome {
     let (cluster, namespace) = (context.cluster(), context.namespace.as_str());
-    let narrow = format!("watchNamespaces={{{namespace}}}");
+    let narrow = format!("watchNamespace={namespace}");
     let settings = [
         "crds.install=false",
         "fullnameOverride=chart",

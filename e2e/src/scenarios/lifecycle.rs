@@ -199,7 +199,7 @@ pub(super) fn namespaced(context: &Context<'_>) -> Outcome {
             RELEASE,
             &context.namespace,
             &[
-                &format!("watchNamespaces={{{}}}", context.namespace),
+                &format!("watchNamespace={}", context.namespace),
                 "crds.install=false",
                 "fullnameOverride=narrow",
             ],
