@@ -118,6 +118,12 @@ launch() {
   echo $! >"$dir/run/$name.pid"
 }
 
+# free_port PROGRAM ADDRESS PORT: nobody else listens where PROGRAM will; else two clusters would mix
+free_port() {
+  pid_of "$1" >/dev/null || ! (exec 3<>"/dev/tcp/$2/$3") 2>/dev/null ||
+    fail "$1: port $3 of $2 is in use; choose others with --port-base"
+}
+
 # await WHAT PROGRAM COMMAND...: until COMMAND succeeds; fails early when PROGRAM ends
 await() {
   local what=$1 program=$2 tick

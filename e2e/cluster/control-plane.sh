@@ -70,6 +70,10 @@ YAML
 
 start_control_plane() {
   local pki=$dir/pki reconciler=master-count
+  free_port etcd 127.0.0.1 "$etcd_port"
+  free_port kube-apiserver "$api_address" "$api_port"
+  free_port kube-controller-manager 127.0.0.1 "$controller_manager_port"
+  free_port kube-scheduler 127.0.0.1 "$scheduler_port"
   make_keys
   write_audit_policy
   # Without a node nobody needs the address of the API server in the Service `kubernetes`, and

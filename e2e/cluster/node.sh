@@ -246,6 +246,8 @@ load_images() {
 
 start_node() {
   local pause=$tools/images/pause.tar
+  free_port coredns "$node_address" 53
+  free_port kubelet "$node_address" 10250
   certificate kubelet "/O=system:nodes/CN=system:node:$node_name" "DNS:$node_name,IP:$node_address"
   kubeconfig kubelet "/O=system:nodes/CN=system:node:$node_name"
   kubeconfig proxy /CN=system:kube-proxy

@@ -15,7 +15,7 @@ use crate::{
     Failure, Outcome,
     context::Context,
     ensure, operator,
-    stack::{only, uids},
+    stack::{MINIMAL, only, uids},
 };
 
 pub(super) fn drift(context: &Context<'_>) -> Outcome {
@@ -204,4 +204,71 @@ fn reconcile_count(context: &Context<'_>) -> Outcome<f64> {
         "the operator has no metric tempo_operator_reconcile_total".to_owned()
     })?;
     Ok(counts.iter().sum())
+}
+
+/// Stacks that one operator must look after with ease.
+const MANY: usize = 100;
+const MANY_SETTLE_LIMIT: Duration = Duration::from_secs(60);
+const MANY_MEMORY_BYTES: u64 = 50 * 1024 * 1024;
+
+/// They are stopped: what counts here is the operator, not a node's room for pods.
+pub(super) fn hundred_stacks(context: &Context<'_>) -> Outcome {
+    let cluster = context.cluster();
+    let manifests: String = (0..MANY)
+        .map(|number| {
+            MINIMAL
+                .replace("name: demo", &format!("name: many-{number}"))
+                .replace("spec:", "spec:\n  stopped: true")
+                + "---"
+        })
+        .collect();
+    context.apply(&manifests)?;
+    cluster.wait(
+        &context.namespace,
+        "tempostacks.tempostack.io",
+        "",
+        MANY_SETTLE_LIMIT,
+        &format!("{MANY} stacks are looked after"),
+        |stacks| {
+            stacks.len() == MANY
+                && stacks.values().all(|stack| {
+                    stack["status"]["observedGeneration"] == stack["metadata"]["generation"]
+                        && stack["status"]["phase"] == "Stopped"
+                })
+        },
+    )?;
+    let sets = cluster.list(
+        &context.namespace,
+        "statefulsets",
+        "app.kubernetes.io/managed-by=tempo-operator",
+    )?;
+    ensure(sets.len() == MANY, || {
+        format!("{} StatefulSets for {MANY} stacks", sets.len())
+    })?;
+    let bytes = operator_memory(context)?;
+    ensure(bytes <= MANY_MEMORY_BYTES, || {
+        format!("the operator needs {} MiB for {MANY} stacks", bytes >> 20)
+    })
+}
+
+/// Resident memory of the operator's largest pod, as its node counts it.
+fn operator_memory(context: &Context<'_>) -> Outcome<u64> {
+    let cluster = context.cluster();
+    let pods = cluster.list(operator::NAMESPACE, "pods", operator::PODS)?;
+    let mut largest = None;
+    for (name, pod) in &pods {
+        let node = pod["spec"]["nodeName"].as_str().unwrap_or_default();
+        let summary: Value = serde_json::from_str(&cluster.kubectl(&[
+            "get",
+            "--raw",
+            &format!("/api/v1/nodes/{node}/proxy/stats/summary"),
+        ])?)?;
+        let told = summary["pods"].as_array().into_iter().flatten();
+        largest = told
+            .filter(|told| told["podRef"]["name"] == **name)
+            .filter_map(|told| told["containers"][0]["memory"]["rssBytes"].as_u64())
+            .max()
+            .max(largest);
+    }
+    largest.ok_or_else(|| Failure::new("no node tells how much memory the operator has"))
 }

@@ -175,6 +175,12 @@ pub const ALL: &[Scenario] = &[
         play: faults::reconcile_economy,
     },
     Scenario {
+        name: "hundred-stacks",
+        about: "a hundred stacks settle within a minute, in 50 MiB of operator",
+        needs: &[],
+        play: faults::hundred_stacks,
+    },
+    Scenario {
         name: "render",
         about: "what `render` prints is what is applied",
         needs: &[Capability::OperatorBinary],
