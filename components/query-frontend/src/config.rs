@@ -39,6 +39,32 @@ pub struct Config {
     pub trace_by_id: TraceByIdConfig,
     /// Settings of TraceQL metrics.
     pub metrics: MetricsConfig,
+    /// How much jobs count when tenants take turns.
+    pub weights: WeightsConfig,
+}
+
+/// How much jobs count when tenants take turns.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WeightsConfig {
+    /// Whether heavy jobs count more than light ones.
+    pub request_with_weights: bool,
+    /// Whether a job counts more each time it is tried again.
+    pub retry_with_weights: bool,
+    /// From so many conditions on a query is heavy.
+    pub max_traceql_conditions: u32,
+    /// From so many regular expressions on a query is heavy.
+    pub max_regex_conditions: u32,
+}
+
+impl Default for WeightsConfig {
+    fn default() -> Self {
+        Self {
+            request_with_weights: true,
+            retry_with_weights: true,
+            max_traceql_conditions: 4,
+            max_regex_conditions: 1,
+        }
+    }
 }
 
 /// Settings of searches; those of tag names and values too.
@@ -136,6 +162,7 @@ impl Default for Config {
             search: SearchConfig::default(),
             trace_by_id: TraceByIdConfig::default(),
             metrics: MetricsConfig::default(),
+            weights: WeightsConfig::default(),
         }
     }
 }

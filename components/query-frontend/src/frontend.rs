@@ -123,6 +123,7 @@ pub fn build(config: Config, deps: Deps<'_>) -> Result<(Handle, Service), Error>
         queue: queue.clone(),
         metrics: metrics.clone(),
         max_attempts: config.max_attempts.max(1),
+        weights: config.weights.clone(),
     };
     let frontend = Frontend {
         config,

@@ -22,8 +22,9 @@ mod tags;
 mod tenants;
 mod trace_filter;
 mod traces;
+mod weight;
 
-pub use config::{Config, MetricsConfig, SearchConfig, Slo, TraceByIdConfig};
+pub use config::{Config, MetricsConfig, SearchConfig, Slo, TraceByIdConfig, WeightsConfig};
 pub use error::Error;
 pub use frontend::{Deps, Handle, NowNanos, Service, build};
 pub use limits::{LimitsSource, ReadLimits};

@@ -1,7 +1,8 @@
 //! Jobs that wait for a querier.
 //!
 //! One bounded queue per tenant; queriers take from the tenants in turn, so that a tenant with many
-//! jobs does not hold up one with few. A job whose asker is gone is never handed out.
+//! jobs does not hold up one with few. A job that weighs more than one takes as many turns. A job
+//! whose asker is gone is never handed out.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -34,18 +35,44 @@ struct Shared {
 
 #[derive(Default)]
 struct State {
-    waiting: HashMap<Arc<str>, VecDeque<Waiting>>,
+    waiting: HashMap<Arc<str>, TenantQueue>,
     /// The same tenants, the next to be served first.
     turns: VecDeque<Arc<str>>,
     queriers: usize,
     closed: bool,
 }
 
+/// The jobs of one tenant.
+#[derive(Default)]
+struct TenantQueue {
+    jobs: VecDeque<Waiting>,
+    /// Turns that were saved for a job which takes more than one.
+    saved_turns: u32,
+}
+
 struct Waiting {
     job: Job,
+    /// How many turns it takes; none and one are the same.
+    weight: u32,
     cancelled: CancellationToken,
     answer: oneshot::Sender<JobResult>,
     since: Instant,
+}
+
+impl TenantQueue {
+    /// Uses a turn: for the next job, or towards it if it takes more.
+    fn take(&mut self) -> Option<Waiting> {
+        while self.jobs.front().is_some_and(|next| !next.is_wanted()) {
+            self.jobs.pop_front();
+        }
+        let turns = self.saved_turns.saturating_add(1);
+        if self.jobs.front()?.weight > turns {
+            self.saved_turns = turns;
+            return None;
+        }
+        self.saved_turns = 0;
+        self.jobs.pop_front()
+    }
 }
 
 impl Waiting {
@@ -108,6 +135,7 @@ impl QueueHandle {
         &self,
         tenant: &Arc<str>,
         job: Job,
+        weight: u32,
         cancelled: CancellationToken,
     ) -> Result<oneshot::Receiver<JobResult>, JobError> {
         let shared = &self.shared;
@@ -121,8 +149,9 @@ impl QueueHandle {
         let State { waiting, turns, .. } = &mut *state;
         let queue = waiting.entry(Arc::clone(tenant)).or_insert_with(|| {
             turns.push_back(Arc::clone(tenant));
-            VecDeque::new()
+            TenantQueue::default()
         });
+        let queue = &mut queue.jobs;
         if queue.len() >= shared.max_outstanding_per_tenant {
             queue.retain(Waiting::is_wanted);
         }
@@ -132,6 +161,7 @@ impl QueueHandle {
         }
         queue.push_back(Waiting {
             job,
+            weight,
             cancelled,
             answer,
             since: Instant::now(),
@@ -168,16 +198,9 @@ impl QueueHandle {
             let Some(queue) = state.waiting.get_mut(&tenant) else {
                 continue;
             };
-            let mut taken = None;
-            while taken.is_none()
-                && let Some(waiting) = queue.pop_front()
-            {
-                if waiting.is_wanted() {
-                    taken = Some(waiting);
-                }
-            }
-            self.shared.metrics.length(&tenant, queue.len());
-            if queue.is_empty() {
+            let taken = queue.take();
+            self.shared.metrics.length(&tenant, queue.jobs.len());
+            if queue.jobs.is_empty() {
                 state.waiting.remove(&tenant);
             } else {
                 state.turns.push_back(Arc::clone(&tenant));
@@ -300,7 +323,7 @@ mod tests {
         let mut answers = Vec::new();
         for (tenant, number) in [(&a, 1), (&a, 2), (&a, 3), (&b, 4), (&b, 5)] {
             let token = CancellationToken::new();
-            answers.push(queue.push(tenant, job(number), token).unwrap());
+            answers.push(queue.push(tenant, job(number), 1, token).unwrap());
         }
         let mut order = Vec::new();
         for _ in 0..5 {
@@ -310,23 +333,47 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn heavy_jobs_take_more_turns() {
+        let queue = queue(10);
+        let (a, b): (Arc<str>, Arc<str>) = ("a".into(), "b".into());
+        let mut answers = Vec::new();
+        for (tenant, number, weight) in [
+            (&a, 1, 3),
+            (&a, 2, 3),
+            (&b, 3, 1),
+            (&b, 4, 1),
+            (&b, 5, 1),
+            (&b, 6, 1),
+        ] {
+            let token = CancellationToken::new();
+            let job = job(number);
+            answers.push(queue.push(tenant, job, weight, token).unwrap());
+        }
+        let mut order = Vec::new();
+        for _ in 0..6 {
+            order.push(id(&queue.next().await.unwrap().job));
+        }
+        assert_eq!(order, [3, 4, 1, 5, 6, 2]);
+    }
+
+    #[tokio::test]
     async fn a_full_queue_refuses_and_jobs_without_asker_are_skipped() {
         let queue = queue(2);
         let tenant: Arc<str> = "a".into();
         let cancelled = CancellationToken::new();
         let first = queue
-            .push(&tenant, job(1), CancellationToken::new())
+            .push(&tenant, job(1), 1, CancellationToken::new())
             .unwrap();
-        let _second = queue.push(&tenant, job(2), cancelled.clone()).unwrap();
+        let _second = queue.push(&tenant, job(2), 1, cancelled.clone()).unwrap();
         assert_eq!(
             queue
-                .push(&tenant, job(3), CancellationToken::new())
+                .push(&tenant, job(3), 1, CancellationToken::new())
                 .unwrap_err(),
             JobError::Busy("job queue full".to_owned())
         );
         drop(first);
         let _third = queue
-            .push(&tenant, job(3), CancellationToken::new())
+            .push(&tenant, job(3), 1, CancellationToken::new())
             .unwrap();
         cancelled.cancel();
         assert_eq!(id(&queue.next().await.unwrap().job), 3);
@@ -337,10 +384,10 @@ mod tests {
         let queue = queue(2);
         let tenant: Arc<str> = "a".into();
         let answered = queue
-            .push(&tenant, job(1), CancellationToken::new())
+            .push(&tenant, job(1), 1, CancellationToken::new())
             .unwrap();
         let dropped = queue
-            .push(&tenant, job(2), CancellationToken::new())
+            .push(&tenant, job(2), 1, CancellationToken::new())
             .unwrap();
         let (_, _, _, responder) = queue.next().await.unwrap().into_parts();
         responder.respond(Ok(JobOutput::Trace(TraceParts::default())));
@@ -356,7 +403,7 @@ mod tests {
         assert_eq!(queue.connected_queriers(), 1);
         let tenant: Arc<str> = "a".into();
         let _answer = queue
-            .push(&tenant, job(1), CancellationToken::new())
+            .push(&tenant, job(1), 1, CancellationToken::new())
             .unwrap();
         let waiting = tokio::spawn(async move {
             let mut count = 0;
@@ -371,7 +418,7 @@ mod tests {
         assert_eq!(queue.connected_queriers(), 0);
         assert!(
             queue
-                .push(&tenant, job(1), CancellationToken::new())
+                .push(&tenant, job(1), 1, CancellationToken::new())
                 .is_err()
         );
     }

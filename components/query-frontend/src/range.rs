@@ -21,6 +21,7 @@ use crate::{
     run::{Combine, Origin, PlannedJob, Query, unexpected_output},
     shard::plan_range,
     tenants::Tenants,
+    weight::{QueryShape, Weighed},
 };
 
 const NANOS_PER_SECOND: u64 = 1_000_000_000;
@@ -234,11 +235,13 @@ impl Frontend {
             max_series,
             config.max_series_bytes_per_query,
         );
+        let shape = QueryShape::of(&parsed);
+        let weighed = Weighed::Query(&shape);
         Ok(Query {
             combiner: Range { counted },
             jobs: self
                 .runner
-                .start(tenants.names(), jobs, config.concurrent_jobs),
+                .start(tenants.names(), jobs, weighed, config.concurrent_jobs),
         })
     }
 

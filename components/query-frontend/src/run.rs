@@ -6,7 +6,12 @@ use futures::{StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
 use tempo_api::job::{Job, JobError, JobOutput, JobResult};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use crate::{metrics::QueryMetrics, queue::QueueHandle};
+use crate::{
+    config::WeightsConfig,
+    metrics::QueryMetrics,
+    queue::QueueHandle,
+    weight::{Weighed, weight},
+};
 
 /// One job of a query.
 #[derive(Debug, Clone)]
@@ -36,6 +41,7 @@ pub(crate) struct Runner {
     pub(crate) queue: QueueHandle,
     pub(crate) metrics: QueryMetrics,
     pub(crate) max_attempts: u32,
+    pub(crate) weights: WeightsConfig,
 }
 
 impl Runner {
@@ -44,11 +50,13 @@ impl Runner {
         &self,
         tenants: &[Arc<str>],
         jobs: Vec<PlannedJob>,
+        weighed: Weighed<'_>,
         concurrent: usize,
     ) -> RunningJobs {
         let cancelled = CancellationToken::new();
         let mut running = RunningJobs {
             runner: self.clone(),
+            weight: weight(weighed, &self.weights),
             tenants: tenants.into(),
             waiting: jobs.into_iter(),
             running: FuturesUnordered::new(),
@@ -62,11 +70,19 @@ impl Runner {
     }
 
     /// Runs a job until it succeeds, fails for good, or was tried often enough.
-    async fn attempt(self, tenant: Arc<str>, job: Job, cancelled: CancellationToken) -> JobResult {
+    async fn attempt(
+        self,
+        tenant: Arc<str>,
+        job: Job,
+        mut weight: u32,
+        cancelled: CancellationToken,
+    ) -> JobResult {
         let mut attempts = 0;
         let mut lost = 0;
         loop {
-            let answer = self.queue.push(&tenant, job.clone(), cancelled.clone())?;
+            let answer = self
+                .queue
+                .push(&tenant, job.clone(), weight, cancelled.clone())?;
             let Ok(result) = answer.await else {
                 lost += 1;
                 if lost > MAX_LOST_QUERIERS_PER_JOB {
@@ -82,6 +98,7 @@ impl Runner {
             match result {
                 Err(error) if error.is_retryable() && attempts < self.max_attempts => {
                     tracing::debug!(%error, attempts, tenant = &*tenant, "job failed, trying again");
+                    weight += u32::from(self.weights.retry_with_weights);
                 }
                 result => {
                     self.metrics.retries(attempts + lost - 1);
@@ -95,6 +112,8 @@ impl Runner {
 /// The jobs of one query. Dropped, it cancels those that wait or run.
 pub(crate) struct RunningJobs {
     runner: Runner,
+    /// Of each job.
+    weight: u32,
     tenants: Arc<[Arc<str>]>,
     waiting: vec::IntoIter<PlannedJob>,
     running: FuturesUnordered<BoxFuture<'static, (Origin, JobResult)>>,
@@ -127,10 +146,10 @@ impl RunningJobs {
             tenant: planned.tenant,
             shard: planned.shard,
         };
-        let attempt = self
-            .runner
-            .clone()
-            .attempt(tenant, planned.job, self.cancelled.clone());
+        let attempt =
+            self.runner
+                .clone()
+                .attempt(tenant, planned.job, self.weight, self.cancelled.clone());
         self.running
             .push(Box::pin(async move { (origin, attempt.await) }));
     }
@@ -192,6 +211,7 @@ mod tests {
             queue: QueueHandle::new(max_outstanding, QueueMetrics::register(&registry).unwrap()),
             metrics: QueryMetrics::register(&registry).unwrap(),
             max_attempts,
+            weights: WeightsConfig::default(),
         }
     }
 
@@ -245,7 +265,7 @@ mod tests {
     async fn run(runner: &Runner, count: u8, enough: usize) -> Result<usize, JobError> {
         let query = Query {
             combiner: Count { outputs: 0, enough },
-            jobs: runner.start(&["t".into()], jobs(count), 3),
+            jobs: runner.start(&["t".into()], jobs(count), Weighed::Tags, 3),
         };
         query.finish().await.map(|count| count.outputs)
     }

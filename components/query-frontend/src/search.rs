@@ -19,6 +19,7 @@ use crate::{
     run::{Combine, Origin, PlannedJob, Query, unexpected_output},
     shard::{block_range, boundary_seconds, plan_search},
     tenants::Tenants,
+    weight::{QueryShape, Weighed},
 };
 
 impl Frontend {
@@ -86,6 +87,8 @@ impl Frontend {
             limits.left_pad_trace_ids,
             &plans,
         );
+        let shape = QueryShape::of(&query);
+        let weighed = Weighed::Query(&shape);
         Ok(Query {
             combiner: Search {
                 found: combiner,
@@ -93,7 +96,7 @@ impl Frontend {
             },
             jobs: self
                 .runner
-                .start(tenants.names(), jobs, search.concurrent_jobs),
+                .start(tenants.names(), jobs, weighed, search.concurrent_jobs),
         })
     }
 

@@ -24,6 +24,7 @@ use crate::{
     run::{Combine, Origin, PlannedJob, Query, unexpected_output},
     shard::{block_range, boundary_seconds, plan_tags},
     tenants::Tenants,
+    weight::Weighed,
 };
 
 /// Which version of the API asks.
@@ -134,7 +135,9 @@ impl Frontend {
         let concurrent = self.config.search.concurrent_jobs;
         Query {
             combiner,
-            jobs: self.runner.start(tenants.names(), jobs, concurrent),
+            jobs: self
+                .runner
+                .start(tenants.names(), jobs, Weighed::Tags, concurrent),
         }
     }
 

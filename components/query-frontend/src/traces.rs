@@ -14,6 +14,7 @@ use crate::{
     run::{Combine, Origin, PlannedJob, Query, unexpected_output},
     shard::{plan_trace, trace_block_shards},
     tenants::Tenants,
+    weight::Weighed,
 };
 
 impl Frontend {
@@ -49,7 +50,9 @@ impl Frontend {
         };
         let query = Query {
             combiner: TraceCombiner::new(limits.max_bytes_per_trace, allow_partial),
-            jobs: self.runner.start(tenants.names(), jobs, concurrent),
+            jobs: self
+                .runner
+                .start(tenants.names(), jobs, Weighed::TraceById, concurrent),
         };
         let found = query.finish().await?;
         Ok((!found.is_empty()).then(|| found.finish()))

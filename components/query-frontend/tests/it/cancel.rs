@@ -3,7 +3,10 @@
 use axum::body::Body;
 use http::Request;
 use tempo_query_frontend::Config;
-use tempo_runtime::server::{Server, ServerConfig};
+use tempo_runtime::{
+    listen::{ListenConfig, Listener},
+    server::serve,
+};
 use tokio::io::AsyncWriteExt as _;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
@@ -37,12 +40,10 @@ async fn when_the_client_goes_its_jobs_end() {
 #[tokio::test]
 async fn a_connection_that_breaks_ends_its_jobs() {
     let stack = Stack::new(Config::default());
-    let server = Server::bind("127.0.0.1:0", ServerConfig::default())
-        .await
-        .unwrap();
-    let address = server.local_addr();
+    let listener = Listener::bind("127.0.0.1:0", ListenConfig::default()).unwrap();
+    let address = listener.addr();
     let shutdown = CancellationToken::new();
-    let serving = tokio::spawn(server.serve(stack.handle.router(), shutdown.clone()));
+    let serving = tokio::spawn(serve(listener, stack.handle.router(), shutdown.clone()));
     let mut connection = tokio::net::TcpStream::connect(address).await.unwrap();
     connection
         .write_all(b"GET /api/search HTTP/1.1\r\nHost: tempo\r\n\r\n")
