@@ -19,7 +19,7 @@ mod work;
 pub use config::Config;
 pub use error::{Error, SubmitError};
 pub use job::{Job, JobKind, JobStatus};
-pub use scheduler::{Deps, Limits, Scheduler, Service, build};
+pub use scheduler::{Deps, Limits, NextError, Scheduler, Service, UpdateError, build};
 
 #[cfg(test)]
 mod tests;

@@ -44,8 +44,13 @@ pub struct Deps<'a> {
 /// How often a waiting worker looks for a job, at most.
 const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 
+/// Pause before the bucket is read again while no job can be handed out.
+const CHARGE_RETRY: Duration = Duration::from_secs(5);
+
 struct State {
     work: Work,
+    /// Whether the folder had jobs, which are newer than those of the bucket.
+    has_folder: bool,
     plan: Plan,
     /// Blocks of candidates that are being looked at.
     reserved: HashSet<Uuid>,
@@ -96,6 +101,17 @@ pub enum UpdateError {
     NotKept(String),
 }
 
+/// Who works on the bucket.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Charge {
+    /// Not known yet: the bucket was not read.
+    Unknown,
+    /// This scheduler.
+    Own,
+    /// Another one that is alive.
+    Other(Owner),
+}
+
 struct Inner {
     config: Config,
     backend: Backend,
@@ -105,8 +121,7 @@ struct Inner {
     metrics: Metrics,
     state: Mutex<State>,
     own: Owner,
-    /// Another scheduler of the bucket, while there is one.
-    rival: Mutex<Option<Owner>>,
+    charge: Mutex<Charge>,
     wake: Notify,
 }
 
@@ -117,15 +132,16 @@ pub struct Scheduler(Arc<Inner>);
 /// What runs beside it.
 pub struct Service(Scheduler);
 
-/// Opens the jobs: those of the folder, or else those of the bucket.
+/// Opens the folder of the jobs. Jobs are handed out once the [`Service`] runs and the bucket has
+/// told that there is no other scheduler.
 ///
 /// # Errors
-/// When a setting cannot work, the folder cannot be used, or the jobs cannot be read.
+/// When a setting cannot work, the folder cannot be used, or the jobs in it cannot be read.
 pub async fn build(config: Config, deps: Deps<'_>) -> Result<(Scheduler, Service), Error> {
     config.check()?;
     let metrics = Metrics::register(deps.registry)?;
     let folder = config.local_work_path.clone();
-    let (work, any) = blocking(move || Work::open(&folder)).await?;
+    let (work, has_folder) = blocking(move || Work::open(&folder)).await?;
     let own = Owner {
         instance: Uuid::new_v4().to_string(),
         place: format!("{} {}", config.host, config.local_work_path.display()),
@@ -139,26 +155,16 @@ pub async fn build(config: Config, deps: Deps<'_>) -> Result<(Scheduler, Service
         metrics,
         state: Mutex::new(State {
             work,
+            has_folder,
             plan: Plan::default(),
             reserved: HashSet::new(),
             retained: Default::default(),
         }),
         own,
-        rival: Mutex::new(None),
+        charge: Mutex::new(Charge::Unknown),
         wake: Notify::new(),
         config,
     }));
-    let object = scheduler.read_object().await?;
-    if let Some(found) = scheduler.rival_in(object.as_ref()) {
-        scheduler.stand_back(found);
-    } else {
-        if let Some(object) = object.filter(|_| !any) {
-            scheduler.with(|state| state.work.load(object)).await?;
-        }
-        // From here on others see it.
-        scheduler.write_object(true).await?;
-    }
-    scheduler.hide_merged().await;
     Ok((scheduler.clone(), Service(scheduler)))
 }
 
@@ -186,13 +192,14 @@ impl Scheduler {
     /// Whether it hands out jobs; if not, why.
     ///
     /// # Errors
-    /// Another scheduler works on the bucket.
+    /// Another scheduler works on the bucket, or the bucket was not read yet.
     pub fn ready(&self) -> Result<(), String> {
-        match &*self.0.rival.lock() {
-            None => Ok(()),
-            Some(rival) => Err(format!(
+        match &*self.0.charge.lock() {
+            Charge::Own => Ok(()),
+            Charge::Unknown => Err("the bucket was not read yet".to_owned()),
+            Charge::Other(other) => Err(format!(
                 "another backend-scheduler works on this bucket ({}, last seen {}): stop one of them",
-                rival.place, rival.renewed
+                other.place, other.renewed
             )),
         }
     }
@@ -745,7 +752,7 @@ impl Scheduler {
              is silent; stop one of them"
         );
         self.0.metrics.rival.set(1);
-        *self.0.rival.lock() = Some(found);
+        *self.0.charge.lock() = Charge::Other(found);
     }
 
     async fn read_object(&self) -> Result<Option<WorkObject>, Error> {
@@ -815,23 +822,27 @@ impl Scheduler {
             self.stand_back(found);
             return Ok(());
         }
-        let was_second = self.0.rival.lock().is_some();
-        if was_second {
-            tracing::warn!("the other backend-scheduler is silent: this one takes over");
-            if let Some(object) = object {
-                self.with(move |state| {
-                    state.plan.refresh();
-                    state.work.load(object)
-                })
-                .await?;
+        let charge = self.0.charge.lock().clone();
+        if charge != Charge::Own {
+            if matches!(charge, Charge::Other(_)) {
+                tracing::warn!("the other backend-scheduler is silent: this one takes over");
             }
+            // What another did since is only there.
+            let taken_over = charge != Charge::Unknown;
+            self.with(move |state| {
+                let Some(object) = object.filter(|_| taken_over || !state.has_folder) else {
+                    return Ok(());
+                };
+                state.plan.refresh();
+                state.work.load(object)
+            })
+            .await?;
             self.hide_merged().await;
         }
         self.write_object(true).await?;
-        if was_second {
-            *self.0.rival.lock() = None;
-            self.0.metrics.rival.set(0);
-        }
+        *self.0.charge.lock() = Charge::Own;
+        self.0.metrics.rival.set(0);
+        self.0.wake.notify_waiters();
         Ok(())
     }
 
@@ -872,20 +883,31 @@ impl Service {
         let Self(scheduler) = self;
         let config = &scheduler.0.config;
         let mut maintain = tokio::time::interval(config.maintenance_interval);
-        let mut flush = tokio::time::interval_at(
-            tokio::time::Instant::now() + config.backend_flush_interval,
-            config.backend_flush_interval,
-        );
+        let mut flush_after = Duration::ZERO;
         loop {
-            tokio::select! {
-                () = shutdown.cancelled() => break,
-                _ = maintain.tick() => scheduler.maintain().await,
-                _ = flush.tick() => {
-                    if let Err(error) = scheduler.flush().await {
-                        tracing::error!(%error, "jobs not written to the bucket, trying again later");
+            let flush = tokio::time::sleep(flush_after);
+            tokio::pin!(flush);
+            loop {
+                tokio::select! {
+                    () = shutdown.cancelled() => break,
+                    () = &mut flush => break,
+                    _ = maintain.tick() => {
+                        if scheduler.ready().is_ok() {
+                            scheduler.maintain().await;
+                        }
                     }
                 }
             }
+            if shutdown.is_cancelled() {
+                break;
+            }
+            if let Err(error) = scheduler.flush().await {
+                tracing::error!(%error, "jobs not written to the bucket, trying again later");
+            }
+            flush_after = match scheduler.ready() {
+                Ok(()) => config.backend_flush_interval,
+                Err(_) => config.backend_flush_interval.min(CHARGE_RETRY),
+            };
         }
         if scheduler.ready().is_ok()
             && let Err(error) = scheduler.write_object(false).await

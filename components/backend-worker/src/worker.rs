@@ -69,6 +69,10 @@ pub(crate) struct Running {
 }
 
 impl Running {
+    pub(crate) fn new(id: String, jobs: Arc<dyn JobSource>, abandon: Abandon) -> Self {
+        Self { id, jobs, abandon }
+    }
+
     /// A sign of life; whether the scheduler still counts on this worker. When it does not answer,
     /// it is taken to: nothing else can have the job before it comes back.
     pub(crate) async fn is_running(&self) -> bool {
@@ -86,9 +90,9 @@ impl Running {
 
 /// What a job came to.
 #[derive(Debug, Default)]
-struct Outcome {
-    compaction: Option<CompactionDetail>,
-    redaction: Option<RedactionResult>,
+pub(crate) struct Outcome {
+    pub(crate) compaction: Option<CompactionDetail>,
+    pub(crate) redaction: Option<RedactionResult>,
 }
 
 /// Builds the worker.
@@ -163,7 +167,11 @@ impl Worker {
         &self.0.discarded_spans
     }
 
-    async fn do_job(&self, job: &NextJobResponse, running: &Running) -> Result<Outcome, JobError> {
+    pub(crate) async fn do_job(
+        &self,
+        job: &NextJobResponse,
+        running: &Running,
+    ) -> Result<Outcome, JobError> {
         let bad = |problem: &str| JobError::Bad(problem.to_owned());
         let detail = job.detail.as_ref().ok_or_else(|| bad("it has no detail"))?;
         let tenant = detail.tenant.as_str();
@@ -230,11 +238,7 @@ impl Worker {
     /// Does a job and tells how it went.
     async fn work(&self, job: NextJobResponse, abandon: Abandon, shutdown: &CancellationToken) {
         self.0.metrics.jobs.inc();
-        let running = Running {
-            id: job.job_id.clone(),
-            jobs: Arc::clone(&self.0.jobs),
-            abandon,
-        };
+        let running = Running::new(job.job_id.clone(), Arc::clone(&self.0.jobs), abandon);
         let interval = self.0.config.heartbeat_interval;
         let outcome = {
             let doing = self.do_job(&job, &running);

@@ -160,6 +160,14 @@ pub struct Faults {
 struct FaultState {
     faults: Vec<Fault>,
     requests: Vec<(Operation, String)>,
+    crash: Option<Crash>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Crash {
+    /// Requests until then.
+    after: usize,
+    answer_lost: bool,
 }
 
 impl Faults {
@@ -198,9 +206,21 @@ impl Faults {
         });
     }
 
+    /// Lets `requests` more pass; after them all fail until [`Faults::heal`], as if the caller had
+    /// died. With `answer_lost` the first of these, if it is a write, is done and fails all the
+    /// same.
+    pub fn crash_after(&self, requests: usize, answer_lost: bool) {
+        self.state.lock().crash = Some(Crash {
+            after: requests,
+            answer_lost,
+        });
+    }
+
     /// Removes all faults.
     pub fn heal(&self) {
-        self.state.lock().faults.clear();
+        let mut state = self.state.lock();
+        state.faults.clear();
+        state.crash = None;
     }
 
     /// The requests so far, with their keys; a list has its prefix.
@@ -226,6 +246,16 @@ impl Faults {
     fn meet(&self, operation: Operation, key: &str) -> Option<Effect> {
         let mut state = self.state.lock();
         state.requests.push((operation, key.to_owned()));
+        if let Some(crash) = &mut state.crash {
+            if crash.after == 0 {
+                let lost = std::mem::take(&mut crash.answer_lost);
+                return Some(match operation {
+                    Operation::Write if lost => Effect::PartialWrite(usize::MAX),
+                    _ => Effect::Fail,
+                });
+            }
+            crash.after -= 1;
+        }
         let index = state.faults.iter().position(|fault| {
             fault.operation.is_none_or(|wanted| wanted == operation)
                 && key.contains(&fault.key_contains)
