@@ -15,8 +15,10 @@ use uuid::Uuid;
 
 use crate::Error;
 
+pub mod remote;
 mod shard;
 
+use remote::RemoteCaches;
 use shard::Shard;
 
 /// What kind of thing is cached; the label of the metrics. Tempo's names.
@@ -85,6 +87,7 @@ const MAX_SHARDS: u64 = 16;
 #[derive(Clone)]
 pub struct Cache {
     inner: Arc<Inner>,
+    remote: RemoteCaches,
 }
 
 struct Inner {
@@ -112,7 +115,18 @@ impl Cache {
                 hasher: RandomState::default(),
                 metrics: Metrics::register(registry)?,
             }),
+            remote: RemoteCaches::default(),
         })
+    }
+
+    /// The same cache, with caches in other processes behind it for what is read from the store.
+    pub fn with_remote(self, remote: RemoteCaches) -> Self {
+        Self { remote, ..self }
+    }
+
+    /// The caches in other processes; of no role unless configured.
+    pub fn remote(&self) -> &RemoteCaches {
+        &self.remote
     }
 
     /// The value of `key`, if it is cached as a `T`.

@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use bytes::Bytes;
 use hashbrown::HashMap;
-use tempo_backend::BlockMeta;
+use tempo_backend::{BlockMeta, cache::CacheRole};
 use tempo_table::{AttributeScope, TableError};
 
 use super::{
@@ -55,14 +55,14 @@ impl BlockFile {
         }
         let guess = u64::from(meta.footer_size) + TAIL_BYTES as u64 + INDEX_GUESS_BYTES;
         let mut start = len.saturating_sub(guess);
-        let mut tail = source.read_range(start..len)?;
+        let mut tail = source.read_range_of(CacheRole::ParquetFooter, start..len)?;
         let footer_len = footer::footer_len(&tail).map_err(corrupt)? as u64;
         let footer_start = len
             .checked_sub(footer_len + TAIL_BYTES as u64)
             .ok_or_else(|| corrupt(Malformed("footer is longer than the file")))?;
         if footer_start < start {
             start = footer_start;
-            tail = source.read_range(start..len)?;
+            tail = source.read_range_of(CacheRole::ParquetFooter, start..len)?;
         }
         let message = (footer_start - start) as usize..tail.len() - TAIL_BYTES;
         let footer = Footer::parse(&tail[message], len).map_err(corrupt)?;
@@ -71,7 +71,10 @@ impl BlockFile {
                 let within = (range.start - start) as usize..(range.end - start) as usize;
                 Some((range.start, Bytes::copy_from_slice(&tail[within])))
             }
-            Some(range) => Some((range.start, source.read_range(range)?)),
+            Some(range) => {
+                let role = CacheRole::ParquetOffsetIndex;
+                Some((range.start, source.read_range_of(role, range)?))
+            }
             None => None,
         };
         Self::resolve(version, meta, footer, offset_indexes).map_err(

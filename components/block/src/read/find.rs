@@ -100,8 +100,9 @@ fn bloom_shard(
         return Ok(bloom);
     }
     let object = ObjectKey::bloom(&meta.tenant_id, meta.block_id, shard);
-    let file = backend
-        .read_blocking(&object, stats)
+    let file = cache
+        .remote()
+        .read_blocking(CacheRole::Bloom, backend, &object, stats)
         .map_err(|error| read_error(object.as_str(), error))?;
     let bloom = BloomShard::parse(file).map_err(|error| TableError::Corrupt {
         what: object.as_str().to_owned(),
@@ -124,7 +125,10 @@ fn row_group_index(
         return Ok(Some(index));
     }
     let object = ObjectKey::index(&meta.tenant_id, meta.block_id);
-    let json = match backend.read_blocking(&object, stats) {
+    let read = cache
+        .remote()
+        .read_blocking(CacheRole::TraceIdIndex, backend, &object, stats);
+    let json = match read {
         Ok(json) => json,
         Err(error) if error.is_not_found() => return Ok(None),
         Err(error) => return Err(read_error(object.as_str(), error).into()),

@@ -9,7 +9,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use tempo_backend::ReadStats;
+use tempo_backend::{ReadStats, cache::CacheRole};
 use tempo_table::{StringDict, TableError};
 
 use super::{
@@ -131,7 +131,9 @@ impl GroupBytes {
             return Ok(());
         }
         // Held while reading: others that want the same bytes wait instead of reading them again.
-        let bytes = self.source.read_ranges(&missing)?;
+        let bytes = self
+            .source
+            .read_ranges_of(CacheRole::ParquetPage, &missing)?;
         for (range, bytes) in missing.into_iter().zip(bytes) {
             loaded.insert(range, bytes);
         }

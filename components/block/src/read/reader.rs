@@ -45,7 +45,7 @@ impl BlockReader {
         stats: ReadStats,
     ) -> Result<Arc<Self>, Error> {
         let version = version_of(&meta)?;
-        let source = Source::new(backend, &meta, stats);
+        let source = Source::new(backend, cache, &meta, stats);
         let key = CacheKey {
             role: CacheRole::ParquetFooter,
             tenant: Arc::clone(&meta.tenant_id),

@@ -3,7 +3,10 @@
 use std::ops::Range;
 
 use bytes::Bytes;
-use tempo_backend::{Backend, BlockMeta, ObjectKey, ReadStats};
+use tempo_backend::{
+    Backend, BlockMeta, ObjectKey, ReadStats,
+    cache::{Cache, CacheRole, remote::RemoteCaches},
+};
 use tempo_table::TableError;
 
 /// The `data.parquet` of one block, for threads that may block. Cheap to clone.
@@ -17,18 +20,29 @@ pub(crate) struct Source {
 
 #[derive(Debug, Clone)]
 enum Origin {
-    Backend { backend: Backend, key: ObjectKey },
+    Backend {
+        backend: Backend,
+        caches: RemoteCaches,
+        key: ObjectKey,
+    },
     Memory(Bytes),
 }
 
 impl Source {
-    /// The block's file in a backend. Reads are counted in `stats`.
-    pub(crate) fn new(backend: &Backend, meta: &BlockMeta, stats: ReadStats) -> Self {
+    /// The block's file in a backend, behind the caches in other processes. Reads of the backend
+    /// are counted in `stats`.
+    pub(crate) fn new(
+        backend: &Backend,
+        cache: &Cache,
+        meta: &BlockMeta,
+        stats: ReadStats,
+    ) -> Self {
         let key = ObjectKey::data(&meta.tenant_id, meta.block_id);
         Self {
             name: key.as_str().into(),
             origin: Origin::Backend {
                 backend: backend.clone(),
+                caches: cache.remote().clone(),
                 key,
             },
             len: meta.size,
@@ -68,11 +82,19 @@ impl Source {
         &self.stats
     }
 
-    /// Reads several ranges, answered in their order.
-    pub(crate) fn read_ranges(&self, ranges: &[Range<u64>]) -> Result<Vec<Bytes>, TableError> {
+    /// Reads several ranges of what `role` says, answered in their order.
+    pub(crate) fn read_ranges_of(
+        &self,
+        role: CacheRole,
+        ranges: &[Range<u64>],
+    ) -> Result<Vec<Bytes>, TableError> {
         match &self.origin {
-            Origin::Backend { backend, key } => backend
-                .read_ranges_blocking(key, ranges, &self.stats)
+            Origin::Backend {
+                backend,
+                caches,
+                key,
+            } => caches
+                .read_ranges_blocking(role, backend, key, ranges, &self.stats)
                 .map_err(|error| read_error(&self.name, error)),
             Origin::Memory(file) => ranges
                 .iter()
@@ -90,10 +112,24 @@ impl Source {
         }
     }
 
-    /// Reads one range.
-    pub(crate) fn read_range(&self, range: Range<u64>) -> Result<Bytes, TableError> {
-        let mut answer = self.read_ranges(std::slice::from_ref(&range))?;
+    /// Reads one range of what `role` says.
+    pub(crate) fn read_range_of(
+        &self,
+        role: CacheRole,
+        range: Range<u64>,
+    ) -> Result<Bytes, TableError> {
+        let mut answer = self.read_ranges_of(role, std::slice::from_ref(&range))?;
         Ok(answer.pop().unwrap_or_default())
+    }
+
+    /// Reads one range, past all caches.
+    pub(crate) fn read_range(&self, range: Range<u64>) -> Result<Bytes, TableError> {
+        match &self.origin {
+            Origin::Backend { backend, key, .. } => backend
+                .read_range_blocking(key, range, &self.stats)
+                .map_err(|error| read_error(&self.name, error)),
+            Origin::Memory(_) => self.read_range_of(CacheRole::ParquetPage, range),
+        }
     }
 }
 

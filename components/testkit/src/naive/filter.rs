@@ -46,6 +46,8 @@ pub(super) struct Looked<'a> {
     pub(super) trace: &'a TraceData,
     pub(super) span: usize,
     pub(super) rules: &'a Rules<'a>,
+    /// Below a `!`.
+    pub(super) is_negated: bool,
 }
 
 impl Looked<'_> {
@@ -87,7 +89,7 @@ impl Looked<'_> {
                 Value::Duration(nanos) => Value::Duration(-nanos),
                 _ => return Err(Failure::of("expected a numeric")),
             },
-            FieldExpr::Not(operand) => match self.evaluate(operand)? {
+            FieldExpr::Not(operand) => match self.negated().evaluate(operand)? {
                 Value::Nil => Value::Nil,
                 Value::Bool(value) => Value::Bool(!value),
                 _ => return Err(Failure::of("expected a boolean")),
@@ -114,9 +116,17 @@ impl Looked<'_> {
                 })
             }
             FieldExpr::Logical { op, operands } => {
-                let verdicts = operands
-                    .iter()
-                    .map(|operand| self.holds(operand))
+                let verdicts = chains(*op, operands)
+                    .into_iter()
+                    .map(|chain| match chain {
+                        [single] => self.holds(single),
+                        chain if self.is_negated => {
+                            let verdicts = chain.iter().map(|operand| self.holds(operand));
+                            let verdicts: Vec<bool> = verdicts.collect::<Result<_, _>>()?;
+                            Ok(verdicts.into_iter().all(|verdict| verdict))
+                        }
+                        chain => self.meets_all(chain),
+                    })
                     .collect::<Result<Vec<bool>, Failure>>()?;
                 Value::Bool(match op {
                     LogicalOp::And => verdicts.iter().all(|&verdict| verdict),
@@ -125,6 +135,36 @@ impl Looked<'_> {
             }
             FieldExpr::List { .. } => panic!("the query is parsed without rewrites"),
         })
+    }
+
+    fn negated(self) -> Self {
+        Self {
+            is_negated: true,
+            ..self
+        }
+    }
+
+    /// A chain of denials of one attribute, which is one condition: of events and links one has to
+    /// meet all of it.
+    fn meets_all(self, chain: &[FieldExpr]) -> Result<bool, Failure> {
+        let Some((attribute, _, _)) = chain.first().and_then(denial) else {
+            panic!("chains are of denials");
+        };
+        if many(attribute).is_none() {
+            let verdicts = chain.iter().map(|operand| self.holds(operand));
+            let verdicts: Vec<bool> = verdicts.collect::<Result<_, _>>()?;
+            return Ok(verdicts.into_iter().all(|verdict| verdict));
+        }
+        for value in self.values(attribute) {
+            let mut meets = true;
+            for (_, op, constant) in chain.iter().filter_map(denial) {
+                meets &= compare(op, &value, &Value::of_static(constant))?;
+            }
+            if meets {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// `attribute op constant`: of events and links any will do.
@@ -178,5 +218,34 @@ pub(super) fn attribute_and_constant<'a>(
             Some((attribute, exchanged, constant))
         }
         _ => None,
+    }
+}
+
+/// A comparison that denies, with a constant of which lists can be made.
+fn denial(expr: &FieldExpr) -> Option<(&Attribute, ComparisonOp, &Static)> {
+    let FieldExpr::Comparison { op, lhs, rhs } = expr else {
+        return None;
+    };
+    let found = attribute_and_constant(*op, lhs, rhs)?;
+    let is_listed = matches!(
+        found.2,
+        Static::String(_) | Static::Int(_) | Static::Float(_) | Static::Bool(_)
+    );
+    (is_listed && matches!(op, ComparisonOp::NotEqual | ComparisonOp::NotRegex)).then_some(found)
+}
+
+/// Neighbours that Tempo takes together: `a != x && a != y` with constants of one type.
+fn chains(op: LogicalOp, operands: &[FieldExpr]) -> Vec<&[FieldExpr]> {
+    let belong = |one: &FieldExpr, other: &FieldExpr| match (denial(one), denial(other)) {
+        (Some(one), Some(other)) => {
+            one.0 == other.0
+                && one.1 == other.1
+                && std::mem::discriminant(one.2) == std::mem::discriminant(other.2)
+        }
+        _ => false,
+    };
+    match op {
+        LogicalOp::And => operands.chunk_by(belong).collect(),
+        LogicalOp::Or => operands.chunks(1).collect(),
     }
 }

@@ -202,6 +202,7 @@ fn leaf_series(
                 trace,
                 span,
                 rules: &rules,
+                is_negated: false,
             };
             let value = |attribute: &Attribute| {
                 looked.evaluate(&tempo_traceql::FieldExpr::Attribute(attribute.clone()))

@@ -219,6 +219,7 @@ impl Evaluation<'_> {
             trace: self.trace,
             span,
             rules: self.rules,
+            is_negated: false,
         }
     }
 
