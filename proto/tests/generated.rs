@@ -11,6 +11,7 @@ const PROTOS: &[&str] = &[
     "opentelemetry/proto/collector/trace/v1/trace_service.proto",
     "tempopb/tempo.proto",
     "tempopb/backend.proto",
+    "tempopb/backendwork.proto",
     "tempostack/query/v1/query.proto",
 ];
 

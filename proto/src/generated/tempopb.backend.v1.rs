@@ -31,6 +31,9 @@ pub struct BlockMeta {
     pub dedicated_columns: ::prost::alloc::vec::Vec<u8>,
     #[prost(uint32, tag = "18")]
     pub replication_factor: u32,
+    /// Not Tempo's: ids of the blocks whose traces this one holds.
+    #[prost(bytes = "vec", repeated, tag = "100")]
+    pub replaces: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct CompactedBlockMeta {

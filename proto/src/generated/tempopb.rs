@@ -2386,3 +2386,692 @@ pub mod metrics_server {
         const NAME: &'static str = SERVICE_NAME;
     }
 }
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct NextJobRequest {
+    #[prost(string, tag = "1")]
+    pub worker_id: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct NextJobResponse {
+    #[prost(string, tag = "1")]
+    pub job_id: ::prost::alloc::string::String,
+    #[prost(enumeration = "JobType", tag = "2")]
+    pub r#type: i32,
+    #[prost(message, optional, tag = "3")]
+    pub detail: ::core::option::Option<JobDetail>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct JobDetail {
+    #[prost(string, tag = "1")]
+    pub tenant: ::prost::alloc::string::String,
+    #[prost(message, optional, tag = "2")]
+    pub compaction: ::core::option::Option<CompactionDetail>,
+    #[prost(message, optional, tag = "3")]
+    pub retention: ::core::option::Option<RetentionDetail>,
+    #[prost(message, optional, tag = "4")]
+    pub redaction: ::core::option::Option<RedactionDetail>,
+    #[prost(string, tag = "5")]
+    pub batch_id: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CompactionDetail {
+    /// Ids of blocks, as text.
+    #[prost(string, repeated, tag = "1")]
+    pub input: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(string, repeated, tag = "2")]
+    pub output: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RetentionDetail {}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TraceQlSelector {
+    #[prost(string, tag = "1")]
+    pub query: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RedactionDetail {
+    #[prost(string, tag = "1")]
+    pub block_id: ::prost::alloc::string::String,
+    #[prost(bytes = "vec", repeated, tag = "2")]
+    pub trace_ids: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
+    #[prost(message, optional, tag = "3")]
+    pub query: ::core::option::Option<TraceQlSelector>,
+    #[prost(enumeration = "RedactionMode", tag = "4")]
+    pub mode: i32,
+    #[prost(int64, tag = "5")]
+    pub start_time_unix_nano: i64,
+    #[prost(int64, tag = "6")]
+    pub end_time_unix_nano: i64,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RedactionResult {
+    #[prost(int32, tag = "1")]
+    pub traces_found: i32,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct UpdateJobStatusRequest {
+    #[prost(string, tag = "1")]
+    pub job_id: ::prost::alloc::string::String,
+    #[prost(enumeration = "JobStatus", tag = "2")]
+    pub status: i32,
+    #[prost(string, tag = "3")]
+    pub error: ::prost::alloc::string::String,
+    #[prost(message, optional, tag = "4")]
+    pub compaction: ::core::option::Option<CompactionDetail>,
+    #[prost(message, optional, tag = "5")]
+    pub redaction: ::core::option::Option<RedactionResult>,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct UpdateJobStatusResponse {
+    #[prost(bool, tag = "1")]
+    pub success: bool,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SubmitRedactionRequest {
+    /// Not read: the tenant is that of the request's metadata.
+    #[prost(string, tag = "1")]
+    pub tenant_id: ::prost::alloc::string::String,
+    #[prost(bytes = "vec", repeated, tag = "2")]
+    pub trace_ids: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
+    #[prost(enumeration = "RedactionMode", tag = "4")]
+    pub mode: i32,
+    #[prost(int64, tag = "5")]
+    pub start_time_unix_nano: i64,
+    #[prost(int64, tag = "6")]
+    pub end_time_unix_nano: i64,
+    #[prost(oneof = "submit_redaction_request::Selector", tags = "3")]
+    pub selector: ::core::option::Option<submit_redaction_request::Selector>,
+}
+/// Nested message and enum types in `SubmitRedactionRequest`.
+pub mod submit_redaction_request {
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Selector {
+        #[prost(message, tag = "3")]
+        Query(super::TraceQlSelector),
+    }
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SubmitRedactionResponse {
+    #[prost(string, tag = "1")]
+    pub batch_id: ::prost::alloc::string::String,
+    #[prost(int32, tag = "2")]
+    pub jobs_created: i32,
+}
+/// A request for redaction while its jobs are not done.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RedactionBatch {
+    #[prost(string, tag = "1")]
+    pub batch_id: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub tenant_id: ::prost::alloc::string::String,
+    #[prost(bytes = "vec", repeated, tag = "3")]
+    pub trace_ids: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
+    #[prost(int64, tag = "4")]
+    pub created_at_unix_nano: i64,
+    /// Compactions that ran when it was submitted: their outputs are looked through afterwards.
+    #[prost(string, repeated, tag = "5")]
+    pub skipped_compaction_job_ids: ::prost::alloc::vec::Vec<
+        ::prost::alloc::string::String,
+    >,
+    #[prost(int64, tag = "6")]
+    pub rescan_after_unix_nano: i64,
+    #[prost(message, optional, tag = "7")]
+    pub query: ::core::option::Option<TraceQlSelector>,
+    #[prost(enumeration = "RedactionMode", tag = "8")]
+    pub mode: i32,
+    #[prost(int64, tag = "9")]
+    pub quiesce_until_unix_nano: i64,
+    #[prost(int64, tag = "10")]
+    pub start_time_unix_nano: i64,
+    #[prost(int64, tag = "11")]
+    pub end_time_unix_nano: i64,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct RedactionBatches {
+    #[prost(message, repeated, tag = "1")]
+    pub batches: ::prost::alloc::vec::Vec<RedactionBatch>,
+}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum JobType {
+    Unspecified = 0,
+    Compaction = 1,
+    Retention = 2,
+    Redaction = 3,
+}
+impl JobType {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "JOB_TYPE_UNSPECIFIED",
+            Self::Compaction => "JOB_TYPE_COMPACTION",
+            Self::Retention => "JOB_TYPE_RETENTION",
+            Self::Redaction => "JOB_TYPE_REDACTION",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "JOB_TYPE_UNSPECIFIED" => Some(Self::Unspecified),
+            "JOB_TYPE_COMPACTION" => Some(Self::Compaction),
+            "JOB_TYPE_RETENTION" => Some(Self::Retention),
+            "JOB_TYPE_REDACTION" => Some(Self::Redaction),
+            _ => None,
+        }
+    }
+}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum JobStatus {
+    Unspecified = 0,
+    Succeeded = 1,
+    Failed = 2,
+    Running = 3,
+}
+impl JobStatus {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "JOB_STATUS_UNSPECIFIED",
+            Self::Succeeded => "JOB_STATUS_SUCCEEDED",
+            Self::Failed => "JOB_STATUS_FAILED",
+            Self::Running => "JOB_STATUS_RUNNING",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "JOB_STATUS_UNSPECIFIED" => Some(Self::Unspecified),
+            "JOB_STATUS_SUCCEEDED" => Some(Self::Succeeded),
+            "JOB_STATUS_FAILED" => Some(Self::Failed),
+            "JOB_STATUS_RUNNING" => Some(Self::Running),
+            _ => None,
+        }
+    }
+}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum RedactionMode {
+    Apply = 0,
+    DryRun = 1,
+}
+impl RedactionMode {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Apply => "REDACTION_MODE_APPLY",
+            Self::DryRun => "REDACTION_MODE_DRY_RUN",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "REDACTION_MODE_APPLY" => Some(Self::Apply),
+            "REDACTION_MODE_DRY_RUN" => Some(Self::DryRun),
+            _ => None,
+        }
+    }
+}
+/// Generated client implementations.
+pub mod backend_scheduler_client {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    use tonic::codegen::http::Uri;
+    #[derive(Debug, Clone)]
+    pub struct BackendSchedulerClient<T> {
+        inner: tonic::client::Grpc<T>,
+    }
+    impl BackendSchedulerClient<tonic::transport::Channel> {
+        /// Attempt to create a new client by connecting to a given endpoint.
+        pub async fn connect<D>(dst: D) -> Result<Self, tonic::transport::Error>
+        where
+            D: TryInto<tonic::transport::Endpoint>,
+            D::Error: Into<StdError>,
+        {
+            let conn = tonic::transport::Endpoint::new(dst)?.connect().await?;
+            Ok(Self::new(conn))
+        }
+    }
+    impl<T> BackendSchedulerClient<T>
+    where
+        T: tonic::client::GrpcService<tonic::body::Body>,
+        T::Error: Into<StdError>,
+        T::ResponseBody: Body<Data = Bytes> + std::marker::Send + 'static,
+        <T::ResponseBody as Body>::Error: Into<StdError> + std::marker::Send,
+    {
+        pub fn new(inner: T) -> Self {
+            let inner = tonic::client::Grpc::new(inner);
+            Self { inner }
+        }
+        pub fn with_origin(inner: T, origin: Uri) -> Self {
+            let inner = tonic::client::Grpc::with_origin(inner, origin);
+            Self { inner }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> BackendSchedulerClient<InterceptedService<T, F>>
+        where
+            F: tonic::service::Interceptor,
+            T::ResponseBody: Default,
+            T: tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+                Response = http::Response<
+                    <T as tonic::client::GrpcService<tonic::body::Body>>::ResponseBody,
+                >,
+            >,
+            <T as tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+            >>::Error: Into<StdError> + std::marker::Send + std::marker::Sync,
+        {
+            BackendSchedulerClient::new(InterceptedService::new(inner, interceptor))
+        }
+        /// Compress requests with the given encoding.
+        ///
+        /// This requires the server to support it otherwise it might respond with an
+        /// error.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.send_compressed(encoding);
+            self
+        }
+        /// Enable decompressing responses.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.accept_compressed(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_decoding_message_size(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_encoding_message_size(limit);
+            self
+        }
+        /// The next job of a worker: the one that it has, or a new one. NOT_FOUND when there is none.
+        pub async fn next(
+            &mut self,
+            request: impl tonic::IntoRequest<super::NextJobRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::NextJobResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tempopb.BackendScheduler/Next",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("tempopb.BackendScheduler", "Next"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// How a job goes. RUNNING is a sign of life.
+        pub async fn update_job(
+            &mut self,
+            request: impl tonic::IntoRequest<super::UpdateJobStatusRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::UpdateJobStatusResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tempopb.BackendScheduler/UpdateJob",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("tempopb.BackendScheduler", "UpdateJob"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Asks for traces to be removed from the blocks of the caller's tenant.
+        pub async fn submit_redaction(
+            &mut self,
+            request: impl tonic::IntoRequest<super::SubmitRedactionRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::SubmitRedactionResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tempopb.BackendScheduler/SubmitRedaction",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("tempopb.BackendScheduler", "SubmitRedaction"));
+            self.inner.unary(req, path, codec).await
+        }
+    }
+}
+/// Generated server implementations.
+pub mod backend_scheduler_server {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    /// Generated trait containing gRPC methods that should be implemented for use with BackendSchedulerServer.
+    #[async_trait]
+    pub trait BackendScheduler: std::marker::Send + std::marker::Sync + 'static {
+        /// The next job of a worker: the one that it has, or a new one. NOT_FOUND when there is none.
+        async fn next(
+            &self,
+            request: tonic::Request<super::NextJobRequest>,
+        ) -> std::result::Result<tonic::Response<super::NextJobResponse>, tonic::Status>;
+        /// How a job goes. RUNNING is a sign of life.
+        async fn update_job(
+            &self,
+            request: tonic::Request<super::UpdateJobStatusRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::UpdateJobStatusResponse>,
+            tonic::Status,
+        >;
+        /// Asks for traces to be removed from the blocks of the caller's tenant.
+        async fn submit_redaction(
+            &self,
+            request: tonic::Request<super::SubmitRedactionRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::SubmitRedactionResponse>,
+            tonic::Status,
+        >;
+    }
+    #[derive(Debug)]
+    pub struct BackendSchedulerServer<T> {
+        inner: Arc<T>,
+        accept_compression_encodings: EnabledCompressionEncodings,
+        send_compression_encodings: EnabledCompressionEncodings,
+        max_decoding_message_size: Option<usize>,
+        max_encoding_message_size: Option<usize>,
+    }
+    impl<T> BackendSchedulerServer<T> {
+        pub fn new(inner: T) -> Self {
+            Self::from_arc(Arc::new(inner))
+        }
+        pub fn from_arc(inner: Arc<T>) -> Self {
+            Self {
+                inner,
+                accept_compression_encodings: Default::default(),
+                send_compression_encodings: Default::default(),
+                max_decoding_message_size: None,
+                max_encoding_message_size: None,
+            }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> InterceptedService<Self, F>
+        where
+            F: tonic::service::Interceptor,
+        {
+            InterceptedService::new(Self::new(inner), interceptor)
+        }
+        /// Enable decompressing requests with the given encoding.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.accept_compression_encodings.enable(encoding);
+            self
+        }
+        /// Compress responses with the given encoding, if the client supports it.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.send_compression_encodings.enable(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.max_decoding_message_size = Some(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.max_encoding_message_size = Some(limit);
+            self
+        }
+    }
+    impl<T, B> tonic::codegen::Service<http::Request<B>> for BackendSchedulerServer<T>
+    where
+        T: BackendScheduler,
+        B: Body + std::marker::Send + 'static,
+        B::Error: Into<StdError> + std::marker::Send + 'static,
+    {
+        type Response = http::Response<tonic::body::Body>;
+        type Error = std::convert::Infallible;
+        type Future = BoxFuture<Self::Response, Self::Error>;
+        fn poll_ready(
+            &mut self,
+            _cx: &mut Context<'_>,
+        ) -> Poll<std::result::Result<(), Self::Error>> {
+            Poll::Ready(Ok(()))
+        }
+        fn call(&mut self, req: http::Request<B>) -> Self::Future {
+            match req.uri().path() {
+                "/tempopb.BackendScheduler/Next" => {
+                    #[allow(non_camel_case_types)]
+                    struct NextSvc<T: BackendScheduler>(pub Arc<T>);
+                    impl<
+                        T: BackendScheduler,
+                    > tonic::server::UnaryService<super::NextJobRequest> for NextSvc<T> {
+                        type Response = super::NextJobResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::NextJobRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as BackendScheduler>::next(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = NextSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/tempopb.BackendScheduler/UpdateJob" => {
+                    #[allow(non_camel_case_types)]
+                    struct UpdateJobSvc<T: BackendScheduler>(pub Arc<T>);
+                    impl<
+                        T: BackendScheduler,
+                    > tonic::server::UnaryService<super::UpdateJobStatusRequest>
+                    for UpdateJobSvc<T> {
+                        type Response = super::UpdateJobStatusResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::UpdateJobStatusRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as BackendScheduler>::update_job(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = UpdateJobSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/tempopb.BackendScheduler/SubmitRedaction" => {
+                    #[allow(non_camel_case_types)]
+                    struct SubmitRedactionSvc<T: BackendScheduler>(pub Arc<T>);
+                    impl<
+                        T: BackendScheduler,
+                    > tonic::server::UnaryService<super::SubmitRedactionRequest>
+                    for SubmitRedactionSvc<T> {
+                        type Response = super::SubmitRedactionResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::SubmitRedactionRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as BackendScheduler>::submit_redaction(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = SubmitRedactionSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                _ => {
+                    Box::pin(async move {
+                        let mut response = http::Response::new(
+                            tonic::body::Body::default(),
+                        );
+                        let headers = response.headers_mut();
+                        headers
+                            .insert(
+                                tonic::Status::GRPC_STATUS,
+                                (tonic::Code::Unimplemented as i32).into(),
+                            );
+                        headers
+                            .insert(
+                                http::header::CONTENT_TYPE,
+                                tonic::metadata::GRPC_CONTENT_TYPE,
+                            );
+                        Ok(response)
+                    })
+                }
+            }
+        }
+    }
+    impl<T> Clone for BackendSchedulerServer<T> {
+        fn clone(&self) -> Self {
+            let inner = self.inner.clone();
+            Self {
+                inner,
+                accept_compression_encodings: self.accept_compression_encodings,
+                send_compression_encodings: self.send_compression_encodings,
+                max_decoding_message_size: self.max_decoding_message_size,
+                max_encoding_message_size: self.max_encoding_message_size,
+            }
+        }
+    }
+    /// Generated gRPC service name
+    pub const SERVICE_NAME: &str = "tempopb.BackendScheduler";
+    impl<T> tonic::server::NamedService for BackendSchedulerServer<T> {
+        const NAME: &'static str = SERVICE_NAME;
+    }
+}
