@@ -71,7 +71,7 @@ pub(crate) mod values;
 pub(crate) mod view;
 
 pub use find::find_trace;
-pub use reader::BlockReader;
+pub use reader::{BlockReader, ColumnSize};
 pub(crate) use reader::version_of;
 pub use table::RowGroupTable;
 

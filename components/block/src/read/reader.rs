@@ -20,6 +20,21 @@ pub struct BlockReader {
     file: Arc<BlockFile>,
 }
 
+/// What a column takes of a file, all row groups together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ColumnSize {
+    /// Dotted path from the root.
+    pub path: String,
+    /// Entries, those without a value included.
+    pub entries: u64,
+    /// Entries without a value, as far as the writer told.
+    pub nulls: u64,
+    /// Bytes in the file.
+    pub stored_bytes: u64,
+    /// Bytes as if not compressed.
+    pub uncompressed_bytes: u64,
+}
+
 /// The version of a block, if it can be read.
 pub(crate) fn version_of(meta: &BlockMeta) -> Result<Version, Error> {
     match meta.format {
@@ -97,6 +112,31 @@ impl BlockReader {
     pub fn traces_in(&self, row_group: usize) -> u32 {
         let groups = &self.file.footer().row_groups;
         groups.get(row_group).map_or(0, |group| group.rows)
+    }
+
+    /// Every column of the file, in its order, and what it takes of it.
+    pub fn columns(&self) -> Vec<ColumnSize> {
+        let footer = self.file.footer();
+        let mut columns: Vec<ColumnSize> = footer
+            .leaves
+            .iter()
+            .map(|leaf| ColumnSize {
+                path: leaf.path.to_string(),
+                entries: 0,
+                nulls: 0,
+                stored_bytes: 0,
+                uncompressed_bytes: 0,
+            })
+            .collect();
+        for group in &footer.row_groups {
+            for (column, chunk) in columns.iter_mut().zip(&group.chunks) {
+                column.entries += u64::from(chunk.entries);
+                column.nulls += chunk.nulls.unwrap_or(0);
+                column.stored_bytes += chunk.bytes.end - chunk.bytes.start;
+                column.uncompressed_bytes += chunk.uncompressed;
+            }
+        }
+        columns
     }
 
     /// A row group as a table. Its reads are counted in `stats`. `None` beyond the last.
