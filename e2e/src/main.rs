@@ -5,6 +5,11 @@ use std::{
     env, fs,
     path::{Path, PathBuf},
     process::ExitCode,
+    sync::{
+        Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
     time::Instant,
 };
 
@@ -33,6 +38,9 @@ struct Arguments {
     /// List the scenarios, and end.
     #[arg(long)]
     list: bool,
+    /// Scenarios that may play at once.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=16))]
+    jobs: u8,
     /// Where logs of what fails are kept.
     #[arg(long, default_value = "e2e-logs", value_name = "FOLDER")]
     logs: PathBuf,
@@ -180,19 +188,45 @@ fn play_all(arguments: &Arguments) -> Outcome<Vec<Line>> {
             .install_shared()
             .map_err(|failure| failure.during("the operator could not be installed"))?;
     }
-    let mut lines = Vec::new();
-    for scenario in scenarios {
-        eprintln!("e2e: {}: {}", scenario.name, scenario.about);
-        let line = play(scenario, &world, &logs, arguments.keep);
-        if let Verdict::Failed(failure) = &line.verdict {
-            eprintln!("e2e: {} FAILED: {failure}", scenario.name);
-        }
-        lines.push(line);
+    let (alone, together): (Vec<_>, Vec<_>) = scenarios.iter().partition(|scenario| scenario.alone);
+    let mut lines = play_together(&together, &world, &logs, arguments);
+    for scenario in alone {
+        lines.push(play(scenario, &world, &logs, arguments.keep));
     }
+    // As they are listed, whoever was done first.
+    lines.sort_by_key(|line| {
+        ALL.iter()
+            .position(|scenario| scenario.name == line.scenario)
+    });
     Ok(lines)
 }
 
+/// Plays scenarios, some at a time, each in its namespace.
+fn play_together(
+    scenarios: &[&'static Scenario],
+    world: &World,
+    logs: &Path,
+    arguments: &Arguments,
+) -> Vec<Line> {
+    let next = AtomicUsize::new(0);
+    let lines = Mutex::new(Vec::new());
+    thread::scope(|scope| {
+        for _ in 0..arguments.jobs {
+            scope.spawn(|| {
+                while let Some(scenario) = scenarios.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let line = play(scenario, world, logs, arguments.keep);
+                    if let Ok(mut lines) = lines.lock() {
+                        lines.push(line);
+                    }
+                }
+            });
+        }
+    });
+    lines.into_inner().unwrap_or_default()
+}
+
 fn play(scenario: &'static Scenario, world: &World, logs: &Path, keep: bool) -> Line {
+    eprintln!("e2e: {}: {}", scenario.name, scenario.about);
     let begin = Instant::now();
     let mut line = Line {
         scenario: scenario.name,
@@ -230,8 +264,12 @@ fn play(scenario: &'static Scenario, world: &World, logs: &Path, keep: bool) -> 
         // A namespace that does not go is a finding, too: something holds it.
         outcome = outcome.and(context.remove());
     }
-    if let Err(failure) = outcome {
-        line.verdict = Verdict::Failed(failure);
+    match outcome {
+        Ok(()) => eprintln!("e2e: {} passed", scenario.name),
+        Err(failure) => {
+            eprintln!("e2e: {} FAILED: {failure}", scenario.name);
+            line.verdict = Verdict::Failed(failure);
+        }
     }
     line
 }

@@ -48,6 +48,7 @@ pub struct Neighbours {
     data: PathBuf,
     host: Option<String>,
     s3: Mutex<Option<Child>>,
+    kafka: Mutex<Option<String>>,
 }
 
 impl Neighbours {
@@ -60,6 +61,7 @@ impl Neighbours {
             data: data.to_owned(),
             host,
             s3: Mutex::new(None),
+            kafka: Mutex::new(None),
         }
     }
 
@@ -75,6 +77,13 @@ impl Neighbours {
     /// # Errors
     /// When it does not start.
     pub fn kafka(&self) -> Outcome<String> {
+        let mut running = self
+            .kafka
+            .lock()
+            .map_err(|_| Failure::new("Kafka's starter has panicked"))?;
+        if let Some(address) = running.as_ref() {
+            return Ok(address.clone());
+        }
         let said = command::run(
             Command::new(self.scripts.join("kafka.sh"))
                 .args(["up", "--secure", "--host", self.host()?, "--data"])
@@ -86,7 +95,7 @@ impl Neighbours {
         ensure(said.success, || {
             format!("Kafka could not be started: {}", said.stderr)
         })?;
-        Ok(said.stdout.trim().to_owned())
+        Ok(running.insert(said.stdout.trim().to_owned()).clone())
     }
 
     /// The partitions of a topic, each a line as Kafka's own tool describes it.

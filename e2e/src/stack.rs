@@ -24,6 +24,11 @@ spec:
       size: 10Gi
 ";
 
+/// The same for scenarios that need not wait: searches see what has just come.
+pub fn quick(name: &str) -> String {
+    MINIMAL.replace("name: demo", &format!("name: {name}")) + "  timings: {queryEndCutoff: 0s}\n"
+}
+
 /// Time within which a small stack must be ready.
 pub const READY_LIMIT: Duration = Duration::from_secs(90);
 

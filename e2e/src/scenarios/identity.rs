@@ -11,7 +11,7 @@ use crate::{
     ensure,
     neighbours::FIRST,
     operator,
-    stack::{MINIMAL, READY_LIMIT, Stack},
+    stack::{READY_LIMIT, Stack, quick},
 };
 
 /// Services that others have written down.
@@ -96,7 +96,7 @@ pub(super) fn render(context: &Context<'_>) -> Outcome {
     let file = std::env::temp_dir().join(format!("{}.yaml", context.namespace));
     std::fs::write(
         &file,
-        MINIMAL.replace(
+        quick("demo").replace(
             "name: demo",
             &format!("name: demo\n  namespace: {}", context.namespace),
         ),

@@ -10,7 +10,7 @@ use crate::{
     context::{Context, make_namespace},
     ensure,
     operator::{self, pod_is_ready},
-    stack::{MINIMAL, READY_LIMIT, Stack, condition, uids},
+    stack::{READY_LIMIT, Stack, condition, quick, uids},
     traces::Protocol,
 };
 
@@ -25,7 +25,7 @@ pub(super) fn delete(context: &Context<'_>) -> Outcome {
     delete_stack(context, &stack)?;
 
     // Also when the operator is not there to help.
-    context.apply(MINIMAL)?;
+    context.apply(&quick("demo"))?;
     stack.wait_ready(READY_LIMIT)?;
     let result = context
         .world
@@ -176,7 +176,7 @@ fn take_over(context: &Context<'_>) -> Outcome {
         "--grace-period=0",
         "--force",
     ])?;
-    context.apply(MINIMAL)?;
+    context.apply(&quick("demo"))?;
     // The lease lasts 30 s at most.
     let stack = context.stack("demo");
     stack.wait_ready(READY_LIMIT + Duration::from_secs(30))?;
@@ -207,9 +207,9 @@ pub(super) fn namespaced(context: &Context<'_>) -> Outcome {
         .and_then(|_| {
             let stack = minimal::ready(context)?;
             minimal::send_and_find(context, &stack)?;
-            cluster.apply(&other, MINIMAL)?;
+            cluster.apply(&other, &quick("demo"))?;
             // A second stack of its own shows that it had the time to see the other.
-            context.apply(&MINIMAL.replace("name: demo", "name: second"))?;
+            context.apply(&quick("second"))?;
             context.stack("second").wait_ready(READY_LIMIT)?;
             let foreign = Stack::new(cluster, &other, "demo");
             ensure(foreign.get()?["status"].is_null(), || {
@@ -242,7 +242,7 @@ pub(super) fn namespaced(context: &Context<'_>) -> Outcome {
 
 pub(super) fn two_stacks(context: &Context<'_>) -> Outcome {
     let one = minimal::ready(context)?;
-    context.apply(&MINIMAL.replace("name: demo", "name: other"))?;
+    context.apply(&quick("other"))?;
     let two = context.stack("other");
     two.wait_ready(READY_LIMIT)?;
     let mut sent = Vec::new();

@@ -7,12 +7,14 @@ use crate::{
     Outcome,
     context::Context,
     ensure,
-    stack::{MINIMAL, READY_LIMIT, Stack, only},
+    stack::{MINIMAL, READY_LIMIT, Stack, only, quick},
     traces::{Acknowledged, Protocol},
 };
 
 pub(super) fn minimal(context: &Context<'_>) -> Outcome {
-    let stack = ready(context)?;
+    context.apply(MINIMAL)?;
+    let stack = context.stack("demo");
+    stack.wait_ready(READY_LIMIT)?;
     let sent = send_and_find(context, &stack)?;
     ensure(sent.len() == 20, || format!("{} traces sent", sent.len()))?;
 
@@ -41,9 +43,9 @@ pub(super) fn minimal(context: &Context<'_>) -> Outcome {
     query.wait_by_id(&sent, READY_LIMIT)
 }
 
-/// The minimal stack, ready.
+/// The minimal stack, ready; searches see what has just come, so that scenarios need not wait.
 pub(super) fn ready<'w>(context: &Context<'w>) -> Outcome<Stack<'w>> {
-    context.apply(MINIMAL)?;
+    context.apply(&quick("demo"))?;
     let stack = context.stack("demo");
     stack.wait_ready(READY_LIMIT)?;
     Ok(stack)

@@ -26,6 +26,8 @@ pub struct Scenario {
     pub about: &'static str,
     /// What it needs of its surroundings.
     pub needs: &'static [Capability],
+    /// Others must not play meanwhile: it stops or replaces the operator, or counts what it does.
+    pub alone: bool,
     /// Plays it.
     pub play: fn(&Context<'_>) -> Outcome,
 }
@@ -37,8 +39,8 @@ pub(crate) const AT_ONCE: Duration = Duration::from_secs(30);
 pub(crate) const RELOAD_LIMIT: Duration = Duration::from_secs(90);
 /// Time for a rollout of one or few pods.
 pub(crate) const ROLLOUT_LIMIT: Duration = Duration::from_secs(120);
-/// Time within which what was acknowledged must be found.
-pub(crate) const FIND_LIMIT: Duration = Duration::from_secs(30);
+/// Time within which what was acknowledged must be found: by default, searches end 30 s before now.
+pub(crate) const FIND_LIMIT: Duration = Duration::from_secs(60);
 
 /// All scenarios, the quickest to tell that something is wrong first.
 pub const ALL: &[Scenario] = &[
@@ -46,180 +48,210 @@ pub const ALL: &[Scenario] = &[
         name: "chart",
         about: "Helm installs, upgrades, rolls back and removes; stacks outlive it",
         needs: &[],
+        alone: true,
         play: chart::chart,
     },
     Scenario {
         name: "minimal",
         about: "ten lines become a backend: spans in by gRPC and HTTP, traces out",
         needs: &[],
+        alone: false,
         play: minimal::minimal,
     },
     Scenario {
         name: "invalid-spec",
         about: "the API server refuses what cannot work, and says what to do",
         needs: &[],
+        alone: false,
         play: refusals::invalid_spec,
     },
     Scenario {
         name: "samples",
         about: "the API server takes the samples that people copy",
         needs: &[],
+        alone: false,
         play: refusals::samples,
     },
     Scenario {
         name: "restricted",
         about: "every pod meets the standard `restricted`, with a read-only root",
         needs: &[],
+        alone: false,
         play: minimal::restricted,
     },
     Scenario {
         name: "drift",
         about: "what others change or delete is put back; what is theirs stays",
         needs: &[],
+        alone: false,
         play: faults::drift,
     },
     Scenario {
         name: "prune",
         about: "what the spec no longer asks for goes",
         needs: &[],
+        alone: false,
         play: changes::prune,
     },
     Scenario {
         name: "edit-config",
         about: "a limit works without a restart, a static key rolls the pods",
         needs: &[],
+        alone: false,
         play: changes::edit_config,
     },
     Scenario {
         name: "secret-missing",
         about: "a missing Secret is told, and its coming is noticed",
         needs: &[Capability::Neighbours],
+        alone: false,
         play: refusals::secret_missing,
     },
     Scenario {
         name: "secret-bad",
         about: "a Secret without the key is told, and running pods go on",
         needs: &[Capability::Neighbours],
+        alone: false,
         play: refusals::secret_bad,
     },
     Scenario {
         name: "secret-rotate",
         about: "a changed Secret rolls the pods once",
         needs: &[Capability::Neighbours],
+        alone: false,
         play: changes::secret_rotate,
     },
     Scenario {
         name: "delete",
         about: "all objects go with the stack, volumes stay, also with the operator down",
         needs: &[],
+        alone: true,
         play: lifecycle::delete,
     },
     Scenario {
         name: "pause",
         about: "paused: no writes but status; stopped: no pods, volumes stay",
         needs: &[],
+        alone: false,
         play: lifecycle::pause_and_stop,
     },
     Scenario {
         name: "operator-down",
         about: "spans and queries do not need the operator",
         needs: &[],
+        alone: true,
         play: lifecycle::operator_down,
     },
     Scenario {
         name: "ha",
         about: "with two replicas one works, and the other takes over",
         needs: &[],
+        alone: true,
         play: lifecycle::high_availability,
     },
     Scenario {
         name: "microservices",
         about: "Kafka and S3: partitions with owners in two zones, blocks in the bucket",
         needs: &[Capability::Neighbours],
+        alone: false,
         play: microservices::microservices,
     },
     Scenario {
         name: "edit-replicas",
         about: "a component's replicas touch that component alone",
         needs: &[Capability::Neighbours],
+        alone: false,
         play: microservices::edit_replicas,
     },
     Scenario {
         name: "kafka-bad",
         about: "an unreachable Kafka is told, and no pod crashes for it",
         needs: &[Capability::Neighbours],
+        alone: false,
         play: refusals::kafka_bad,
     },
     Scenario {
         name: "namespaced",
         about: "an operator with a Role in one namespace leaves others alone",
         needs: &[],
+        alone: true,
         play: lifecycle::namespaced,
     },
     Scenario {
         name: "two-stacks",
         about: "two stacks in a namespace share nothing",
         needs: &[],
+        alone: false,
         play: lifecycle::two_stacks,
     },
     Scenario {
         name: "tenants",
         about: "tenants are apart, and one tenant's limit leaves its others at their defaults",
         needs: &[],
+        alone: false,
         play: changes::tenants,
     },
     Scenario {
         name: "reconcile-economy",
         about: "an idle stack costs no write",
         needs: &[Capability::AuditLog],
+        alone: true,
         play: faults::reconcile_economy,
     },
     Scenario {
         name: "hundred-stacks",
         about: "a hundred stacks settle within a minute, in 50 MiB of operator",
         needs: &[],
+        alone: true,
         play: faults::hundred_stacks,
     },
     Scenario {
         name: "render",
         about: "what `render` prints is what is applied",
         needs: &[Capability::OperatorBinary],
+        alone: false,
         play: identity::render,
     },
     Scenario {
         name: "long-name",
         about: "a name of 28 letters has room for every hash and number",
         needs: &[Capability::Neighbours],
+        alone: false,
         play: identity::long_name,
     },
     Scenario {
         name: "scale",
         about: "kubectl scale grows the topic first, and drains before it shrinks",
         needs: &[Capability::Neighbours],
+        alone: false,
         play: microservices::scale,
     },
     Scenario {
         name: "stable-endpoints",
         about: "a change of mode keeps Services, their ids, and every trace",
         needs: &[Capability::Neighbours],
+        alone: false,
         play: identity::stable_endpoints,
     },
     Scenario {
         name: "volume-resize",
         about: "volumes grow without a restart, and never shrink",
         needs: &[Capability::ExpandableVolumes],
+        alone: false,
         play: cluster_only::volume_resize,
     },
     Scenario {
         name: "node-drain",
         about: "a node is drained while spans go in and queries are answered",
         needs: &[Capability::Neighbours, Capability::SeveralNodes],
+        alone: false,
         play: cluster_only::node_drain,
     },
     Scenario {
         name: "network-policy",
         about: "strangers are kept out, and whom the spec names is let in",
         needs: &[Capability::NetworkPolicies],
+        alone: false,
         play: cluster_only::network_policy,
     },
 ];
