@@ -13,7 +13,10 @@ use tokio::{net::lookup_host, time::MissedTickBehavior};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::transport::{Channel, Endpoint};
 
-use self::{shares::streams_per_frontend, stream::Place};
+use self::{
+    shares::{one_family, streams_per_frontend},
+    stream::Place,
+};
 use crate::{Error, Querier};
 
 /// How often a connection is checked that is used, or idle.
@@ -129,8 +132,8 @@ impl Worker {
                 () = shutdown.cancelled() => break,
                 found = lookup_host(&config.frontend_address) => found,
             };
-            let mut addresses: Vec<SocketAddr> = match addresses {
-                Ok(addresses) => addresses.collect(),
+            let addresses = match addresses {
+                Ok(addresses) => one_family(addresses.collect()),
                 Err(error) => {
                     // Those that are known may well be there.
                     tracing::warn!(
@@ -141,8 +144,6 @@ impl Worker {
                     continue;
                 }
             };
-            addresses.sort_unstable();
-            addresses.dedup();
             frontends.retain(|address, frontend| {
                 let stays = addresses.contains(address);
                 if !stays {

@@ -9,13 +9,16 @@ block! {
     /// Which live-store owns which partition.
     pub struct PartitionRing {
         /// Where members find each other.
-        later kvstore: KvStore = KvStore::default(),
+        used kvstore: KvStore = KvStore::default(),
         /// Owners that a partition needs to become active.
-        later min_partition_owners_count: u32 = 1u32,
+        used min_partition_owners_count: u32 = 1u32,
         /// How long the owners must have been there.
-        later min_partition_owners_duration: GoDuration = GoDuration::seconds(10),
+        used min_partition_owners_duration: GoDuration = GoDuration::seconds(10),
         /// Time after which an inactive partition is forgotten.
-        later delete_inactive_partition_after: GoDuration = GoDuration::hours(13),
+        used delete_inactive_partition_after: GoDuration = GoDuration::hours(13),
+        /// Partition under which a monolith is read by the queriers of a distributed installation;
+        /// negative means none. Choose one that the topic will never have. Not a key of Tempo.
+        used partition_id: i32 = -1,
     }
 }
 
@@ -31,13 +34,13 @@ block! {
     /// Holds recent traces, and writes blocks in a monolith.
     pub struct LiveStore {
         /// How live-stores find each other.
-        later ring: Ring = Ring::default(),
+        used ring: Ring = Ring::default(),
         /// Which live-store owns which partition.
-        later partition_ring: PartitionRing = PartitionRing::default(),
+        used partition_ring: PartitionRing = PartitionRing::default(),
         /// Metrics queries over recent traces.
         later metrics: LiveStoreMetrics = LiveStoreMetrics::default(),
         /// Time between commits to Kafka.
-        later commit_interval: GoDuration = GoDuration::seconds(5),
+        used commit_interval: GoDuration = GoDuration::seconds(5),
         /// Write-ahead log and blocks on disk.
         used wal: Wal = Wal::at("/var/tempo/live-store/traces"),
         /// Blocks searched at once.
@@ -49,7 +52,7 @@ block! {
         /// Time between forgetting a block and removing its files.
         later block_reclaim_grace: GoDuration = GoDuration::minutes(2),
         /// Folder of the mark that a drain is under way.
-        later shutdown_marker_dir: String = "/var/tempo/live-store/shutdown-marker",
+        used shutdown_marker_dir: String = "/var/tempo/live-store/shutdown-marker",
         /// Time between looks for traces and blocks to cut.
         used flush_check_period: GoDuration = GoDuration::seconds(5),
         /// Longest time to complete or write a block.
@@ -65,29 +68,29 @@ block! {
         /// Size at which a block is cut.
         used max_block_bytes: ByteSize = ByteSize(52_428_800),
         /// Lag behind Kafka at which the process is ready; 0 means at once.
-        later readiness_target_lag: GoDuration = GoDuration::ZERO,
+        used readiness_target_lag: GoDuration = GoDuration::ZERO,
         /// Longest time to wait for that.
-        later readiness_max_wait: GoDuration = GoDuration::minutes(30),
+        used readiness_max_wait: GoDuration = GoDuration::minutes(30),
         /// Refuse queries when the lag is high.
-        later fail_on_high_lag: bool = true,
+        used fail_on_high_lag: bool = true,
         /// Leave the ring at the end.
-        later remove_owner_on_shutdown: bool = true,
+        used remove_owner_on_shutdown: bool = true,
     }
 }
 
 block! {
-    /// Connections to live-stores.
+    /// Connections to live-stores. Here each is checked as long as it is used.
     pub struct ClientPool {
         /// Time between looks for gone members.
-        later checkinterval: GoDuration = GoDuration::seconds(15),
+        ignored checkinterval: GoDuration = GoDuration::seconds(15),
         /// Ask members whether they are well.
-        later healthcheckenabled: bool = true,
+        ignored healthcheckenabled: bool = true,
         /// Longest time to ask.
-        later healthchecktimeout: GoDuration = GoDuration::seconds(1),
+        ignored healthchecktimeout: GoDuration = GoDuration::seconds(1),
         /// Time after which a sick member is dropped.
-        later healthcheckgraceperiod: GoDuration = GoDuration::ZERO,
+        ignored healthcheckgraceperiod: GoDuration = GoDuration::ZERO,
         /// Questions at once; 0 means the library's choice.
-        later maxconcurrenthealthchecks: u32 = 0u32,
+        ignored maxconcurrenthealthchecks: u32 = 0u32,
     }
 }
 
@@ -95,10 +98,10 @@ block! {
     /// How queriers reach live-stores, in a distributed installation.
     pub struct LiveStoreClient {
         /// Connections.
-        later pool_config: ClientPool = ClientPool::default(),
-        /// Longest time for a request.
-        later remote_timeout: GoDuration = GoDuration::seconds(5),
+        ignored pool_config: ClientPool = ClientPool::default(),
+        /// Longest time for a request. Here it is that of the job.
+        ignored remote_timeout: GoDuration = GoDuration::seconds(5),
         /// The client.
-        later grpc_client_config: GrpcClient = GrpcClient::default(),
+        used grpc_client_config: GrpcClient = GrpcClient::default(),
     }
 }

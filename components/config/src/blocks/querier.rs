@@ -46,11 +46,11 @@ block! {
     /// Which live-stores are asked.
     pub struct PartitionRingQuerier {
         /// Ask one owner of each partition first.
-        later minimize_requests: bool = true,
+        used minimize_requests: bool = true,
         /// Time after which another owner is asked.
-        later hedging_delay: GoDuration = GoDuration::seconds(3),
+        used hedging_delay: GoDuration = GoDuration::seconds(3),
         /// Availability zone to ask first.
-        later preferred_zone: String = "",
+        used preferred_zone: String = "",
     }
 }
 
@@ -58,17 +58,17 @@ block! {
     /// How a querier gets its jobs.
     pub struct FrontendWorker {
         /// Host and port of the query-frontends.
-        later frontend_address: String = "",
+        used frontend_address: String = "",
         /// Time between looks for query-frontends.
-        later dns_lookup_duration: GoDuration = GoDuration::seconds(10),
+        used dns_lookup_duration: GoDuration = GoDuration::seconds(10),
         /// Jobs at once per query-frontend.
-        later parallelism: u32 = 2u32,
+        used parallelism: u32 = 2u32,
         /// Share `max_concurrent_queries` among query-frontends instead.
-        later match_max_concurrent: bool = true,
+        used match_max_concurrent: bool = true,
         /// Name of this process; the host name when empty.
-        later id: String = "",
+        used id: String = "",
         /// The client.
-        later grpc_client_config: GrpcClient = GrpcClient::worker(),
+        used grpc_client_config: GrpcClient = GrpcClient::worker(),
     }
 }
 
@@ -88,7 +88,7 @@ block! {
         /// Jobs at once.
         used max_concurrent_queries: u32 = 20u32,
         /// How a querier gets its jobs.
-        later frontend_worker: FrontendWorker = FrontendWorker::default(),
+        used frontend_worker: FrontendWorker = FrontendWorker::default(),
         /// Not read by Tempo.
         ignored shuffle_sharding_ingesters_enabled: bool = false,
         /// Not read by Tempo.

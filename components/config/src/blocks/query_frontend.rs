@@ -92,13 +92,13 @@ block! {
     /// How much queries weigh when they wait.
     pub struct Weights {
         /// Let heavy queries count more.
-        later request_with_weights: bool = true,
+        used request_with_weights: bool = true,
         /// Let retries count more.
-        later retry_with_weights: bool = true,
+        used retry_with_weights: bool = true,
         /// Conditions from which a query is heavy.
-        later max_traceql_conditions: u32 = 4u32,
+        used max_traceql_conditions: u32 = 4u32,
         /// Patterns from which a query is heavy.
-        later max_regex_conditions: u32 = 1u32,
+        used max_regex_conditions: u32 = 1u32,
     }
 }
 
@@ -115,8 +115,8 @@ block! {
     pub struct QueryFrontend {
         /// Jobs that wait per tenant; more are refused.
         used max_outstanding_per_tenant: u32 = 2000u32,
-        /// Jobs that a querier takes at once.
-        later max_batch_size: u32 = 7u32,
+        /// Jobs that a querier of Tempo takes at once; here each of its streams takes one.
+        ignored max_batch_size: u32 = 7u32,
         /// Headers that are logged with each query.
         used log_query_request_headers: CommaList = CommaList::default(),
         /// Tries of a job after the first.

@@ -70,7 +70,7 @@ block! {
         /// Deprecated; has no effect.
         ignored metrics_generator_client: Anything = Anything::default(),
         /// How queriers reach live-stores, in a distributed installation.
-        later live_store_client: LiveStoreClient = LiveStoreClient::default(),
+        used live_store_client: LiveStoreClient = LiveStoreClient::default(),
         /// Answering jobs of the query-frontend.
         used querier: Querier = Querier::default(),
         /// Taking queries apart and putting answers together.
@@ -90,11 +90,11 @@ block! {
         /// Reports to the makers of Tempo, which are never sent from here.
         ignored usage_report: UsageReport = UsageReport::default(),
         /// Caches of the object store.
-        later cache: Cache = Cache::default(),
+        used cache: Cache = Cache::default(),
         /// Plans compaction, retention and redaction.
         used backend_scheduler: BackendScheduler = BackendScheduler::default(),
         /// How workers reach the scheduler.
-        later backend_scheduler_client: BackendSchedulerClient = BackendSchedulerClient::default(),
+        used backend_scheduler_client: BackendSchedulerClient = BackendSchedulerClient::default(),
         /// Does what the scheduler plans.
         used backend_worker: BackendWorker = BackendWorker::default(),
         /// Holds recent traces, and writes blocks in a monolith.

@@ -7,7 +7,7 @@ use tempo_config::{
     blocks::{clients::GrpcClient, query_frontend},
 };
 use tempo_querier::{LiveStoresConfig, WorkerConfig};
-use tempo_query_frontend::{MetricsConfig, SearchConfig, Slo, TraceByIdConfig};
+use tempo_query_frontend::{MetricsConfig, SearchConfig, Slo, TraceByIdConfig, WeightsConfig};
 
 use super::{UnusableSetting, host_name, not_zero};
 
@@ -77,6 +77,12 @@ pub(crate) fn frontend(config: &Config) -> tempo_query_frontend::Config {
             slo: slo(&metrics.slo),
             ..MetricsConfig::default()
         },
+        weights: WeightsConfig {
+            request_with_weights: frontend.weights.request_with_weights,
+            retry_with_weights: frontend.weights.retry_with_weights,
+            max_traceql_conditions: frontend.weights.max_traceql_conditions,
+            max_regex_conditions: frontend.weights.max_regex_conditions,
+        },
     }
 }
 
@@ -136,7 +142,7 @@ pub(crate) fn live_stores(config: &Config) -> Result<LiveStoresConfig, UnusableS
     })
 }
 
-fn refuse_tls(key: &'static str, client: &GrpcClient) -> Result<(), UnusableSetting> {
+pub(super) fn refuse_tls(key: &'static str, client: &GrpcClient) -> Result<(), UnusableSetting> {
     if client.tls_enabled {
         return Err(UnusableSetting::new(
             key,
