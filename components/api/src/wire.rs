@@ -19,10 +19,13 @@ use crate::job::{
 /// sent without what is empty.
 pub const MAX_RESULT_BYTES: usize = 256 * 1024 * 1024;
 
-/// How often a querier says that it still works on a job.
-pub const WORKING_INTERVAL: Duration = Duration::from_secs(2);
+/// How often a querier says that it is alive, whether it has a job or waits for one.
+pub const ALIVE_INTERVAL: Duration = Duration::from_secs(2);
 
-/// A querier that has a job and says nothing for so long counts as lost.
+/// A querier that has said nothing for so long is given no job: it may be lost.
+pub const DOUBT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A querier that has said nothing for so long counts as lost, and its job is given to another.
 pub const SILENCE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The job as a message.

@@ -1,7 +1,8 @@
 //! Queriers of other processes: each stream is a place for one job at a time.
 //!
-//! A querier whose stream breaks, or that has a job and gives no sign of life, is lost; its job
-//! then has no answer, and is given to another by whoever waits for it.
+//! A querier whose stream breaks, or that gives no sign of life, is lost; its job then has no answer,
+//! and is given to another by whoever waits for it. One that has been silent for a while is given
+//! none: of a querier that hangs all places hang, and they would have the same job one by one.
 
 use tempo_api::wire;
 use tempo_proto::tempostack::query::v1::{
@@ -10,7 +11,10 @@ use tempo_proto::tempostack::query::v1::{
     queue_server::{Queue, QueueServer},
     to_querier::Message as To,
 };
-use tokio::{sync::mpsc, time::timeout};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep_until, timeout_at},
+};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -50,6 +54,7 @@ impl Queue for PullService {
             outgoing,
             max_series_bytes: self.max_series_bytes,
             is_leaving: false,
+            last_heard: Instant::now(),
         };
         let queue = self.queue.clone();
         // Answered before the first message has come: the querier waits for it.
@@ -71,6 +76,7 @@ struct Place {
     max_series_bytes: usize,
     /// The querier wants no further job.
     is_leaving: bool,
+    last_heard: Instant,
 }
 
 impl Place {
@@ -78,9 +84,7 @@ impl Place {
     async fn serve(&mut self, queue: &QueueHandle) -> Result<(), Status> {
         let Some(FromQuerier {
             message: Some(From::Hello(Hello { querier_id })),
-        }) = timeout(wire::SILENCE_TIMEOUT, self.incoming.message())
-            .await
-            .map_err(|_| Status::deadline_exceeded("the querier did not say hello"))??
+        }) = self.hear().await?
         else {
             return Err(Status::invalid_argument("the first message must be hello"));
         };
@@ -98,18 +102,21 @@ impl Place {
     /// Waits for a job; `None` when there is none any more or none is wanted.
     async fn next_job(&mut self, querier: &ConnectedQuerier) -> Result<Option<QueuedJob>, Status> {
         loop {
+            let doubtful_at = self.last_heard + wire::DOUBT_TIMEOUT;
+            let is_doubtful = Instant::now() >= doubtful_at;
             tokio::select! {
                 // First of all whether it is still there.
                 biased;
-                message = self.incoming.message() => match message? {
+                message = self.hear() => match message? {
                     None | Some(FromQuerier { message: Some(From::Leaving(_)) }) => {
                         self.is_leaving = true;
                         return Ok(None);
                     }
-                    // Of a job that was given up.
+                    // A sign of life.
                     Some(_) => {}
                 },
-                job = querier.next() => return Ok(job),
+                job = querier.next(), if !is_doubtful => return Ok(job),
+                () = sleep_until(doubtful_at), if !is_doubtful => {}
             }
         }
     }
@@ -126,15 +133,13 @@ impl Place {
         let mut is_cancelled = false;
         loop {
             let message = tokio::select! {
-                message = timeout(wire::SILENCE_TIMEOUT, self.incoming.message()) => message,
+                message = self.hear() => message?,
                 () = cancelled.cancelled(), if !is_cancelled => {
                     is_cancelled = true;
                     self.send(To::Cancel(Cancel {})).await?;
                     continue;
                 }
             };
-            let message = message
-                .map_err(|_| Status::deadline_exceeded("the querier gave no sign of life"))??;
             match message.and_then(|message| message.message) {
                 None => return Err(Status::unavailable("the querier left with a job")),
                 Some(From::Result(result)) => {
@@ -142,9 +147,19 @@ impl Place {
                     return Ok(());
                 }
                 Some(From::Leaving(_)) => self.is_leaving = true,
-                Some(From::Working(_) | From::Hello(_)) => {}
+                Some(From::Alive(_) | From::Hello(_)) => {}
             }
         }
+    }
+
+    /// Waits for the next message, but not for ever.
+    async fn hear(&mut self) -> Result<Option<FromQuerier>, Status> {
+        let lost_at = self.last_heard + wire::SILENCE_TIMEOUT;
+        let message = timeout_at(lost_at, self.incoming.message())
+            .await
+            .map_err(|_| Status::deadline_exceeded("the querier gave no sign of life"))??;
+        self.last_heard = Instant::now();
+        Ok(message)
     }
 
     async fn send(&self, message: To) -> Result<(), Status> {

@@ -14,10 +14,10 @@ pub mod from_querier {
         /// The answer to the job.
         #[prost(message, tag = "2")]
         Result(super::JobResult),
-        /// The job is still being run. Sent every few seconds: a querier that is silent counts as lost,
-        /// and its job is given to another.
+        /// The querier is there. Sent every few seconds, with a job or without: one that is silent counts
+        /// as lost, and its job is given to another.
         #[prost(message, tag = "3")]
-        Working(super::Working),
+        Alive(super::Alive),
         /// No further job, please. The querier still answers one that was already on its way.
         #[prost(message, tag = "4")]
         Leaving(super::Leaving),
@@ -30,7 +30,7 @@ pub struct Hello {
     pub querier_id: ::prost::alloc::string::String,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct Working {}
+pub struct Alive {}
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Leaving {}
 #[derive(Clone, PartialEq, ::prost::Message)]

@@ -4,10 +4,13 @@ use std::{net::SocketAddr, sync::Arc};
 
 use tempo_api::{job::JobError, wire};
 use tempo_proto::tempostack::query::v1::{
-    FromQuerier, Hello, Leaving, TenantJob, ToQuerier, Working, from_querier::Message as From,
+    Alive, FromQuerier, Hello, Leaving, TenantJob, ToQuerier, from_querier::Message as From,
     queue_client::QueueClient, to_querier::Message as To,
 };
-use tokio::{sync::mpsc, time::MissedTickBehavior};
+use tokio::{
+    sync::mpsc,
+    time::{Interval, MissedTickBehavior},
+};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming, transport::Channel};
@@ -76,9 +79,15 @@ impl Place {
             opened = opening => opened?.into_inner(),
         };
         let mut has_said_leaving = false;
+        let mut signs_of_life = tokio::time::interval(wire::ALIVE_INTERVAL);
+        signs_of_life.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let message = tokio::select! {
                 message = incoming.message() => message?,
+                _ = signs_of_life.tick() => {
+                    say_alive(&outgoing);
+                    continue;
+                }
                 () = leaving.cancelled(), if !has_said_leaving => {
                     has_said_leaving = true;
                     send(&outgoing, From::Leaving(Leaving {})).await?;
@@ -89,7 +98,10 @@ impl Place {
                 None => return Ok(()),
                 Some(ToQuerier {
                     message: Some(To::Job(job)),
-                }) => self.work(job, &mut incoming, &outgoing).await?,
+                }) => {
+                    self.work(job, &mut incoming, &outgoing, &mut signs_of_life)
+                        .await?;
+                }
                 // Of a job that was answered in the meantime, or of a newer version.
                 Some(_) => {}
             }
@@ -103,6 +115,7 @@ impl Place {
         job: TenantJob,
         incoming: &mut Streaming<ToQuerier>,
         outgoing: &mpsc::Sender<FromQuerier>,
+        signs_of_life: &mut Interval,
     ) -> Result<(), Status> {
         let tenant: Arc<str> = job.tenant.into();
         let cancelled = CancellationToken::new();
@@ -111,9 +124,6 @@ impl Place {
             self.querier.run(&tenant, job, cancelled.clone()).await
         };
         tokio::pin!(work);
-        let mut signs_of_life = tokio::time::interval(wire::WORKING_INTERVAL);
-        signs_of_life.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        signs_of_life.reset();
         let result = loop {
             tokio::select! {
                 result = &mut work => break result,
@@ -122,12 +132,7 @@ impl Place {
                     Some(ToQuerier { message: Some(To::Cancel(_)) }) => cancelled.cancel(),
                     Some(_) => {}
                 },
-                _ = signs_of_life.tick() => {
-                    // When there is no room, others wait that are signs of life, too.
-                    let _ = outgoing.try_send(FromQuerier {
-                        message: Some(From::Working(Working {})),
-                    });
-                }
+                _ = signs_of_life.tick() => say_alive(outgoing),
             }
         };
         if matches!(result, Err(JobError::Failed(_))) {
@@ -136,6 +141,13 @@ impl Place {
         let result = wire::encode_result_within_limit(result);
         send(outgoing, From::Result(result)).await
     }
+}
+
+fn say_alive(outgoing: &mpsc::Sender<FromQuerier>) {
+    // When there is no room, others wait that are signs of life, too.
+    let _ = outgoing.try_send(FromQuerier {
+        message: Some(From::Alive(Alive {})),
+    });
 }
 
 async fn send(outgoing: &mpsc::Sender<FromQuerier>, message: From) -> Result<(), Status> {
