@@ -52,8 +52,12 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
   resources: [tempostacks/status, tempostacks/finalizers]
   verbs: [get, patch, update]
 - apiGroups: [""]
-  resources: [configmaps, secrets, services, serviceaccounts]
+  resources: [configmaps, services, serviceaccounts]
   verbs: [get, list, watch, create, patch, update, delete]
+# Credentials are the user's: they are read and noticed, never written.
+- apiGroups: [""]
+  resources: [secrets]
+  verbs: [get, list, watch]
 - apiGroups: [""]
   resources: [persistentvolumeclaims]
   verbs: [get, list, watch, patch, delete]

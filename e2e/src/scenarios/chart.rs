@@ -33,7 +33,7 @@ const ACCEPTED: &[&str] = &[
     "metrics.service.enabled=false",
     "serviceAccount.create=false,serviceAccount.name=mine",
     "priorityClassName=system-cluster-critical,nodeSelector.disk=ssd,podLabels.team=a,extraArgs={--help}",
-    "tempoImage.digest=sha256:0123456789012345678901234567890123456789012345678901234567890123",
+    "image.digest=sha256:0123456789012345678901234567890123456789012345678901234567890123",
 ];
 
 pub(super) fn chart(context: &Context<'_>) -> Outcome {
