@@ -3,7 +3,7 @@
 //! Every filter narrows a set of candidate spans. A column is read whole while candidates are
 //! many, and only in the rows of the candidates when they are few.
 
-use tempo_table::{AttributeScope, Bitmap, Column, ColumnKey, Level};
+use tempo_table::{Bitmap, Column, ColumnKey, Level};
 
 use crate::{
     error::EngineError,
@@ -237,11 +237,6 @@ pub(crate) fn is_impossible(
 
 fn no_row_passes(session: &Session<'_>, key: &ColumnKey, test: &Test) -> Result<bool, EngineError> {
     if test.wants_text_only() {
-        let may_be_empty = matches!(key, ColumnKey::Attribute { scope, name }
-            if *scope == AttributeScope::Resource && &**name == "service.name");
-        if may_be_empty && test.texts.passes(b"") {
-            return Ok(false);
-        }
         return Ok(match session.table.string_superset(key)? {
             Some(texts) => matches!(session.verdicts.get(&texts, &test.texts), Verdicts::None),
             None => false,

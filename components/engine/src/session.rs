@@ -10,15 +10,9 @@ use std::{
 };
 
 use hashbrown::HashMap;
-use tempo_table::{
-    ABSENT, AttributeScope, Bitmap, Column, ColumnKey, Level, SpanTable, StringDict, StringLane,
-    Structure, TableError,
-};
+use tempo_table::{Bitmap, Column, ColumnKey, Level, SpanTable, Structure, TableError};
 
-use crate::{
-    error::EngineError,
-    scan::{self, VerdictCache},
-};
+use crate::{error::EngineError, scan::VerdictCache};
 
 /// What a run may use.
 #[derive(Debug, Clone, Copy)]
@@ -98,7 +92,7 @@ impl<'a> Session<'a> {
             return Ok(column.clone());
         }
         self.check_cancelled()?;
-        let column = named_services(key, self.table.column(key, None)?);
+        let column = self.table.column(key, None)?;
         let needed_bytes = self.held_bytes.get().saturating_add(column.heap_bytes());
         if needed_bytes > self.limits.max_column_bytes {
             return Err(EngineError::OverBudget {
@@ -120,7 +114,7 @@ impl<'a> Session<'a> {
             return Ok(column.gather(rows));
         }
         self.check_cancelled()?;
-        Ok(named_services(key, self.table.gather(key, rows)?))
+        Ok(self.table.gather(key, rows)?)
     }
 
     /// Whether `spans` are so few that whole columns are not worth it.
@@ -266,33 +260,4 @@ fn owners(offsets: &[u32], rows: &Bitmap, spans: &mut Bitmap) {
         }
         spans.insert(span);
     }
-}
-
-/// Blocks keep an empty text for resources without a service name, so the absence cannot be told
-/// from it: for every table `resource.service.name` is the empty text then.
-fn named_services(key: &ColumnKey, mut column: Column) -> Column {
-    let ColumnKey::Attribute { scope, name } = key else {
-        return column;
-    };
-    if *scope != AttributeScope::Resource || &**name != "service.name" {
-        return column;
-    }
-    let mut missing = scan::present(&column);
-    missing.invert();
-    if missing.is_empty() {
-        return column;
-    }
-    let (mut dict, mut codes) = match &column.strings {
-        Some(lane) => (StringDict::clone(&lane.dict), lane.codes.to_vec()),
-        None => (StringDict::new(), vec![ABSENT; column.len]),
-    };
-    let empty = dict.find(b"").unwrap_or_else(|| dict.push(b""));
-    for row in missing.iter() {
-        codes[row] = empty;
-    }
-    column.strings = Some(StringLane {
-        dict: Arc::new(dict),
-        codes: codes.into(),
-    });
-    column
 }

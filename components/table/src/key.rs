@@ -19,6 +19,9 @@ pub enum Level {
     Link,
 }
 
+/// The attribute of a resource that names its service.
+pub const SERVICE_NAME: &str = "service.name";
+
 /// Where an attribute is set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum AttributeScope {

@@ -17,6 +17,6 @@ pub use bitmap::Bitmap;
 pub use column::{
     ABSENT, ArrayLane, ArrayValue, Column, IdLane, NumberLane, StringDict, StringLane,
 };
-pub use key::{AttributeScope, ColumnKey, Intrinsic, Level};
+pub use key::{AttributeScope, ColumnKey, Intrinsic, Level, SERVICE_NAME};
 pub use memory::{MemoryTable, MemoryTableBuilder, PushError};
 pub use table::{SpanTable, Structure, TableError};

@@ -31,9 +31,8 @@ pub fn span_key(id: &[u8]) -> u64 {
 /// The place of a span in the tree of its trace.
 ///
 /// Roots are walked in stored order, depth first; one counter from 1 gives `left` on entry and
-/// `right` on exit and runs on from root to root. All zeros for spans that no root reaches (their
-/// `children` are still counted), and for whole traces without a root or with more than two spans
-/// of one id.
+/// `right` on exit and runs on from root to root. Spans that no root reaches have zeros, but their
+/// `children` are counted; a trace with more than two spans of one id is all zeros.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct NestedSet {
     /// Counter on entry.
@@ -66,10 +65,7 @@ impl NestedSets {
         let base = out.len();
         out.resize(base + spans.len(), NestedSet::default());
         let sets = &mut out[base..];
-        if !spans.iter().any(|span| span.parent.is_none()) {
-            return;
-        }
-        if let [_] = spans {
+        if let [TreeSpan { parent: None, .. }] = spans {
             sets[0] = NestedSet {
                 left: 1,
                 right: 2,
@@ -349,13 +345,27 @@ mod tests {
     }
 
     #[test]
-    fn without_a_root_or_with_three_of_one_id_all_is_zero() {
-        let zero = (0, 0, 0, 0);
+    fn without_a_root_only_children_are_counted() {
+        let spans = [
+            span(1, Some(9), 0),
+            span(2, Some(1), 0),
+            span(3, Some(1), 0),
+            span(4, Some(3), 0),
+        ];
         assert_eq!(
-            number(&[span(1, Some(2), 0), span(2, Some(1), 0)]),
-            [zero; 2]
+            number(&spans),
+            [(0, 0, 0, 2), (0, 0, 0, 0), (0, 0, 0, 1), (0, 0, 0, 0)]
         );
-        assert_eq!(number(&[span(1, Some(7), 0)]), [zero]);
+        let cycle = [span(1, Some(2), 0), span(2, Some(1), 0)];
+        assert_eq!(number(&cycle), [(0, 0, 0, 1); 2]);
+        assert_eq!(number(&[span(1, Some(7), 0)]), [(0, 0, 0, 0)]);
+        assert_eq!(number(&[span(1, Some(1), 0)]), [(0, 0, 0, 1)]);
+        assert_eq!(number(&[]), []);
+    }
+
+    #[test]
+    fn with_three_of_one_id_all_is_zero() {
+        let zero = (0, 0, 0, 0);
         let triple = [
             span(1, None, 0),
             span(2, Some(1), CLIENT),
@@ -363,7 +373,13 @@ mod tests {
             span(2, Some(1), 1),
         ];
         assert_eq!(number(&triple), [zero; 4]);
-        assert_eq!(number(&[]), []);
+        assert_eq!(
+            number(&triple.map(|span| TreeSpan {
+                parent: Some(2),
+                ..span
+            })),
+            [zero; 4]
+        );
     }
 
     #[test]

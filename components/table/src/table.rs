@@ -88,6 +88,8 @@ pub trait SpanTable: Send + Sync {
     fn link_offsets(&self) -> Result<Arc<[u32]>, TableError>;
 
     /// The column `key`, of all rows of its level; an attribute that nobody set is all absent.
+    /// Only [`SERVICE_NAME`] of a resource is never absent: it is the empty text where it is not
+    /// set, for that is what blocks hold.
     ///
     /// With `rows` (at the column's own level) only those rows are needed: the table may leave
     /// the others absent and skip what holds only them.
@@ -134,7 +136,7 @@ pub trait SpanTable: Send + Sync {
     fn int_bounds(&self, key: &ColumnKey) -> Result<Option<(i64, i64)>, TableError>;
 
     /// The distinct attribute names of `scope`, sorted. With `rows` (at the scope's level) only of
-    /// those rows.
+    /// those rows. [`SERVICE_NAME`] of resources is among them if it is anything but the empty text.
     fn attribute_names(
         &self,
         scope: AttributeScope,

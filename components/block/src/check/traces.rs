@@ -86,7 +86,8 @@ impl RowGroupTraces {
             for (got, wanted) in spans.nested[range.clone()].iter().zip(&numbers) {
                 let mut got = *got;
                 if version == Version::VParquet4 || !has_root {
-                    // Not stored, or not told apart from a trace that is not numbered.
+                    // Not stored; or not to be relied on, for without a root Tempo leaves what an
+                    // earlier trace has put there.
                     got.children = wanted.children;
                 }
                 report.expect(place(&format!("trace {id}")), "nested set", got, *wanted);

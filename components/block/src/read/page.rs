@@ -219,7 +219,8 @@ impl Page {
         if header.uncompressed > chunk.uncompressed {
             return Err(Malformed("page is larger than its column chunk"));
         }
-        if header.entries > u64::from(chunk.entries) {
+        // A dictionary may hold more than rows have.
+        if !header.is_dictionary() && header.entries > u64::from(chunk.entries) {
             return Err(Malformed("page has more values than its column chunk"));
         }
         let (max_rep, max_def) = match header.layout {

@@ -108,7 +108,7 @@ pub(crate) fn scan<'a>(
                 lost_records: header.number - next_number,
             });
         }
-        next_number = header.number + 1;
+        next_number = header.number.saturating_add(1);
         offset = start + header.record_bytes() as usize;
         read_record(segment, bytes, start, &header, &mut visit, &mut damage);
     }

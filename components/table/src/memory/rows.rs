@@ -16,7 +16,7 @@ use super::{
     table::{Events, Links, Resources, Scopes, Spans, Texts, Traces},
 };
 use crate::{
-    StringDict,
+    SERVICE_NAME, StringDict,
     shape::{NestedSet, is_child_of_link, span_key},
 };
 
@@ -83,19 +83,29 @@ impl ResourceRows {
         }
         let kind = self.service.len() as u32;
         let mut service = None;
+        let mut is_named = false;
         self.attributes.begin_row();
         for field in Fields::new(message) {
             let field = field?;
             if field.number == 1 {
                 let attribute = KeyValueRef::parse(field.message()?)?;
-                if attribute.key == b"service.name"
-                    && service.is_none()
-                    && let AnyValueRef::String(text) = attribute.value
-                {
-                    service = Some(self.service_names.intern(text));
+                if attribute.key == SERVICE_NAME.as_bytes() {
+                    is_named = true;
+                    if service.is_none()
+                        && let AnyValueRef::String(text) = attribute.value
+                    {
+                        service = Some(self.service_names.intern(text));
+                    }
                 }
                 self.attributes.push(kind, &attribute)?;
             }
+        }
+        if !is_named {
+            let nameless = KeyValueRef {
+                key: SERVICE_NAME.as_bytes(),
+                value: AnyValueRef::String(b""),
+            };
+            self.attributes.push(kind, &nameless)?;
         }
         self.service.push(service.unwrap_or(0));
         self.messages.insert(message);

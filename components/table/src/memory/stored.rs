@@ -101,6 +101,17 @@ impl Strings {
         }
     }
 
+    fn any_but_empty(&self, wanted: Option<&Bitmap>) -> bool {
+        let empty = self.dict.find(b"").unwrap_or(ABSENT);
+        let says_something = |code: u32| code != ABSENT && code != empty;
+        match wanted {
+            None => self.codes.expand().iter().copied().any(says_something),
+            Some(wanted) => wanted
+                .iter()
+                .any(|row| says_something(self.get(row as u32))),
+        }
+    }
+
     fn heap_bytes(&self) -> usize {
         self.dict.heap_bytes()
             + self.codes.heap_bytes()
@@ -290,7 +301,6 @@ impl AttributeColumn {
         }
     }
 
-    /// Whether any of `wanted` has a value of whatever type.
     /// The rows that hold a value, ascending, if all of them are kept as lists.
     pub(super) fn few_rows(&self) -> Option<Vec<u32>> {
         let mut rows: Vec<u32> = Vec::new();
@@ -316,13 +326,23 @@ impl AttributeColumn {
         Some(rows)
     }
 
+    /// Whether any of `wanted` has a value of whatever type.
     pub(super) fn any(&self, wanted: Option<&Bitmap>) -> bool {
+        self.strings.as_ref().is_some_and(|lane| lane.any(wanted)) || self.any_but_text(wanted)
+    }
+
+    /// Whether any of `wanted` has a value other than the empty text.
+    pub(super) fn any_but_empty_text(&self, wanted: Option<&Bitmap>) -> bool {
+        let strings = self.strings.as_ref();
+        strings.is_some_and(|lane| lane.any_but_empty(wanted)) || self.any_but_text(wanted)
+    }
+
+    fn any_but_text(&self, wanted: Option<&Bitmap>) -> bool {
         let arrays = self.arrays.as_ref().is_some_and(|lane| match wanted {
             None => true,
             Some(wanted) => lane.rows.iter().any(|&row| wanted.contains(row as usize)),
         });
         arrays
-            || self.strings.as_ref().is_some_and(|lane| lane.any(wanted))
             || self.ints.as_ref().is_some_and(|lane| lane.rows.any(wanted))
             || self
                 .floats

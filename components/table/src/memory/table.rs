@@ -9,8 +9,8 @@ use super::{
     stored::{AttributeColumn, Attributes},
 };
 use crate::{
-    AttributeScope, Bitmap, Column, ColumnKey, IdLane, Intrinsic, Level, NumberLane, SpanTable,
-    StringDict, StringLane, Structure, TableError,
+    AttributeScope, Bitmap, Column, ColumnKey, IdLane, Intrinsic, Level, NumberLane, SERVICE_NAME,
+    SpanTable, StringDict, StringLane, Structure, TableError,
 };
 
 /// Traces in memory, as columns; made by [`super::MemoryTableBuilder`].
@@ -553,7 +553,13 @@ impl SpanTable for MemoryTable {
         let rows = kinds.as_ref().or(rows);
         Ok(attributes
             .iter()
-            .filter(|column| column.any(rows))
+            .filter(|column| {
+                if scope == AttributeScope::Resource && &*column.name == SERVICE_NAME {
+                    column.any_but_empty_text(rows)
+                } else {
+                    column.any(rows)
+                }
+            })
             .map(|column| Arc::clone(&column.name))
             .collect())
     }

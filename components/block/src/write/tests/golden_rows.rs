@@ -31,10 +31,15 @@ fn assert_rows_match(version: Version, files: &[&str]) {
     assert_eq!((block.meta.total_objects, block.spans), (192, 1073));
     let mut differences = Vec::new();
     assert_eq!(compare(ours, files, &mut differences), 192);
-    // Tempo counts the children of a trace without a root, whose nested sets are all zero.
-    differences.retain(|difference| {
-        !difference.starts_with("4d84ac89376420539a7a485bddedf15b rs.ss.Spans.ChildCount")
-    });
+    // A trace without a root, a parent and its child: Tempo says that the child has one, for it
+    // leaves the counts of an earlier trace there.
+    if version == Version::VParquet5 {
+        let place = "4d84ac89376420539a7a485bddedf15b rs.ss.Spans.ChildCount";
+        let ours = r#"[(0, 3, Some("1")), (3, 3, Some("0"))]"#;
+        let theirs = r#"[(0, 3, Some("0")), (3, 3, Some("1"))]"#;
+        assert_eq!(differences, [format!("{place}:\n  {ours}\n  {theirs}")]);
+        return;
+    }
     assert!(differences.is_empty(), "{}", differences.join("\n"));
 }
 
