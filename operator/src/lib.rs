@@ -7,10 +7,12 @@
 
 pub mod api;
 pub mod config;
+pub mod controller;
 #[cfg(test)]
 mod generated;
 pub mod manifests;
 mod merge;
+pub mod plan;
 pub mod references;
 mod settings;
 mod text;

@@ -1,7 +1,19 @@
-//! The binary `tempo-operator`.
+//! The binary: `tempo-operator`, also `kubectl tempostack` when it is called `kubectl-tempostack`.
 
-#![allow(clippy::print_stdout)]
+mod cli;
 
-fn main() {
-    print!("{}", tempo_operator::api::crd::yaml());
+use std::process::ExitCode;
+
+use clap::Parser;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    match cli::run(cli::Arguments::parse()).await {
+        Ok(code) => code,
+        Err(cli::Error::NobodyReads) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::from(2)
+        }
+    }
 }

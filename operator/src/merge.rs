@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 /// Lays maps over maps; everything else, lists too, is replaced, and `null` removes.
-pub fn deep(below: &mut Value, above: &Value) {
+pub(crate) fn deep(below: &mut Value, above: &Value) {
     match (below, above) {
         (Value::Object(below), Value::Object(above)) => {
             for (key, value) in above {
@@ -34,7 +34,7 @@ const MERGE_KEYS: &[(&str, &str)] = &[
 ];
 
 /// Lays one over the other as a strategic merge patch of a pod does.
-pub fn strategic(below: &mut Value, above: &Value) {
+pub(crate) fn strategic(below: &mut Value, above: &Value) {
     let (Value::Object(below), Value::Object(above)) = (&mut *below, above) else {
         *below = above.clone();
         return;
@@ -77,7 +77,7 @@ fn merge_lists(old: &mut Vec<Value>, new: &[Value], merge_key: &str) {
 
 /// Removes fields that say nothing: `null`, empty lists and empty maps that were written as a
 /// place for optional fields.
-pub fn prune(value: &mut Value) {
+pub(crate) fn prune(value: &mut Value) {
     if let Value::Object(fields) = value {
         drop_empty(fields);
     } else if let Value::Array(items) = value {

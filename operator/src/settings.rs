@@ -6,7 +6,7 @@ use crate::api::{Anything, Component as Pods, Items, Resources, Size, TempoStack
 use crate::topology::Component;
 
 /// The fields of a component, those of `components.defaults` filled in.
-pub fn pods(stack: &TempoStack, component: Component) -> Pods {
+pub(crate) fn pods(stack: &TempoStack, component: Component) -> Pods {
     let components = &stack.spec.components;
     let own = own(stack, component);
     let common = &components.defaults;
@@ -68,7 +68,7 @@ fn own(stack: &TempoStack, component: Component) -> &Pods {
 }
 
 /// How many pods the spec asks for; of live-stores, in each zone.
-pub fn replicas(stack: &TempoStack, component: Component) -> u32 {
+pub(crate) fn replicas(stack: &TempoStack, component: Component) -> u32 {
     if matches!(component, Component::Monolith | Component::BackendScheduler) {
         return 1;
     }

@@ -125,7 +125,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "tempo-query-frontend",
         ],
     ),
-    ("tempo-operator", &["tempo-config", "tempo-runtime"]),
+    ("tempo-operator", &["tempo-config", "tempo-ingest", "tempo-runtime"]),
     (
         "tempo-testkit",
         &["tempo-proto", "tempo-model", "tempo-traceql"],

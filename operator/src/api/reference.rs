@@ -76,7 +76,7 @@ fn type_of(schema: &Value) -> String {
             .iter()
             .filter_map(Value::as_str)
             .collect::<Vec<_>>()
-            .join(" \\| ");
+            .join(" | ");
     }
     match schema["type"].as_str() {
         Some("array") => format!("[]{}", type_of(&schema["items"])),
@@ -86,6 +86,11 @@ fn type_of(schema: &Value) -> String {
         Some(name) => name.to_owned(),
         None => "any".to_owned(),
     }
+}
+
+/// Text that fits a cell of a table.
+fn cell(text: &str) -> String {
+    text.replace('|', "\\|").replace('\n', " ")
 }
 
 fn rows(page: &mut String, path: &str, schema: &Value) {
@@ -108,10 +113,9 @@ fn rows(page: &mut String, path: &str, schema: &Value) {
             .unwrap_or_default();
         let meaning = field["description"]
             .as_str()
-            .unwrap_or_default()
-            .replace('\n', " ")
-            .replace('|', "\\|");
-        let _ = writeln!(page, "| `{here}` | {} | {default} | {meaning} |", type_of(field));
+            .map(cell)
+            .unwrap_or_default();
+        let _ = writeln!(page, "| `{here}` | {} | {default} | {meaning} |", cell(&type_of(field)));
         // The pods of every component have the same fields: told once, for the defaults.
         let told = path.starts_with("spec.components") && name != "defaults";
         if told && path == "spec.components" {
@@ -136,7 +140,7 @@ fn own_rows(page: &mut String, path: &str, schema: &Value, common: &Value) {
             let _ = writeln!(
                 page,
                 "| `{path}.{name}` | {} | {default} | {} |",
-                type_of(field),
+                cell(&type_of(field)),
                 first_line(field)
             );
         }

@@ -367,7 +367,8 @@ impl Default for ServiceAccount {
 pub struct Migration {
     /// How recent spans stay visible meanwhile.
     pub strategy: MigrationStrategy,
-    /// How long volumes of the mode that was left are kept.
+    /// How long the monolith's StatefulSet is kept, without a pod, after Microservices took over;
+    /// when it goes, its volume goes or stays by `components.monolith.storage.retentionPolicy`.
     pub keep_source_volumes_for: Duration,
     /// How long the mode that is left must have received no span before it is drained.
     pub write_quiet_period: Duration,

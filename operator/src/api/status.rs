@@ -54,6 +54,12 @@ impl JsonSchema for At {
     }
 }
 
+impl From<i64> for At {
+    fn from(seconds: i64) -> Self {
+        Self(seconds)
+    }
+}
+
 /// What the operator found and does.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -166,6 +172,9 @@ pub struct Drain {
     pub target: u32,
     /// Where it is.
     pub phase: DrainPhase,
+    /// When this step began.
+    #[serde(default)]
+    pub phase_started_at: At,
     /// When the last of the partitions stopped taking spans.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub started_at: Option<At>,
@@ -247,9 +256,8 @@ pub struct MigrationStatus {
     pub to: Mode,
     /// Where it is.
     pub phase: MigrationPhase,
-    /// Whether it goes back to where it came from.
-    #[serde(default)]
-    pub reverting: bool,
+    /// Mode whose pods join blocks.
+    pub compaction: Mode,
     /// When it began.
     pub started_at: At,
     /// When this phase began.

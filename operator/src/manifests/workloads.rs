@@ -200,10 +200,15 @@ impl Workload<'_> {
             RetentionPolicy::Retain => "Retain",
             RetentionPolicy::Delete => "Delete",
         };
+        // A monolith without a pod is stopped or was left: its volume may hold what is nowhere else.
+        let when_scaled = match self.component {
+            Component::Monolith => RetentionPolicy::Retain,
+            _ => policy.when_scaled,
+        };
         let claim = self.claim();
         let retention = claim.is_some().then(|| {
             json!({
-                "whenScaled": word(policy.when_scaled),
+                "whenScaled": word(when_scaled),
                 "whenDeleted": word(policy.when_deleted),
             })
         });

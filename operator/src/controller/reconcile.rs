@@ -1,0 +1,290 @@
+//! One look at a stack: fetch, check, plan, write, act, tell.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::jiff::Timestamp;
+use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams};
+use kube::runtime::controller::Action as Requeue;
+use kube::runtime::events::{Event, EventType};
+use kube::{Api, Resource, ResourceExt};
+use serde_json::json;
+
+use super::conditions::{self, Findings};
+use super::{Context, Memory, apply, key, kinds, observe};
+use crate::api::{GROUP, TempoStack, TempoStackStatus, VERSION};
+use crate::manifests::{self, MANAGER};
+use crate::plan::{self, Action, Note, Plan};
+use crate::references;
+use crate::topology::Names;
+
+/// Name of the claim for a component's data.
+pub(super) const DATA_CLAIM: &str = "data";
+/// Time between looks at a stack that can't be used: what it names is watched.
+const BROKEN_SECS: u64 = 600;
+/// How long an event is not told again.
+const EVENT_SECS: i64 = 3600;
+/// Events that are remembered of a stack.
+const MAX_TOLD: usize = 256;
+
+/// A look failed, and may succeed the next time.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Error {
+    /// The API of Kubernetes does not answer, or refuses for now.
+    #[error("the API of Kubernetes: {0}")]
+    Kubernetes(#[from] kube::Error),
+}
+
+/// Looks at a stack once.
+pub(super) async fn reconcile(stack: Arc<TempoStack>, context: Arc<Context>) -> Result<Requeue, Error> {
+    let timer = context.metrics.reconcile_duration_seconds.start_timer();
+    if stack.metadata.deletion_timestamp.is_some() {
+        // What was made for it goes by its owner references.
+        context.memory.lock().remove(&key(&stack));
+        context.kafka.forget(&stack);
+        context
+            .metrics
+            .forget(&stack.namespace().unwrap_or_default(), &stack.name_any());
+        return Ok(Requeue::await_change());
+    }
+    let after = look(&stack, &context).await?;
+    timer.observe_duration();
+    context.metrics.reconciled("success");
+    let mut memory = context.memory.lock();
+    let memory = memory.entry(key(&stack)).or_default();
+    memory.failures = 0;
+    memory.generation = stack.metadata.generation;
+    Ok(Requeue::requeue(Duration::from_secs(after)))
+}
+
+/// What came of a look, for the status.
+struct Look<'a> {
+    context: &'a Context,
+    stack: &'a TempoStack,
+    seen: observe::Seen,
+    missing_kinds: Vec<&'static str>,
+}
+
+/// One look; how many seconds until the next.
+async fn look(stack: &TempoStack, context: &Context) -> Result<u64, Error> {
+    begin_anew_after_edit(stack, context);
+    let namespace = stack.namespace().unwrap_or_default();
+    let references = references::of(stack);
+    let found = observe::references(context, &namespace, &references).await?;
+    let seen = observe::stack(context, stack, &found).await?;
+    let look = Look {
+        context,
+        stack,
+        seen,
+        missing_kinds: context.kinds.capabilities.missing(stack),
+    };
+    if let Some(problem) = references::problem(&references, &found) {
+        return look.cannot_use(problem.reason, problem.message).await;
+    }
+    let plan = plan::plan(stack, &look.seen.observed);
+    let hash = references::hash(&references, &found);
+    let objects = manifests::all(&manifests::Context {
+        stack,
+        names: Names::of(stack),
+        topology: &plan.topology,
+        references_hash: &hash,
+        capabilities: context.kinds.capabilities,
+        defaults: &context.config.defaults,
+    });
+    let objects = match objects {
+        Ok(objects) => objects,
+        Err(error) => return look.cannot_use("InvalidExtraConfig", error.0).await,
+    };
+    if stack.spec.paused {
+        look.tell(Some(&plan), &[], None, None).await?;
+        return Ok(BROKEN_SECS);
+    }
+    // A step of a long operation is written down before it is carried out.
+    let before = stack.status.clone().unwrap_or_default();
+    let drain_before = before.live_store.as_ref().and_then(|live| live.drain.as_ref());
+    if before.migration != plan.migration || drain_before != plan.drain.as_ref() || before.mode != Some(plan.mode) {
+        look.tell(Some(&plan), &[], None, None).await?;
+    }
+    let outcome = apply::all(context, stack, objects, &look.seen).await?;
+    let failed = act(context, stack, &look.seen, &found, &plan.actions).await?;
+    look.tell(Some(&plan), &outcome.rejected, None, failed).await?;
+    for note in &plan.notes {
+        tell_event(context, stack, note).await;
+    }
+    let busy = outcome.changes > 0 || !outcome.rejected.is_empty();
+    Ok(if busy { plan.look_again_secs.min(30) } else { plan.look_again_secs })
+}
+
+/// After a change of the spec nothing is waited for that belonged to the old one.
+fn begin_anew_after_edit(stack: &TempoStack, context: &Context) {
+    let mut memory = context.memory.lock();
+    let memory: &mut Memory = memory.entry(key(stack)).or_default();
+    if memory.generation != stack.metadata.generation {
+        memory.failures = 0;
+    }
+}
+
+impl Look<'_> {
+    /// The spec can't be carried out as it is: pods go on as they are.
+    async fn cannot_use(&self, reason: &'static str, message: String) -> Result<u64, Error> {
+        let note = Note {
+            warning: true,
+            reason,
+            message: message.clone(),
+        };
+        self.tell(None, &[], Some((reason, message)), None).await?;
+        tell_event(self.context, self.stack, &note).await;
+        Ok(BROKEN_SECS)
+    }
+
+    /// Writes the status if it differs.
+    async fn tell(
+        &self,
+        plan: Option<&Plan>,
+        rejected: &[apply::Rejected],
+        config: Option<(&'static str, String)>,
+        failed_action: Option<String>,
+    ) -> Result<(), Error> {
+        let status = conditions::status(&Findings {
+            stack: self.stack,
+            observed: &self.seen.observed,
+            plan,
+            config,
+            rejected,
+            missing_kinds: &self.missing_kinds,
+            failed_action,
+        });
+        let mut shown = self.stack.clone();
+        shown.status = Some(status.clone());
+        self.context.metrics.show(&shown, self.seen.observed.now);
+        if self.stack.status.as_ref() == Some(&status) {
+            return Ok(());
+        }
+        write_status(self.context, self.stack, &status).await?;
+        Ok(())
+    }
+}
+
+async fn write_status(
+    context: &Context,
+    stack: &TempoStack,
+    status: &TempoStackStatus,
+) -> Result<(), kube::Error> {
+    let api: Api<TempoStack> =
+        Api::namespaced(context.client.clone(), &stack.namespace().unwrap_or_default());
+    let patch = json!({
+        "apiVersion": format!("{GROUP}/{VERSION}"),
+        "kind": "TempoStack",
+        "metadata": {"name": stack.name_any()},
+        "status": status,
+    });
+    let params = PatchParams::apply(MANAGER).force();
+    api.patch_status(&stack.name_any(), &params, &Patch::Apply(patch))
+        .await
+        .map(drop)
+}
+
+/// Does what is to be done beside writing objects; what did not work is told and tried again.
+async fn act(
+    context: &Context,
+    stack: &TempoStack,
+    seen: &observe::Seen,
+    found: &references::Found,
+    actions: &[Action],
+) -> Result<Option<String>, Error> {
+    let mut failed = None;
+    for action in actions {
+        tracing::info!(stack = key(stack), ?action, "acting");
+        if let Err(reason) = carry_out(context, stack, seen, found, action).await? {
+            tracing::warn!(stack = key(stack), ?action, reason, "did not work");
+            failed.get_or_insert(reason);
+        }
+    }
+    Ok(failed)
+}
+
+async fn carry_out(
+    context: &Context,
+    stack: &TempoStack,
+    seen: &observe::Seen,
+    found: &references::Found,
+    action: &Action,
+) -> Result<Result<(), String>, Error> {
+    let ip = |pod: &str| {
+        seen.ips
+            .get(pod)
+            .cloned()
+            .ok_or_else(|| format!("pod {pod} has no address yet"))
+    };
+    let pods = &context.pods;
+    Ok(match action {
+        Action::CreateTopic { partitions } => context.kafka.create(stack, found, *partitions).await,
+        Action::GrowTopic { partitions } => context.kafka.grow(stack, found, *partitions).await,
+        Action::Deactivate { pod } => match ip(pod) {
+            Ok(ip) => pods.deactivate(&ip).await.map_err(|error| error.to_string()),
+            Err(reason) => Err(reason),
+        },
+        Action::Reactivate { pod } => match ip(pod) {
+            Ok(ip) => pods.reactivate(&ip).await.map_err(|error| error.to_string()),
+            Err(reason) => Err(reason),
+        },
+        Action::PrepareDownscale { pod } => match ip(pod) {
+            Ok(ip) => pods.prepare_downscale(&ip).await.map_err(|error| error.to_string()),
+            Err(reason) => Err(reason),
+        },
+        Action::CancelDownscale { pod } => match ip(pod) {
+            Ok(ip) => pods.cancel_downscale(&ip).await.map_err(|error| error.to_string()),
+            Err(reason) => Err(reason),
+        },
+        Action::Flush { pod } => match ip(pod) {
+            Ok(ip) => {
+                let flushed = pods.flush(&ip).await.map_err(|error| error.to_string());
+                if flushed.is_ok() {
+                    let now = Timestamp::now().as_second();
+                    context.memory.lock().entry(key(stack)).or_default().flushed_at = Some(now);
+                }
+                flushed
+            }
+            Err(reason) => Err(reason),
+        },
+        Action::DeletePod { pod } => {
+            let namespace = stack.namespace().unwrap_or_default();
+            let api: Api<DynamicObject> =
+                Api::namespaced_with(context.client.clone(), &namespace, &kinds::pods());
+            match api.delete(pod, &DeleteParams::default()).await {
+                Ok(_) => Ok(()),
+                Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+                Err(error) => return Err(error.into()),
+            }
+        }
+    })
+}
+
+/// Tells an event, once an hour at most.
+async fn tell_event(context: &Context, stack: &TempoStack, note: &Note) {
+    let now = Timestamp::now().as_second();
+    {
+        let mut memory = context.memory.lock();
+        let memory = memory.entry(key(stack)).or_default();
+        let id = format!("{} {}", note.reason, note.message);
+        if memory.told.len() >= MAX_TOLD {
+            memory.told.retain(|_, told| now - *told < EVENT_SECS);
+        }
+        if memory.told.get(&id).is_some_and(|told| now - told < EVENT_SECS) {
+            return;
+        }
+        if memory.told.len() < MAX_TOLD {
+            memory.told.insert(id, now);
+        }
+    }
+    let event = Event {
+        type_: if note.warning { EventType::Warning } else { EventType::Normal },
+        reason: note.reason.to_owned(),
+        note: Some(crate::text::cut(&note.message, 1000).to_owned()),
+        action: "Reconcile".to_owned(),
+        secondary: None,
+    };
+    if let Err(error) = context.recorder.publish(&event, &stack.object_ref(&())).await {
+        tracing::warn!(stack = key(stack), %error, "event could not be told");
+    }
+}
