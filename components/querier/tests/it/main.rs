@@ -8,6 +8,7 @@
 )]
 
 mod jobs;
+mod live_stores;
 mod service_names;
 mod stop;
 mod support;

@@ -62,7 +62,7 @@ fn differences(tempo: &Tempo, golden: &Golden) -> BTreeMap<usize, String> {
     })
 }
 
-fn check(way: &str, tempo: &Tempo, golden: &Golden) {
+pub(crate) fn check(way: &str, tempo: &Tempo, golden: &Golden) {
     assert_eq!(golden.cases.len(), CASES);
     let different = differences(tempo, golden);
     println!("{way}: {} of {CASES} pass", CASES - different.len());

@@ -12,6 +12,7 @@ mod crash;
 mod golden;
 mod grafana;
 mod journey;
+mod queriers;
 mod s3;
 mod shop;
 mod streaming;

@@ -7,7 +7,7 @@ use std::{
 
 use serde_json::{Value, json};
 use tempo_testkit::{
-    http_client::{self, encode},
+    http_client::encode,
     process::{Options, Tempo},
     proxy::Proxy,
 };
@@ -15,7 +15,9 @@ use tempo_testkit::{
 use crate::{
     s3::S3,
     shop::{ORDERS, Shop},
-    support::{BACKEND_ONLY, binary, eventually, flush, required_env, sdk_folder, terminate},
+    support::{
+        BACKEND_ONLY, binary, eventually, flush, metric, required_env, sdk_folder, terminate,
+    },
 };
 
 /// Each of them a block, and each block a job.
@@ -119,14 +121,6 @@ impl Distant {
             "tempo_query_frontend_queries_total{op=\"search\",result=\"canceled\",tenant=\"single-tenant\"}",
         )
     }
-}
-
-/// A value on the metrics page; 0 when it is not there.
-fn metric(tempo: &Tempo, name: &str) -> f64 {
-    let page = http_client::get(&tempo.http, "/metrics").unwrap().text();
-    page.lines()
-        .find_map(|line| line.strip_prefix(name)?.trim().parse().ok())
-        .unwrap_or(0.0)
 }
 
 fn ids(answer: &Value) -> BTreeSet<String> {

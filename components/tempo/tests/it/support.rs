@@ -86,6 +86,14 @@ pub(crate) fn search(tempo: &Tempo, query: &str) -> BTreeSet<String> {
         .collect()
 }
 
+/// A value on the metrics page; 0 when it is not there.
+pub(crate) fn metric(tempo: &Tempo, name: &str) -> f64 {
+    let page = http_client::get(&tempo.http, "/metrics").unwrap().text();
+    page.lines()
+        .find_map(|line| line.strip_prefix(name)?.trim().parse().ok())
+        .unwrap_or(0.0)
+}
+
 pub(crate) fn flush(tempo: &Tempo) {
     let mut client = Client::connect(&tempo.http).unwrap();
     let answer = client.request("POST", "/flush", &[], &[]).unwrap();
