@@ -101,7 +101,7 @@ block! {
         ignored pool_config: ClientPool = ClientPool::default(),
         /// Longest time for a request. Here it is that of the job.
         ignored remote_timeout: GoDuration = GoDuration::seconds(5),
-        /// The client.
+        /// The client. Of it only `connect_timeout` counts; messages are not compressed.
         used grpc_client_config: GrpcClient = GrpcClient::default(),
     }
 }

@@ -67,7 +67,7 @@ block! {
         used match_max_concurrent: bool = true,
         /// Name of this process; the host name when empty.
         used id: String = "",
-        /// The client.
+        /// The client. Of it only `connect_timeout` counts; messages are not compressed.
         used grpc_client_config: GrpcClient = GrpcClient::worker(),
     }
 }
