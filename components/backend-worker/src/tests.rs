@@ -207,7 +207,14 @@ async fn scheduler(
     .await
     .unwrap();
     tokio::spawn(service.run(shutdown.clone()));
+    until(async || scheduler.ready().is_ok()).await;
     scheduler
+}
+
+async fn until(condition: impl AsyncFn() -> bool) {
+    while !condition().await {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
 }
 
 /// Traces over blocks: some in one, some with their services spread over two, some twice.

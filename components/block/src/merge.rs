@@ -389,7 +389,7 @@ impl<'a, W: Write> Merger<'a, W> {
         }
         let united = self
             .uniter
-            .unite(&self.inputs, &stripe.united, &mut self.counts)?;
+            .unite(&mut self.inputs, &stripe.united, &mut self.counts)?;
         let united_source = self.inputs.len();
         let mut segments: Vec<Segment> = Vec::new();
         let mut ids = Vec::new();

@@ -5,12 +5,6 @@ use tempo_proto::tempopb::{RedactionMode, SubmitRedactionRequest};
 
 use super::*;
 
-async fn until(condition: impl AsyncFn() -> bool) {
-    while !condition().await {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn redacted_traces_are_gone_from_every_block_and_nothing_else() {
     let backend = memory();

@@ -30,6 +30,10 @@ const WHOLE_GROUP_BYTES: u64 = 32 << 20;
 /// Of larger ones, about this much is read at once.
 const WINDOW_BYTES: u64 = 16 << 20;
 
+/// Traces are made ready to be written as OTLP in portions of about this much of their largest
+/// column.
+const READY_BYTES: u64 = 1 << 20;
+
 /// A row group of a block that is being read.
 pub(super) struct OpenGroup {
     pub(super) bytes: Arc<GroupBytes>,
@@ -45,6 +49,7 @@ pub(super) struct OpenGroup {
     places: Vec<LeafIndex>,
     levels: Vec<Option<LevelRows>>,
     values: Vec<ValueRows>,
+    ready: Option<RowRecords>,
     /// Bytes that a row has in its largest column, on average, before compression.
     pub(super) weight: u64,
 }
@@ -80,6 +85,7 @@ impl OpenGroup {
             row: 0,
             passed: 0,
             fetched: 0,
+            ready: None,
             weight,
             bytes,
         };
@@ -170,21 +176,52 @@ impl OpenGroup {
         self.passed = row;
     }
 
-    /// Some traces as OTLP.
-    pub(super) fn records(&self, rows: &[u32]) -> Result<RowRecords, TableError> {
+    /// Makes ready to write as OTLP: a row, and those of the next rows that `wanted` names. Pages
+    /// are decoded for a good many rows at once; those that are ready stay so.
+    pub(super) fn make_ready(
+        &mut self,
+        row: u32,
+        wanted: impl Fn(&TraceId) -> bool,
+    ) -> Result<(), TableError> {
+        if self
+            .ready
+            .as_ref()
+            .is_some_and(|ready| ready.place(row).is_some())
+        {
+            return Ok(());
+        }
         let of = self.bytes.rows();
-        let selection = Selection::of_rows(rows.iter().copied(), of);
+        let count = u32::try_from(READY_BYTES / self.weight)
+            .unwrap_or(of)
+            .max(1);
+        // Not beyond what was fetched: that would be fetched twice.
+        let end = row
+            .saturating_add(count)
+            .min(self.fetched as u32)
+            .max(row + 1);
+        let next = (row + 1..end).filter(|&next| {
+            let id = self.ids.get(next as usize);
+            id.is_some_and(&wanted)
+        });
+        let selection = Selection::of_rows(std::iter::once(row).chain(next), of);
         let ranges = selection.ranges().to_vec();
         let view = View::new(Arc::clone(&self.bytes), selection);
-        Ok(RowRecords {
+        self.ready = Some(RowRecords {
             records: Records::read(&view)?,
             ranges,
-        })
+        });
+        Ok(())
+    }
+
+    /// Appends a trace that is ready as a serialized `tempopb.Trace` and returns how many spans it
+    /// has.
+    pub(super) fn write_ready(&self, row: u32, out: &mut Vec<u8>) -> usize {
+        self.ready.as_ref().map_or(0, |ready| ready.write(row, out))
     }
 }
 
 /// Some traces of a row group, ready to be written as OTLP.
-pub(super) struct RowRecords {
+struct RowRecords {
     records: Records,
     ranges: Vec<Range<u32>>,
 }
@@ -202,8 +239,7 @@ impl RowRecords {
         None
     }
 
-    /// Appends a trace as a serialized `tempopb.Trace` and returns how many spans it has.
-    pub(super) fn write(&self, row: u32, out: &mut Vec<u8>) -> usize {
+    fn write(&self, row: u32, out: &mut Vec<u8>) -> usize {
         let Some(place) = self.place(row) else {
             return 0;
         };

@@ -8,7 +8,7 @@ use tempo_model::TraceId;
 
 use super::{
     MergeCounts, MergeError,
-    input::{Input, OpenGroup, RowRecords},
+    input::{Input, OpenGroup},
     shape::{Shape, shapes},
 };
 use crate::{
@@ -67,7 +67,7 @@ impl Uniter {
     /// Unites `traces`, each given by its parts in the open row groups, which have two at least.
     pub(super) fn unite(
         &mut self,
-        inputs: &[Input],
+        inputs: &mut [Input],
         traces: &[(TraceId, Vec<Part>)],
         counts: &mut MergeCounts,
     ) -> Result<United, MergeError> {
@@ -78,7 +78,6 @@ impl Uniter {
         if traces.is_empty() {
             return Ok(united);
         }
-        let records = read_parts(inputs, traces)?;
         let mut builder: Option<BlockBuilder<Vec<u8>>> = None;
         let mut row = 0;
         for (id, parts) in traces {
@@ -87,12 +86,10 @@ impl Uniter {
             let mut spans_of_first = 0;
             for (at, (part, bytes)) in parts.iter().zip(&mut self.parts).enumerate() {
                 bytes.clear();
-                if let Some(records) = &records[part.input] {
-                    let count = records.write(part.row, bytes);
-                    spans += count;
-                    if at == 0 {
-                        spans_of_first = count;
-                    }
+                let count = write_part(inputs, *part, bytes)?;
+                spans += count;
+                if at == 0 {
+                    spans_of_first = count;
                 }
             }
             counts.traces_united += 1;
@@ -163,21 +160,19 @@ impl Uniter {
     }
 }
 
-/// Per input, the traces that it has a part of.
-fn read_parts(
-    inputs: &[Input],
-    traces: &[(TraceId, Vec<Part>)],
-) -> Result<Vec<Option<RowRecords>>, MergeError> {
-    let mut rows: Vec<Vec<u32>> = inputs.iter().map(|_| Vec::new()).collect();
-    for part in traces.iter().flat_map(|(_, parts)| parts) {
-        rows[part.input].push(part.row);
-    }
-    let records = inputs
-        .iter()
-        .zip(rows)
-        .map(|(input, rows)| match &input.open {
-            Some(open) if !rows.is_empty() => Ok(Some(open.records(&rows)?)),
-            _ => Ok(None),
-        });
-    records.collect()
+/// Appends a part of a trace as a serialized `tempopb.Trace` and returns how many spans it has.
+fn write_part(inputs: &mut [Input], part: Part, out: &mut Vec<u8>) -> Result<usize, MergeError> {
+    let Some(mut open) = inputs[part.input].open.take() else {
+        return Ok(0);
+    };
+    // The next ones that other inputs have, too, will be asked for.
+    let others = inputs.iter().filter_map(|input| input.open.as_ref());
+    let others: Vec<&[TraceId]> = others.map(|open| open.ids.as_slice()).collect();
+    let ready = open.make_ready(part.row, |id| {
+        others.iter().any(|ids| ids.binary_search(id).is_ok())
+    });
+    let spans = open.write_ready(part.row, out);
+    inputs[part.input].open = Some(open);
+    ready?;
+    Ok(spans)
 }
