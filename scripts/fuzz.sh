@@ -39,7 +39,7 @@ for target in "${targets[@]}"; do
   fi
   statistic() { sed -n "s/^stat::$1: *//p" "$log"; }
   echo "fuzz: $target: $(statistic number_of_executed_units) runs, $(statistic average_exec_per_sec)" \
-    "a second, $(find "$found" -type f | wc -l) inputs kept, $(statistic peak_rss_mb) MB"
+    "a second, $(find "$found" -type f | wc -l) inputs kept"
 done
 if [ ${#failed[@]} -gt 0 ]; then
   echo "fuzz: failures in ${failed[*]}; the inputs are in $work" >&2

@@ -11,15 +11,17 @@
 
 mod check;
 mod parquet;
+mod queries;
 mod spans;
 mod store;
-mod text;
 mod wal;
+mod yaml;
 
 pub use parquet::parquet;
+pub use queries::traceql;
 pub use spans::{otlp, otlp_json};
-pub use text::{traceql, yaml};
 pub use wal::wal;
+pub use yaml::yaml;
 
 /// What runs one input.
 pub type Target = fn(&[u8]);
