@@ -5,7 +5,7 @@ use std::time::Duration;
 use rdkafka::{
     Message, Offset, TopicPartitionList,
     consumer::{BaseConsumer, Consumer},
-    error::KafkaError,
+    error::{KafkaError, RDKafkaErrorCode},
     message::BorrowedMessage,
 };
 
@@ -107,13 +107,17 @@ impl PartitionConsumer {
 
     /// The next record, waiting for it up to `timeout`. Blocks.
     ///
+    /// That brokers are away is no error: the library goes on when they are back, and says so in
+    /// the log.
+    ///
     /// # Errors
-    /// Those of the brokers. Polling again goes on where it was.
+    /// What will not pass by itself, such as a missing partition or permission.
     pub fn poll(&self, timeout: Duration) -> Result<Polled<'_>, Error> {
         match self.consumer.poll(timeout) {
             None => Ok(Polled::Nothing),
             Some(Ok(message)) => Ok(Polled::Record(Record(message))),
             Some(Err(KafkaError::PartitionEOF(_))) => Ok(Polled::EndOfPartition),
+            Some(Err(error)) if is_passing(&error) => Ok(Polled::Nothing),
             Some(Err(error)) => Err(Error::of(
                 format!("reading partition {}", self.partition),
                 &self.config,
@@ -121,6 +125,23 @@ impl PartitionConsumer {
             )),
         }
     }
+}
+
+/// Whether the library itself tries again.
+fn is_passing(error: &KafkaError) -> bool {
+    use RDKafkaErrorCode as Code;
+    matches!(
+        error.rdkafka_error_code(),
+        Some(
+            Code::BrokerTransportFailure
+                | Code::AllBrokersDown
+                | Code::Resolve
+                | Code::OperationTimedOut
+                | Code::RequestTimedOut
+                | Code::NotLeaderForPartition
+                | Code::LeaderNotAvailable
+        )
+    )
 }
 
 impl Record<'_> {

@@ -146,8 +146,8 @@ impl Producer {
             let record = BaseRecord::with_opaque_to(
                 &inner.config.topic,
                 Box::new(Delivery {
-                    answer: Some(answer),
-                    _held: held,
+                    answer,
+                    held,
                 }),
             )
             .partition(partition)
@@ -284,8 +284,8 @@ impl Drop for Held {
 }
 
 struct Delivery {
-    answer: Option<oneshot::Sender<Result<(), KafkaError>>>,
-    _held: Held,
+    answer: oneshot::Sender<Result<(), KafkaError>>,
+    held: Held,
 }
 
 /// [`Context`], and telling who waits for a record.
@@ -313,7 +313,7 @@ impl ClientContext for Delivering {
 impl ProducerContext for Delivering {
     type DeliveryOpaque = Box<Delivery>;
 
-    fn delivery(&self, result: &DeliveryResult<'_>, mut delivery: Box<Delivery>) {
+    fn delivery(&self, result: &DeliveryResult<'_>, delivery: Box<Delivery>) {
         let result = match result {
             Ok(message) => {
                 tracing::trace!(
@@ -325,9 +325,9 @@ impl ProducerContext for Delivering {
             }
             Err((error, _)) => Err(error.clone()),
         };
+        let Delivery { answer, held } = *delivery;
+        drop(held);
         // Whoever asked may have gone.
-        if let Some(answer) = delivery.answer.take() {
-            let _ = answer.send(result);
-        }
+        let _ = answer.send(result);
     }
 }

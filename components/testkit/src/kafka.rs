@@ -4,6 +4,7 @@ use std::{
     collections::BTreeMap,
     fs, io,
     net::TcpListener,
+    ops::Range,
     path::{Path, PathBuf},
     process::Command,
     sync::{Arc, Mutex, PoisonError, Weak},
@@ -157,15 +158,26 @@ fn script() -> Command {
     Command::new(script)
 }
 
+/// Ports that this process has given to clusters; they may not be bound yet.
+static GIVEN: Mutex<Vec<Range<u16>>> = Mutex::new(Vec::new());
+
 /// The first of as many ports in a row as the brokers need.
 fn free_ports(brokers: u16) -> io::Result<u16> {
     let count = brokers * PORTS_PER_BROKER;
+    let mut given = GIVEN.lock().unwrap_or_else(PoisonError::into_inner);
     // Below the range that the system gives to clients, and not where another run begins.
     let begin = 12_000 + (std::process::id() % 1000) as u16 * 10;
-    (0..PORT_ATTEMPTS)
-        .map(|attempt| begin + attempt * 50)
+    let base = (0..PORT_ATTEMPTS)
+        .map(|attempt| begin + attempt * PORTS_PER_BROKER)
         .find(|&base| {
-            (base..base + count).all(|port| TcpListener::bind(("127.0.0.1", port)).is_ok())
+            let range = base..base + count;
+            let is_given = |other: &Range<u16>| other.start < range.end && range.start < other.end;
+            !given.iter().any(is_given)
+                && range
+                    .clone()
+                    .all(|port| TcpListener::bind(("127.0.0.1", port)).is_ok())
         })
-        .ok_or_else(|| io::Error::other("no range of free ports for Kafka"))
+        .ok_or_else(|| io::Error::other("no range of free ports for Kafka"))?;
+    given.push(base..base + count);
+    Ok(base)
 }
