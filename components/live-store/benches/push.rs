@@ -108,7 +108,7 @@ async fn open(folder: &Path, cuts: bool) -> (LiveStore, CancellationToken, JoinH
         ..Config::default()
     };
     let dependencies = Dependencies {
-        backend: Backend::open(&store, &registry).await.unwrap(),
+        backend: Some(Backend::open(&store, &registry).await.unwrap()),
         cache: Cache::new(64 << 20, &registry).unwrap(),
         limits: Arc::new(NoLimits),
         clock: Arc::new(SystemClock),

@@ -8,7 +8,10 @@ use tempo_block::{
     write::DEFAULT_ROW_GROUP_SIZE_BYTES,
 };
 
-use crate::error::Error;
+use crate::{
+    error::Error,
+    kafka::{self, KafkaFeed},
+};
 
 /// `storage.trace.block`: how blocks are written.
 #[derive(Debug, Clone)]
@@ -67,6 +70,8 @@ pub struct Config {
     pub ingestion_time_range_slack: Duration,
     /// How blocks are written.
     pub block: BlockSettings,
+    /// What is read from Kafka; `None` where spans are pushed, and the own log keeps them.
+    pub kafka: Option<KafkaFeed>,
 
     /// Pushes wait in a queue of this many bytes to be written to the log; a push that does not
     /// fit is refused.
@@ -108,6 +113,7 @@ impl Default for Config {
             complete_block_concurrency: 2,
             ingestion_time_range_slack: Duration::from_secs(120),
             block: BlockSettings::default(),
+            kafka: None,
             max_wal_queue_bytes: 64 << 20,
             wal_segment_bytes: 16 << 20,
             wal_segment_max_age: Duration::from_secs(60),
@@ -158,6 +164,9 @@ impl Config {
         }
         if self.complete_block_concurrency == 0 {
             return wrong("complete_block_concurrency", "must be at least 1");
+        }
+        if let Some(feed) = &self.kafka {
+            kafka::validate(feed)?;
         }
         if self.wal_segment_bytes == 0 || self.wal_segment_bytes > MAX_WAL_SEGMENT_BYTES {
             return wrong("wal_segment_bytes", "must be from 1 to 1073741824");

@@ -42,6 +42,21 @@ pub enum Error {
         /// Its version.
         version: u32,
     },
+    /// The data directory holds what only another mode of the program can bring to safety.
+    #[error("{path} was filled by {found}, and this process is to keep it as {wanted}: {remedy}")]
+    OtherFeed {
+        /// The data directory.
+        path: PathBuf,
+        /// What filled it.
+        found: String,
+        /// What is to fill it now.
+        wanted: String,
+        /// What to do.
+        remedy: &'static str,
+    },
+    /// Kafka's client cannot be made.
+    #[error(transparent)]
+    Kafka(#[from] tempo_ingest::Error),
     /// The store of local complete blocks.
     #[error("local block store: {0}")]
     Backend(#[from] tempo_backend::Error),
@@ -83,6 +98,9 @@ pub enum PushError {
     /// Not started yet or about to end.
     #[error("live-store is {0}")]
     NotRunning(&'static str),
+    /// What it holds comes from Kafka.
+    #[error("this live-store reads Kafka; send spans to a distributor")]
+    ReadsLog,
     /// The push can never be accepted.
     #[error(
         "push of {bytes} bytes is larger than the {max_bytes} that can be kept; send less at once"
@@ -117,7 +135,9 @@ impl PushError {
                 PushErrorKind::ResourceExhausted
             }
             Self::NotRunning(_) => PushErrorKind::Unavailable,
-            Self::TooLarge { .. } | Self::Tenant(_) => PushErrorKind::InvalidArgument,
+            Self::TooLarge { .. } | Self::Tenant(_) | Self::ReadsLog => {
+                PushErrorKind::InvalidArgument
+            }
         }
     }
 }
@@ -128,6 +148,9 @@ pub enum ReadError {
     /// Not started yet or ended.
     #[error("live-store is {0}")]
     NotRunning(&'static str),
+    /// The query asks for what was not read from Kafka yet.
+    #[error("cannot guarantee complete results")]
+    Lagging,
     /// A part of a trace that is in the log.
     #[error("reading trace {trace_id}: {reason}")]
     Log {

@@ -13,7 +13,7 @@ use tempo_table::SpanTable;
 
 use crate::{
     error::{FlushError, PushError, ReadError, UnflushedBlock},
-    live::{Admitted, PushLimits, Tenant},
+    live::{Admitted, Overflow, PushLimits, Tenant},
     local::LocalBlock,
     metrics::Metrics,
     pipeline::Stage,
@@ -171,6 +171,9 @@ impl LiveStore {
     pub async fn push(&self, tenant: &str, batch: TraceBatch) -> Result<PushOutcome, PushError> {
         let shared = &self.shared;
         self.ready().map_err(PushError::NotRunning)?;
+        if shared.reading.is_some() {
+            return Err(PushError::ReadsLog);
+        }
         tenant::validate(tenant)?;
         if batch.traces.is_empty() {
             return Ok(PushOutcome::default());
@@ -178,6 +181,7 @@ impl LiveStore {
         let limits = PushLimits {
             max_bytes_per_trace: shared.limits.max_bytes_per_trace(tenant),
             max_live_traces: shared.limits.max_live_traces(tenant),
+            overflow: Overflow::Refuse,
         };
         let tenant = shared.tenant_or_new(tenant);
         self.wait_for_room(&tenant).await?;
@@ -185,6 +189,7 @@ impl LiveStore {
             batch,
             reservation,
             too_large_spans,
+            ..
         } = tenant.admit(batch, limits)?;
         let outcome = PushOutcome {
             accepted_spans: batch.span_count(),
@@ -220,7 +225,7 @@ impl LiveStore {
     }
 
     /// What a push of this tenant has to wait for.
-    fn pressure(&self, tenant: &Tenant) -> Option<&'static str> {
+    pub(crate) fn pressure(&self, tenant: &Tenant) -> Option<&'static str> {
         let config = &self.shared.config;
         let sizes = tenant.sizes();
         let table_bytes = self.shared.columns.table_bytes();
@@ -250,7 +255,6 @@ impl LiveStore {
         let Some(mut reason) = self.pressure(tenant) else {
             return Ok(());
         };
-        let metrics = &self.shared.metrics;
         let began = Instant::now();
         let result = loop {
             let room = tenant.room.notified();
@@ -266,12 +270,7 @@ impl LiveStore {
             };
             let _ = tokio::time::timeout(left.min(ROOM_CHECK_PERIOD), room).await;
         };
-        let waited = began.elapsed().as_secs_f64();
-        metrics
-            .back_pressure_seconds
-            .with_label_values(&[reason])
-            .inc_by(waited);
-        metrics.back_pressure_duration_seconds.observe(waited);
+        self.shared.metrics.pressed(reason, began.elapsed());
         result
     }
 
@@ -343,6 +342,7 @@ impl LiveStore {
         operation: Operation,
     ) -> Result<LiveView, ReadError> {
         self.ready().map_err(ReadError::NotRunning)?;
+        self.check_lag(end_unix_nanos, operation)?;
         let mut view = LiveView {
             tables: Vec::new(),
             opening: ReadStats::new(),
@@ -379,6 +379,33 @@ impl LiveStore {
         Ok(view)
     }
 
+    /// Searches and metrics must not pass over what was not read yet.
+    fn check_lag(&self, end_unix_nanos: u64, operation: Operation) -> Result<(), ReadError> {
+        let Some(reading) = &self.shared.reading else {
+            return Ok(());
+        };
+        let route = match operation {
+            Operation::Search => "/tempopb.Querier/SearchRecent",
+            Operation::QueryRange => "/tempopb.Metrics/QueryRange",
+            Operation::SearchTags | Operation::SearchTagValues | Operation::TraceById => {
+                return Ok(());
+            }
+        };
+        if !reading.is_lagged(end_unix_nanos, &*self.shared.clock) {
+            return Ok(());
+        }
+        reading
+            .metrics
+            .lagged_requests
+            .with_label_values(&[route])
+            .inc();
+        if reading.feed.fail_on_high_lag {
+            return Err(ReadError::Lagging);
+        }
+        tracing::debug!(route, "answered without what was not read yet");
+        Ok(())
+    }
+
     /// Brings everything acknowledged so far into the object store, and returns when it is there.
     ///
     /// # Errors
@@ -386,6 +413,7 @@ impl LiveStore {
     /// tried again in the background.
     pub async fn flush_all(&self) -> Result<(), FlushError> {
         let shared = &self.shared;
+        // With Kafka, what is flushed is brought to local disk, so that it can be committed.
         // Those that failed before are to be tried once more; the count tells when they were.
         let mut watched = BTreeMap::new();
         for (id, job) in shared.jobs.lock().iter() {

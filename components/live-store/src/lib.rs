@@ -12,12 +12,17 @@
 //! from the bytes in the log, becomes complete in one rename, takes the place of the live columns,
 //! and lets the log forget. Then it is copied to the object store, again and again until that
 //! succeeds, and stays here while the querier does not look there yet.
+//!
+//! In a distributed installation the log is Kafka (`kafka`): spans are read instead of pushed, and
+//! block-builders write what the object store gets. All else is the same.
 
 mod build_block;
 mod clock;
 mod config;
 mod error;
+mod feed;
 mod handle;
+mod kafka;
 mod limits;
 mod live;
 mod local;
@@ -36,6 +41,7 @@ pub use clock::{Clock, SystemClock};
 pub use config::{BlockSettings, Config};
 pub use error::{Error, FlushError, PushError, PushErrorKind, ReadError, UnflushedBlock};
 pub use handle::{FoundTrace, LiveStore, LiveView, Operation, PushOutcome, Stats};
+pub use kafka::{KafkaFeed, NoPartition, partition_of};
 pub use limits::Limits;
 pub use service::{Dependencies, Service, build};
 pub use store::INITIAL_COMPRESSION_RATIO;

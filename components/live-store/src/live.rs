@@ -9,4 +9,4 @@ mod visible;
 
 pub(crate) use cut::{BlockCut, BlockCutReason, TraceCut};
 pub(crate) use head::{CutBlock, CutTrace};
-pub(crate) use tenant::{Admitted, AllColumns, Cut, PushLimits, Sizes, Tenant};
+pub(crate) use tenant::{Admitted, AllColumns, Cut, Overflow, PushLimits, Sizes, Tenant};

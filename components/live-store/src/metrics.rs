@@ -75,6 +75,7 @@ pub(crate) struct Metrics {
     pub(crate) blocks_cut: IntCounterVec,
     pub(crate) blocks_cleared: IntCounterVec,
     pub(crate) complete_queue_length: IntGauge,
+    pub(crate) unflushed_blocks: IntGauge,
     pub(crate) blocks_completed: IntCounter,
     pub(crate) failed_completions: IntCounter,
     pub(crate) completion_retries: IntCounter,
@@ -152,6 +153,11 @@ impl Metrics {
                 "blocks_cleared_total",
                 "Blocks removed from local disk, by type.",
                 &["block_type"],
+            )?,
+            unflushed_blocks: gauge(
+                registry,
+                "unflushed_blocks",
+                "Closed blocks that the object store does not have.",
             )?,
             complete_queue_length: gauge(
                 registry,
@@ -276,6 +282,15 @@ impl Metrics {
             local_blocks: gauge(registry, "local_blocks", "Complete blocks on local disk.")?,
             wal: WalMetrics::new(registry)?,
         })
+    }
+
+    /// A push waited for room.
+    pub(crate) fn pressed(&self, reason: &str, waited: std::time::Duration) {
+        let waited = waited.as_secs_f64();
+        self.back_pressure_seconds
+            .with_label_values(&[reason])
+            .inc_by(waited);
+        self.back_pressure_duration_seconds.observe(waited);
     }
 
     /// A query read so many bytes.

@@ -19,7 +19,6 @@ use crate::{
     live::{CutBlock, Tenant},
     local::LocalBlock,
     store::Shared,
-    wal::CoverageFile,
 };
 
 /// How far a block is.
@@ -104,7 +103,7 @@ pub(crate) fn start(shared: &Arc<Shared>, tenant: Arc<Tenant>, work: Work) {
         id: work.id(),
         progress,
     });
-    shared.jobs.lock().insert(job.id, Arc::clone(&job));
+    shared.insert_job(Arc::clone(&job));
     let task = run(Arc::clone(shared), job, work);
     shared.tasks.spawn_on(task, &shared.runtime);
 }
@@ -177,7 +176,7 @@ async fn complete_until_done(
         let error = match attempt {
             Ok(None) => {
                 tracing::error!(tenant = %job.tenant.name, block_id = %job.id, "nothing of the block could be stored");
-                shared.jobs.lock().remove(&job.id);
+                shared.remove_job(&job.id);
                 reached(job, Stage::Flushed);
                 return None;
             }
@@ -221,9 +220,7 @@ async fn complete(
         let block = match built.meta {
             None => None,
             Some(meta) => {
-                let coverage = CoverageFile::new(cut.all_chunks(), |segment| {
-                    shared.wal.segment(segment).map(|segment| segment.salt)
-                });
+                let coverage = shared.coverage(cut.all_chunks());
                 let committed = shared.local.commit(meta, &coverage);
                 Some(Arc::new(committed.map_err(|source| {
                     shared.local.discard(&tenant.name, cut.id);
@@ -275,13 +272,15 @@ async fn flush_until_done(shared: &Arc<Shared>, job: &Job, block: &Arc<LocalBloc
         };
         match flushed {
             Ok(()) => {
-                metrics.local_blocks_flushed.inc();
-                metrics
-                    .local_flush_duration_seconds
-                    .observe(took.as_secs_f64());
-                metrics.local_flush_size_bytes.observe(block.bytes() as f64);
-                tracing::info!(tenant = %job.tenant.name, block_id = %job.id, bytes = block.bytes(), "block flushed");
-                shared.jobs.lock().remove(&job.id);
+                if shared.backend.is_some() {
+                    metrics.local_blocks_flushed.inc();
+                    metrics
+                        .local_flush_duration_seconds
+                        .observe(took.as_secs_f64());
+                    metrics.local_flush_size_bytes.observe(block.bytes() as f64);
+                    tracing::info!(tenant = %job.tenant.name, block_id = %job.id, bytes = block.bytes(), "block flushed");
+                }
+                shared.remove_job(&job.id);
                 reached(job, Stage::Flushed);
                 return;
             }
@@ -315,12 +314,14 @@ async fn flush(shared: &Arc<Shared>, block: &Arc<LocalBlock>) -> Result<(), Flus
     // After a crash between the upload and the mark, the store has it already; it may even have
     // been compacted since, and must not come back.
     let (tenant, id) = (&*meta.tenant_id, meta.block_id);
-    let store = &shared.backend;
-    let is_stored = store.exists(&ObjectKey::meta(tenant, id)).await?
-        || store.exists(&ObjectKey::compacted_meta(tenant, id)).await?;
-    if !is_stored {
-        tempo_block::copy_block(shared.local.blocks(), store, tenant, id).await?;
+    if let Some(store) = &shared.backend {
+        let is_stored = store.exists(&ObjectKey::meta(tenant, id)).await?
+            || store.exists(&ObjectKey::compacted_meta(tenant, id)).await?;
+        if !is_stored {
+            tempo_block::copy_block(shared.local.blocks(), store, tenant, id).await?;
+        }
     }
+    // Without a store, others bring there what the block holds: its time here begins all the same.
     let (shared, block) = (shared.clone(), block.clone());
     let marked = tokio::task::spawn_blocking(move || {
         let now = shared.clock.now_unix_nanos();
@@ -331,6 +332,18 @@ async fn flush(shared: &Arc<Shared>, block: &Arc<LocalBlock>) -> Result<(), Flus
 }
 
 impl Shared {
+    fn insert_job(&self, job: Arc<Job>) {
+        let mut jobs = self.jobs.lock();
+        jobs.insert(job.id, job);
+        self.metrics.unflushed_blocks.set(jobs.len() as i64);
+    }
+
+    fn remove_job(&self, id: &Uuid) {
+        let mut jobs = self.jobs.lock();
+        jobs.remove(id);
+        self.metrics.unflushed_blocks.set(jobs.len() as i64);
+    }
+
     /// Learns from a finished block what blocks compress to.
     fn learn_ratio(&self, serialized_bytes: u64, block_bytes: u64) {
         if serialized_bytes == 0 {

@@ -11,7 +11,9 @@ use crate::{
     clock::Clock,
     config::Config,
     error::Error,
+    feed,
     handle::LiveStore,
+    kafka::{self, Consumer, KafkaMetrics, Reading},
     limits::Limits,
     live::{AllColumns, Tenant},
     local::{LocalBlock, LocalStore},
@@ -19,13 +21,13 @@ use crate::{
     metrics::Metrics,
     pipeline::{self, Work},
     store::{Parts, Shared},
-    wal::{Coverage, Disk, Options, RealDisk, Wal},
+    wal::{Coverage, Disk, Options, RealDisk, ScratchDisk, Wal},
 };
 
 /// What the live-store needs of the rest.
 pub struct Dependencies<'a> {
-    /// The object store.
-    pub backend: Backend,
+    /// The object store. Needed where spans are pushed; with Kafka, block-builders bring them there.
+    pub backend: Option<Backend>,
     /// For footers of local blocks.
     pub cache: Cache,
     /// What tenants may do.
@@ -41,6 +43,9 @@ pub struct Service {
     shared: Arc<Shared>,
     /// Blocks found at start that the object store does not have.
     unflushed: Vec<(Arc<Tenant>, Arc<LocalBlock>)>,
+    /// With Kafka: what local blocks hold, and whether there are any.
+    covered: Coverage,
+    has_local_blocks: bool,
     began: Instant,
 }
 
@@ -53,7 +58,11 @@ pub async fn build(
     config: Config,
     dependencies: Dependencies<'_>,
 ) -> Result<(LiveStore, Service), Error> {
-    build_on(config, dependencies, Arc::new(RealDisk)).await
+    let disk: Arc<dyn Disk> = match config.kafka {
+        Some(_) => Arc::new(ScratchDisk),
+        None => Arc::new(RealDisk),
+    };
+    build_on(config, dependencies, disk).await
 }
 
 /// [`build`], with the log on any disk.
@@ -64,8 +73,26 @@ pub(crate) async fn build_on(
 ) -> Result<(LiveStore, Service), Error> {
     let began = Instant::now();
     config.validate()?;
+    let backend = match (dependencies.backend, &config.kafka) {
+        (_, Some(_)) => None,
+        (Some(backend), None) => Some(backend),
+        (None, None) => {
+            return Err(Error::Config {
+                key: "storage.trace",
+                reason: "without Kafka, an object store to flush to is needed".to_owned(),
+            });
+        }
+    };
     let metrics = Metrics::new(dependencies.registry)?;
+    let reading = match &config.kafka {
+        None => None,
+        Some(feed) => {
+            let metrics = KafkaMetrics::new(feed, dependencies.registry)?;
+            Some(Arc::new(Reading::new(feed.clone(), metrics)?))
+        }
+    };
     let lock = lock::acquire(&config.data_path)?;
+    feed::claim(&config.data_path, config.kafka.as_ref())?;
     let local = LocalStore::open(&config.data_path, dependencies.cache).await?;
     let opening = tokio::task::spawn_blocking(move || open(config, metrics, local, disk));
     let opened = opening.await.map_err(|panic| Error::Folder {
@@ -79,7 +106,8 @@ pub(crate) async fn build_on(
         metrics: opened.metrics,
         wal: opened.wal,
         local: opened.local,
-        backend: dependencies.backend,
+        backend,
+        reading,
         tenants: opened.tenants,
         columns: opened.columns,
         lock,
@@ -87,6 +115,8 @@ pub(crate) async fn build_on(
     let service = Service {
         shared: Arc::clone(&shared),
         unflushed: opened.unflushed,
+        covered: opened.covered,
+        has_local_blocks: opened.has_local_blocks,
         began,
     };
     Ok((LiveStore::new(shared), service))
@@ -100,6 +130,8 @@ struct Opened {
     tenants: BTreeMap<Arc<str>, Arc<Tenant>>,
     columns: Arc<AllColumns>,
     unflushed: Vec<(Arc<Tenant>, Arc<LocalBlock>)>,
+    covered: Coverage,
+    has_local_blocks: bool,
 }
 
 fn open(
@@ -131,13 +163,18 @@ fn open(
         blocks += 1;
     }
     let options = Options {
-        directory: config.data_path.join("segments"),
+        directory: feed::segments(&config.data_path, config.kafka.as_ref())?,
         quarantine: config.data_path.join("quarantine"),
         segment_bytes: config.wal_segment_bytes,
         max_queue_bytes: config.max_wal_queue_bytes,
     };
     let mut replayed_spans = 0_u64;
-    let wal = Wal::open(options, disk, metrics.wal.clone(), &covered, |record| {
+    // With Kafka, blocks name records of it and no segments; there is nothing to replay either.
+    let in_blocks = match config.kafka {
+        Some(_) => &Coverage::default(),
+        None => &covered,
+    };
+    let wal = Wal::open(options, disk, metrics.wal.clone(), in_blocks, |record| {
         let spans = record
             .chunks
             .iter()
@@ -160,6 +197,8 @@ fn open(
         tenants,
         columns,
         unflushed,
+        covered,
+        has_local_blocks: blocks > 0,
     })
 }
 
@@ -169,20 +208,80 @@ impl Service {
     /// what is not flushed is on disk: the next start goes on with both. The process may be ended
     /// at any time without loss.
     pub async fn run(self, shutdown: CancellationToken) {
+        // Of our own, so that reading can end the rest of this service and nothing else.
+        let shutdown = shutdown.child_token();
         let shared = self.shared;
         for (tenant, block) in self.unflushed {
             pipeline::start(&shared, tenant, Work::Local(block));
         }
-        shared.set_running();
-        shared
-            .metrics
-            .catch_up_duration_seconds
-            .set(self.began.elapsed().as_secs_f64());
         let maintenance = maintain(Arc::clone(&shared), shutdown.clone());
-        let columns = build_columns(Arc::clone(&shared), shutdown);
-        tokio::join!(maintenance, columns);
+        let columns = build_columns(Arc::clone(&shared), shutdown.clone());
+        let began = self.began;
+        let serving = async {
+            if let Some(reading) = &shared.reading {
+                kafka::caught_up(&shared, reading, &shutdown).await;
+            }
+            let took = began.elapsed().as_secs_f64();
+            shared.metrics.catch_up_duration_seconds.set(took);
+            shared.set_running();
+        };
+        let reading = async {
+            if let Some(reading) = &shared.reading {
+                let reading = Arc::clone(reading);
+                let consumer = Consumer::new(
+                    Arc::clone(&shared),
+                    Arc::clone(&reading),
+                    self.covered,
+                    self.has_local_blocks,
+                    shutdown.clone(),
+                );
+                read_log(&shared, reading, consumer, &shutdown).await;
+            }
+        };
+        tokio::join!(maintenance, columns, serving, reading);
         stop(&shared).await;
     }
+}
+
+/// Reads Kafka, commits, and measures, until `shutdown`. If reading ends before, so does all else.
+async fn read_log(
+    shared: &Arc<Shared>,
+    reading: Arc<Reading>,
+    consumer: Consumer,
+    shutdown: &CancellationToken,
+) {
+    let thread = std::thread::Builder::new()
+        .name("kafka-reader".to_owned())
+        .spawn(move || consumer.run());
+    let thread = match thread {
+        Ok(thread) => thread,
+        Err(error) => {
+            tracing::error!(%error, "no thread to read Kafka, stopping");
+            shutdown.cancel();
+            return;
+        }
+    };
+    let watching = kafka::watch_end(
+        Arc::clone(shared),
+        Arc::clone(&reading),
+        shutdown.child_token(),
+    );
+    let partition = reading.feed.partition;
+    let measuring = reading.metrics.lag.clone().run(
+        Arc::clone(&reading.offsets),
+        move || vec![partition],
+        reading.feed.log.lag_update_interval,
+        shutdown.child_token(),
+    );
+    let committing = kafka::commit(Arc::clone(shared), reading, shutdown.child_token());
+    let joining = async {
+        let joined = tokio::task::spawn_blocking(move || thread.join()).await;
+        if !matches!(joined, Ok(Ok(()))) {
+            tracing::error!("reading Kafka failed, stopping");
+        }
+        shutdown.cancel();
+    };
+    tokio::join!(watching, measuring, committing, joining);
 }
 
 async fn maintain(shared: Arc<Shared>, shutdown: CancellationToken) {
@@ -242,6 +341,9 @@ async fn stop(shared: &Arc<Shared>) {
         shared.stop_completing.cancel();
         shared.tasks.wait().await;
         tracing::warn!("not all blocks completed, the rest is in the log");
+    }
+    if let Some(reading) = &shared.reading {
+        kafka::commit_once(shared, reading).await;
     }
     shared.wal.reclaim();
     tracing::info!("live-store stopped");

@@ -17,12 +17,13 @@ use uuid::Uuid;
 use crate::{
     clock::{Clock, nanos},
     config::Config,
+    kafka::Reading,
     limits::Limits,
     live::{AllColumns, BlockCut, BlockCutReason, Cut, Sizes, Tenant, TraceCut},
     local::{LocalBlock, LocalStore},
     metrics::Metrics,
     pipeline::{self, Job, Work},
-    wal::Wal,
+    wal::{ChunkRef, CoverageFile, Wal},
 };
 
 /// What a block is expected to be of its serialized traces, before the first one is built.
@@ -42,10 +43,13 @@ pub(crate) struct Shared {
     pub(crate) limits: Arc<dyn Limits>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) metrics: Metrics,
+    /// With Kafka, scratch: what it holds is not kept beyond the process.
     pub(crate) wal: Wal,
+    /// Present with Kafka.
+    pub(crate) reading: Option<Arc<Reading>>,
     pub(crate) local: LocalStore,
-    /// The object store.
-    pub(crate) backend: Backend,
+    /// The object store; `None` where others bring spans there.
+    pub(crate) backend: Option<Backend>,
     pub(crate) tenants: RwLock<BTreeMap<Arc<str>, Arc<Tenant>>>,
     /// Blocks that are not in the object store, by id.
     pub(crate) jobs: Mutex<BTreeMap<Uuid, Arc<Job>>>,
@@ -74,12 +78,13 @@ pub(crate) struct Shared {
 /// What [`Shared`] is made of.
 pub(crate) struct Parts {
     pub(crate) config: Config,
+    pub(crate) reading: Option<Arc<Reading>>,
     pub(crate) limits: Arc<dyn Limits>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) metrics: Metrics,
     pub(crate) wal: Wal,
     pub(crate) local: LocalStore,
-    pub(crate) backend: Backend,
+    pub(crate) backend: Option<Backend>,
     pub(crate) tenants: BTreeMap<Arc<str>, Arc<Tenant>>,
     pub(crate) columns: Arc<AllColumns>,
     pub(crate) lock: std::fs::File,
@@ -94,6 +99,7 @@ impl Shared {
             clock: parts.clock,
             metrics: parts.metrics,
             wal: parts.wal,
+            reading: parts.reading,
             local: parts.local,
             backend: parts.backend,
             tenants: RwLock::new(parts.tenants),
@@ -261,7 +267,7 @@ impl Shared {
                 blocks += 1;
                 bytes += block.bytes() as i64;
                 if let Some(at) = block.flushed_unix_nanos()
-                    && !block.is_needed_by_log(|id, salt| self.wal.holds(id, salt))
+                    && !block.is_needed_by_log(|id, salt| self.log_holds(id, salt))
                 {
                     flushed.push((at, Arc::clone(&tenant), block));
                 }
@@ -283,6 +289,24 @@ impl Shared {
             self.retired.lock().push(block);
         }
         self.remove_retired();
+    }
+
+    /// The list of what a block of these chunks holds of the log.
+    pub(crate) fn coverage(&self, chunks: impl Iterator<Item = ChunkRef>) -> CoverageFile {
+        match &self.reading {
+            Some(reading) => reading.positions.coverage(chunks),
+            None => CoverageFile::new(chunks, |segment| {
+                self.wal.segment(segment).map(|segment| segment.salt)
+            }),
+        }
+    }
+
+    /// Whether the log may give what a block holds once more, after a restart.
+    fn log_holds(&self, id: u32, salt: u64) -> bool {
+        match &self.reading {
+            Some(reading) => reading.positions.may_come_again(salt as i64),
+            None => self.wal.holds(id, salt),
+        }
     }
 
     fn remove_retired(&self) {

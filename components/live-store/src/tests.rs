@@ -122,7 +122,7 @@ impl World {
     async fn try_start(&self) -> Result<Running, crate::Error> {
         let registry = Registry::new();
         let dependencies = Dependencies {
-            backend: self.backend.clone(),
+            backend: Some(self.backend.clone()),
             cache: Cache::new(1 << 20, &registry).unwrap(),
             limits: Arc::new(self.limits),
             clock: Arc::new(self.clock.clone()),

@@ -44,7 +44,7 @@ mod writer;
 pub(crate) use coverage::{Coverage, CoverageFile};
 #[cfg(test)]
 pub(crate) use disk::faulty::FaultyDisk;
-pub(crate) use disk::{Disk, RealDisk};
+pub(crate) use disk::{Disk, RealDisk, ScratchDisk};
 pub(crate) use format::ChunkRef;
 pub use inspect::{SegmentSummary, UnreadableSegment, inspect_wal_segment};
 pub(crate) use replay::Damage;

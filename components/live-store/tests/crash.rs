@@ -73,7 +73,7 @@ async fn open(folder: &Path) -> (LiveStore, Service, Backend) {
         ..Config::default()
     };
     let dependencies = Dependencies {
-        backend: backend.clone(),
+        backend: Some(backend.clone()),
         cache: Cache::new(16 << 20, &registry).unwrap(),
         limits: Arc::new(NoLimits),
         clock: Arc::new(SystemClock),

@@ -79,6 +79,8 @@ pub struct Service {
     members: Arc<RwLock<Vec<Member>>>,
     requests: mpsc::Receiver<Request>,
     view: View,
+    /// What this live-store is doing.
+    owner_state: OwnerState,
     clock: Clock,
 }
 
@@ -129,6 +131,7 @@ async fn build_on(
         members,
         requests,
         view: View::default(),
+        owner_state: OwnerState::Joining,
         clock,
     };
     Ok((membership, service))
@@ -299,7 +302,7 @@ impl Service {
                 partition: instance.partition,
                 zone: instance.zone.clone(),
                 grpc_addr: format!("{host}:{}", instance.grpc_port),
-                state: OwnerState::Joining,
+                state: self.owner_state,
                 state_since: now,
                 owner_since: now,
             }
@@ -389,6 +392,7 @@ impl Service {
                 let _ = done.send(changed);
             }
             Request::OwnerState(state, done) => {
+                self.owner_state = state;
                 let mut statement = self.gossip.said().clone();
                 if let Some(owner) = &mut statement.owner
                     && owner.state != state

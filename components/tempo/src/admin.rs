@@ -62,6 +62,19 @@ const ENDPOINTS: &[(&str, &str)] = &[
     ),
     ("/status/runtime_config", "limits per tenant"),
     ("/status/overrides", "limits per tenant"),
+    (
+        "/partition-ring",
+        "partitions, states and owners; POST changes a state (processes that gossip)",
+    ),
+    ("/memberlist", "who gossips (processes that gossip)"),
+    (
+        "/live-store/prepare-partition-downscale",
+        "GET, POST, DELETE: take the partition of a live-store out of use, or back",
+    ),
+    (
+        "/live-store/prepare-downscale",
+        "GET, POST, DELETE: say that a live-store will not come back",
+    ),
     ("/api/status/buildinfo", "version as JSON"),
     ("/api/echo", "answers echo"),
     ("/api/traces/{traceID}", "trace by id"),

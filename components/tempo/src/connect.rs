@@ -91,7 +91,8 @@ impl RecentTraces for LiveStoreRecent {
 
 fn recent_error(error: ReadError) -> RecentError {
     match error {
-        ReadError::NotRunning(_) => RecentError::Unavailable(error.to_string()),
+        // Another zone may have read further.
+        ReadError::NotRunning(_) | ReadError::Lagging => RecentError::Unavailable(error.to_string()),
         _ => RecentError::Failed(error.to_string()),
     }
 }

@@ -53,6 +53,16 @@ impl tempo_live_store::Limits for Limits {
     }
 }
 
+impl tempo_block_builder::Limits for Limits {
+    fn max_bytes_per_trace(&self, tenant: &str) -> u64 {
+        tempo_live_store::Limits::max_bytes_per_trace(self, tenant)
+    }
+
+    fn dedicated_columns(&self, tenant: &str) -> DedicatedColumns {
+        tempo_live_store::Limits::dedicated_columns(self, tenant)
+    }
+}
+
 impl tempo_query_frontend::LimitsSource for Limits {
     fn read_limits(&self, tenant: &str) -> tempo_query_frontend::ReadLimits {
         let limits = self.overrides.tenant(tenant);
@@ -66,23 +76,6 @@ impl tempo_query_frontend::LimitsSource for Limits {
             unsafe_query_hints: limits.unsafe_query_hints(),
             left_pad_trace_ids: limits.left_pad_trace_ids(),
         }
-    }
-}
-
-impl Limits {
-    /// How long a tenant's blocks are kept; `None` when they are not to be touched.
-    pub(crate) fn retention(&self, tenant: &str) -> Option<RetentionPolicy> {
-        let limits = self.overrides.tenant(tenant);
-        if limits.compaction_disabled() {
-            return None;
-        }
-        let block_retention = limits
-            .block_retention()
-            .unwrap_or(self.retention.block_retention);
-        Some(RetentionPolicy {
-            block_retention,
-            ..self.retention
-        })
     }
 }
 

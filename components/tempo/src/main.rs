@@ -5,11 +5,17 @@
 //! command line.
 
 mod admin;
+mod cli;
 mod connect;
+mod connect_backend_work;
+mod connect_kafka;
+mod connect_ring;
+mod downscale;
 mod grpc_health;
 mod health_client;
 mod limits;
 mod process;
+mod ring_page;
 mod settings;
 mod targets;
 mod version;
@@ -26,7 +32,11 @@ const FAILURE: u8 = 1;
 const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
-    let line = match CommandLine::parse(std::env::args().skip(1)) {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if let Some(outcome) = cli::run(&arguments) {
+        return outcome;
+    }
+    let line = match CommandLine::parse(&arguments) {
         Ok(line) => line,
         Err(error) => return fail(USAGE, &error),
     };

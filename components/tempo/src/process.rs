@@ -42,6 +42,16 @@ pub(crate) enum AppError {
     LiveStore(#[from] tempo_live_store::Error),
     #[error("distributor: {0}")]
     Distributor(#[from] tempo_distributor::Error),
+    #[error("kafka: {0}")]
+    Kafka(#[from] tempo_ingest::Error),
+    #[error("memberlist: {0}")]
+    Membership(#[from] tempo_membership::Error),
+    #[error("block-builder: {0}")]
+    BlockBuilder(#[from] tempo_block_builder::Error),
+    #[error("backend-scheduler: {0}")]
+    BackendScheduler(#[from] tempo_backend_scheduler::Error),
+    #[error("backend-worker: {0}")]
+    BackendWorker(#[from] tempo_backend_worker::Error),
     #[error("query-frontend: {0}")]
     Frontend(#[from] tempo_query_frontend::Error),
     #[error("querier: {0}")]

@@ -3,6 +3,11 @@
 //! The only place where a key of Tempo's YAML meets a component. Must never invent a default: those
 //! are in `tempo-config` and in the components.
 
+mod backend_work;
+mod caches;
+mod kafka;
+mod live_store;
+mod membership;
 mod queries;
 pub(crate) mod server;
 mod storage;
@@ -13,8 +18,18 @@ use std::{sync::Arc, time::Duration};
 use tempo_config::{Config, RenderMode, blocks::server::LogLevel};
 use tempo_overrides::OverridesBlock;
 
+pub(crate) use backend_work::{
+    backend_scheduler, backend_scheduler_address, backend_scheduler_connect_timeout,
+    backend_worker,
+};
+pub(crate) use caches::caches;
+pub(crate) use kafka::{block_builder, kafka};
+pub(crate) use live_store::{
+    bridge_membership, live_store_membership, live_store_on_kafka, shutdown_marker_folder,
+};
+pub(crate) use membership::membership;
 pub(crate) use queries::{frontend, live_stores, querier, worker};
-pub(crate) use storage::{backend, block, dedicated, poller, retention, retention_interval};
+pub(crate) use storage::{backend, block, dedicated, poller, retention};
 pub(crate) use writes::{distributor, live_store, missing_receivers};
 
 /// Why a configuration that parses cannot be used.

@@ -3,16 +3,25 @@
 //! `open` of a target opens and binds all that can fail and runs nothing.
 
 mod all;
+mod backend_scheduler;
+mod backend_worker;
+mod block_builder;
+mod bridge;
+mod distributor;
+mod live_store;
 mod querier;
 mod query_frontend;
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use tempo_backend::{Backend, Blocklist, Poller, TenantIndexRole, cache::Cache};
+use tempo_backend::{
+    Backend, Blocklist, Poller, TenantIndexRole,
+    cache::{Cache, remote::RemoteCaches},
+};
 use tempo_config::{Config, Target};
 
 use crate::{
-    process::{AppError, Assembly, Base},
+    process::{AppError, Assembly, Base, Stage},
     settings::{self, UnusableSetting},
 };
 
@@ -26,6 +35,11 @@ const FIRST_POLL_TIMEOUT: Duration = Duration::from_secs(5);
 pub(crate) async fn open(base: &Base, config: &Config) -> Result<Assembly, AppError> {
     match config.target {
         Target::All => all::open(base, config).await,
+        Target::Distributor => distributor::open(base, config).await,
+        Target::BackendScheduler => backend_scheduler::open(base, config).await,
+        Target::BackendWorker => backend_worker::open(base, config).await,
+        Target::BlockBuilder => block_builder::open(base, config).await,
+        Target::LiveStore => live_store::open(base, config).await,
         Target::Querier => querier::open(base, config).await,
         Target::QueryFrontend => query_frontend::open(base, config).await,
         _ => Err(not_built(config).into()),
@@ -35,20 +49,39 @@ pub(crate) async fn open(base: &Base, config: &Config) -> Result<Assembly, AppEr
 /// Whether a target is there; it is asked before anything is opened.
 pub(crate) fn check(config: &Config) -> Result<(), UnusableSetting> {
     match config.target {
-        Target::All | Target::QueryFrontend => Ok(()),
+        Target::All | Target::QueryFrontend | Target::BackendScheduler => Ok(()),
+        Target::BackendWorker => {
+            settings::backend_worker(config)?;
+            settings::backend_scheduler_address(config).map(drop)
+        }
+        Target::Distributor => {
+            settings::kafka(config)?;
+            settings::membership(config).map(drop)
+        }
+        Target::BlockBuilder => {
+            settings::block_builder(config)?;
+            settings::membership(config).map(drop)
+        }
+        Target::LiveStore => {
+            settings::live_store_on_kafka(config)?;
+            settings::live_store_membership(config, true).map(drop)
+        }
         Target::Querier => {
             settings::worker(config)?;
             settings::live_stores(config)?;
-            if config.memberlist.join_members.is_empty() {
-                return Ok(());
-            }
-            Err(UnusableSetting::new(
-                "memberlist.join_members",
-                "a querier does not ask live-stores in this version; leave it empty",
-            ))
+            settings::membership(config).map(drop)
         }
         _ => Err(not_built(config)),
     }
+}
+
+/// Gossip stops last: others learn then that this process has gone.
+fn gossip_stage(gossip: tempo_membership::Service) -> Stage {
+    Stage::default().with("memberlist-kv", |token| async move {
+        if let Err(error) = gossip.run(token).await {
+            tracing::error!(%error, "gossip failed");
+        }
+    })
 }
 
 fn not_built(config: &Config) -> UnusableSetting {
@@ -80,7 +113,8 @@ impl Storage {
             );
         }
         let backend = Backend::open(&backend_config, &base.registry).await?;
-        let cache = Cache::new(CACHE_BYTES, &base.registry)?;
+        let remote = RemoteCaches::open(&settings::caches(config)?, &base.registry).await?;
+        let cache = Cache::new(CACHE_BYTES, &base.registry)?.with_remote(remote);
         let blocklist = Blocklist::new();
         let poller = Poller::build(
             settings::poller(config),

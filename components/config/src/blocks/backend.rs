@@ -8,11 +8,11 @@ block! {
     /// Joining blocks, and forgetting old ones.
     pub struct Compaction {
         /// Blocks of one such span of time are joined.
-        later compaction_window: GoDuration = GoDuration::hours(1),
+        used compaction_window: GoDuration = GoDuration::hours(1),
         /// Traces of a joined block.
-        later max_compaction_objects: u64 = 6_000_000u64,
+        used max_compaction_objects: u64 = 6_000_000u64,
         /// Size of a joined block.
-        later max_block_bytes: ByteSize = ByteSize(107_374_182_400),
+        used max_block_bytes: ByteSize = ByteSize(107_374_182_400),
         /// Age at which blocks are removed.
         used block_retention: GoDuration = GoDuration::hours(336),
         /// How long blocks stay after they were joined into another.
@@ -30,9 +30,9 @@ block! {
     /// What the scheduler remembers of jobs.
     pub struct Work {
         /// How long finished jobs are remembered.
-        later prune_age: GoDuration = GoDuration::hours(1),
+        used prune_age: GoDuration = GoDuration::hours(1),
         /// Time after which a job counts as lost.
-        later dead_job_timeout: GoDuration = GoDuration::hours(24),
+        used dead_job_timeout: GoDuration = GoDuration::hours(24),
     }
 }
 
@@ -48,19 +48,19 @@ block! {
     /// Joining blocks.
     pub struct CompactionProvider {
         /// Time between measurements.
-        later measure_interval: GoDuration = GoDuration::minutes(1),
+        ignored measure_interval: GoDuration = GoDuration::minutes(1),
         /// Which blocks are joined.
-        later compaction: Compaction = Compaction::default(),
+        used compaction: Compaction = Compaction::default(),
         /// Jobs of a tenant before it is the next one's turn.
-        later max_jobs_per_tenant: u32 = 1000u32,
+        used max_jobs_per_tenant: u32 = 1000u32,
         /// Fewest blocks of a job.
-        later min_input_blocks: u32 = 2u32,
+        used min_input_blocks: u32 = 2u32,
         /// Most blocks of a job.
-        later max_input_blocks: u32 = 4u32,
+        used max_input_blocks: u32 = 4u32,
         /// Blocks joined more often are left alone; 0 means none.
-        later max_compaction_level: u32 = 0u32,
+        used max_compaction_level: u32 = 0u32,
         /// Shortest time between rounds.
-        later min_cycle_interval: GoDuration = GoDuration::seconds(30),
+        used min_cycle_interval: GoDuration = GoDuration::seconds(30),
     }
 }
 
@@ -68,11 +68,11 @@ block! {
     /// Removing spans on request.
     pub struct RedactionProvider {
         /// Time between looks for requests.
-        later poll_interval: GoDuration = GoDuration::seconds(2),
+        ignored poll_interval: GoDuration = GoDuration::seconds(2),
         /// Time until blocks are looked through again.
-        later rescan_delay: GoDuration = GoDuration::minutes(5),
+        used rescan_delay: GoDuration = GoDuration::minutes(5),
         /// How often blocks are looked through again.
-        later max_rescan_generations: u32 = 5u32,
+        ignored max_rescan_generations: u32 = 5u32,
     }
 }
 
@@ -82,9 +82,9 @@ block! {
         /// Forgetting old blocks.
         used retention: RetentionProvider = RetentionProvider::default(),
         /// Joining blocks.
-        later compaction: CompactionProvider = CompactionProvider::default(),
+        used compaction: CompactionProvider = CompactionProvider::default(),
         /// Removing spans on request.
-        later redaction: RedactionProvider = RedactionProvider::default(),
+        used redaction: RedactionProvider = RedactionProvider::default(),
     }
 }
 
@@ -92,17 +92,17 @@ block! {
     /// Plans compaction, retention and redaction.
     pub struct BackendScheduler {
         /// What it remembers of jobs.
-        later work: Work = Work::default(),
+        used work: Work = Work::default(),
         /// Time between looks for lost jobs.
-        later maintenance_interval: GoDuration = GoDuration::minutes(1),
+        used maintenance_interval: GoDuration = GoDuration::minutes(1),
         /// Time between writes of the plan to the store.
-        later backend_flush_interval: GoDuration = GoDuration::minutes(1),
+        used backend_flush_interval: GoDuration = GoDuration::minutes(1),
         /// Where jobs come from.
         used provider: Providers = Providers::default(),
         /// Longest time to hand out a job.
-        later job_timeout: GoDuration = GoDuration::seconds(15),
+        used job_timeout: GoDuration = GoDuration::seconds(15),
         /// Folder of the plan.
-        later local_work_path: String = "/var/tempo",
+        used local_work_path: String = "/var/tempo",
     }
 }
 
@@ -110,7 +110,7 @@ block! {
     /// How workers reach the scheduler.
     pub struct BackendSchedulerClient {
         /// The client.
-        later grpc_client_config: GrpcClient = GrpcClient::default(),
+        used grpc_client_config: GrpcClient = GrpcClient::default(),
     }
 }
 
@@ -131,7 +131,7 @@ block! {
         /// Longest time to wait for that.
         later wait_stability_max_duration: GoDuration = GoDuration::minutes(5),
         /// Name of this process; the host name when empty.
-        later instance_id: String = "",
+        used instance_id: String = "",
         /// Network interfaces to take the own address from.
         later instance_interface_names: Vec<String> = ["eth0", "en0"],
         /// Port to announce; 0 means the gRPC port.
@@ -149,9 +149,9 @@ block! {
     /// Does what the scheduler plans.
     pub struct BackendWorker {
         /// Host and port of the scheduler.
-        later backend_scheduler_addr: String = "",
+        used backend_scheduler_addr: String = "",
         /// Waiting between tries.
-        later backoff: Backoff = Backoff {
+        used backoff: Backoff = Backoff {
             max_period: GoDuration::minutes(1),
             max_retries: 0,
             ..Backoff::default()
@@ -161,8 +161,8 @@ block! {
         /// Key of the ring in its store.
         ignored override_ring_key: String = "backend-worker",
         /// How workers share tenants.
-        later ring: WorkerRing = WorkerRing::default(),
+        used ring: WorkerRing = WorkerRing::default(),
         /// Longest time to finish a job at the end.
-        later finish_on_shutdown_timeout: GoDuration = GoDuration::seconds(30),
+        used finish_on_shutdown_timeout: GoDuration = GoDuration::seconds(30),
     }
 }

@@ -10,7 +10,7 @@ block! {
     /// The Kafka log between components of a distributed installation.
     pub struct Ingest {
         /// Kafka.
-        later kafka: Kafka = Kafka::default(),
+        used kafka: Kafka = Kafka::default(),
     }
 }
 
@@ -18,35 +18,35 @@ block! {
     /// Kafka.
     pub struct Kafka {
         /// Host and port of a broker.
-        later address: String = "localhost:9092",
+        used address: String = "localhost:9092",
         /// Topic.
-        later topic: String = "",
+        used topic: String = "",
         /// Name of this client.
-        later client_id: String = "",
+        used client_id: String = "",
         /// Rack of this client, to read from near brokers.
-        later client_rack: String = "",
+        used client_rack: String = "",
         /// Longest time to connect.
-        later dial_timeout: GoDuration = GoDuration::seconds(2),
+        used dial_timeout: GoDuration = GoDuration::seconds(2),
         /// Longest time to write a record.
-        later write_timeout: GoDuration = GoDuration::seconds(10),
+        used write_timeout: GoDuration = GoDuration::seconds(10),
         /// PLAIN, SCRAM-SHA-256, SCRAM-SHA-512, OAUTHBEARER or AWS_MSK_IAM.
-        later sasl_mechanism: String = "PLAIN",
+        used sasl_mechanism: String = "PLAIN",
         /// User name; PLAIN without name and password means no login.
-        later sasl_username: String = "",
+        used sasl_username: String = "",
         /// Password.
-        later sasl_password: Secret = Secret::default(),
+        used sasl_password: Secret = Secret::default(),
         /// OAUTHBEARER: token.
-        later sasl_oauthbearer_token: Secret = Secret::default(),
+        used sasl_oauthbearer_token: Secret = Secret::default(),
         /// OAUTHBEARER: authorization id.
         later sasl_oauthbearer_zid: String = "",
         /// OAUTHBEARER: extensions.
         later sasl_oauthbearer_extensions: BTreeMap<String, String> = BTreeMap::new(),
         /// OAUTHBEARER: file with the token (JSON).
-        later sasl_oauthbearer_file_path: String = "",
+        used sasl_oauthbearer_file_path: String = "",
         /// OAUTHBEARER: Unix socket to ask for the token.
-        later sasl_oauthbearer_http_socket_path: String = "",
+        used sasl_oauthbearer_http_socket_path: String = "",
         /// OAUTHBEARER: longest time to ask.
-        later sasl_oauthbearer_http_socket_timeout: GoDuration = GoDuration::seconds(10),
+        used sasl_oauthbearer_http_socket_timeout: GoDuration = GoDuration::seconds(10),
         /// AWS_MSK_IAM: access key.
         later sasl_msk_iam_access_key: String = "",
         /// AWS_MSK_IAM: secret key.
@@ -62,31 +62,31 @@ block! {
         /// AWS_MSK_IAM: longest time to ask.
         later sasl_msk_iam_http_socket_timeout: GoDuration = GoDuration::seconds(10),
         /// Use TLS.
-        later tls_enabled: bool = false,
+        used tls_enabled: bool = false,
         /// Consumer group; set by each component.
         ignored consumer_group: String = "",
         /// Time between commits.
         ignored consumer_group_offset_commit_interval: GoDuration = GoDuration::seconds(1),
         /// Longest time to ask for the last offset.
-        later last_produced_offset_retry_timeout: GoDuration = GoDuration::seconds(10),
+        used last_produced_offset_retry_timeout: GoDuration = GoDuration::seconds(10),
         /// Create the topic when it is missing.
-        later auto_create_topic_enabled: bool = true,
+        used auto_create_topic_enabled: bool = true,
         /// Partitions of a topic that is created.
-        later auto_create_topic_default_partitions: i32 = 1000,
+        used auto_create_topic_default_partitions: i32 = 1000,
         /// Largest record; 1048576 to 15983616.
-        later producer_max_record_size_bytes: ByteSize = ByteSize(15_983_616),
+        used producer_max_record_size_bytes: ByteSize = ByteSize(15_983_616),
         /// Records that wait to be written; 0 means any number.
-        later producer_max_buffered_bytes: ByteSize = ByteSize(1_073_741_824),
+        used producer_max_buffered_bytes: ByteSize = ByteSize(1_073_741_824),
         /// none, gzip, snappy, lz4 or zstd; empty means the library's choice.
-        later producer_compression: String = "",
+        used producer_compression: String = "",
         /// Lag to reach at start.
         ignored target_consumer_lag_at_startup: GoDuration = GoDuration::seconds(2),
         /// Lag to accept at start.
         ignored max_consumer_lag_at_startup: GoDuration = GoDuration::seconds(15),
         /// Do not tell brokers about this client.
-        later disable_kafka_telemetry: bool = false,
+        used disable_kafka_telemetry: bool = false,
         /// Time between measurements of the lag.
-        later consumer_group_lag_metric_update_interval: GoDuration = GoDuration::minutes(1),
+        used consumer_group_lag_metric_update_interval: GoDuration = GoDuration::minutes(1),
         ..tls: ClientTls = ClientTls::default(),
     }
 }
@@ -146,18 +146,18 @@ block! {
     /// Builds blocks from Kafka, in a distributed installation.
     pub struct BlockBuilder {
         /// Name of this process; the host name when empty.
-        later instance_id: String = "",
+        used instance_id: String = "",
         /// Partitions by name of the process.
-        later assigned_partitions: BTreeMap<String, Vec<i32>> = BTreeMap::new(),
+        used assigned_partitions: BTreeMap<String, Vec<i32>> = BTreeMap::new(),
         /// Partitions per process, counted by the number at the end of its name.
-        later partitions_per_instance: u32 = 0u32,
+        used partitions_per_instance: u32 = 0u32,
         /// Time between two rounds.
-        later consume_cycle_duration: GoDuration = GoDuration::minutes(5),
+        used consume_cycle_duration: GoDuration = GoDuration::minutes(5),
         /// Bytes of one round; 0 means any number.
-        later max_consuming_bytes: ByteSize = ByteSize(5_000_000_000),
+        used max_consuming_bytes: ByteSize = ByteSize(5_000_000_000),
         /// Blocks that are written.
-        later block: BuilderBlock = BuilderBlock::default(),
+        used block: BuilderBlock = BuilderBlock::default(),
         /// Write-ahead log.
-        later wal: Wal = Wal::at("/var/tempo/block-builder/traces"),
+        used wal: Wal = Wal::at("/var/tempo/block-builder/traces"),
     }
 }

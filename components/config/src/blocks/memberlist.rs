@@ -34,9 +34,9 @@ block! {
     /// Who is alive, in a distributed installation.
     pub struct Memberlist {
         /// Name of this process; the host name when empty.
-        later node_name: String = "",
+        used node_name: String = "",
         /// Add random characters to the name.
-        later randomize_node_name: bool = true,
+        used randomize_node_name: bool = true,
         /// Longest time for an exchange.
         ignored stream_timeout: GoDuration = GoDuration::seconds(2),
         /// How often news are sent on.
@@ -44,7 +44,7 @@ block! {
         /// Time between full exchanges.
         ignored pull_push_interval: GoDuration = GoDuration::seconds(30),
         /// Time between news.
-        later gossip_interval: GoDuration = GoDuration::seconds(1),
+        used gossip_interval: GoDuration = GoDuration::seconds(1),
         /// Members told at once.
         ignored gossip_nodes: u32 = 2u32,
         /// How long dead members are told.
@@ -62,15 +62,15 @@ block! {
         /// How messages are compressed.
         ignored compression_algorithm: String = "lzw",
         /// Address to announce; empty means the own one.
-        later advertise_addr: String = "",
+        used advertise_addr: String = "",
         /// Port to announce.
-        later advertise_port: u16 = 7946u16,
+        used advertise_port: u16 = 7946u16,
         /// Name of the cluster; others are not let in.
-        later cluster_label: String = "",
+        used cluster_label: String = "",
         /// Let others in.
         later cluster_label_verification_disabled: bool = false,
         /// Members to begin with: hosts and ports, or dns+ and dnssrv+ names.
-        later join_members: TextList = TextList::default(),
+        used join_members: TextList = TextList::default(),
         /// First wait between tries to join.
         later min_join_backoff: GoDuration = GoDuration::seconds(1),
         /// Longest wait between tries to join.
@@ -82,9 +82,9 @@ block! {
         /// Members that the first try must find.
         later abort_if_cluster_fast_join_fails_min_nodes: u32 = 1u32,
         /// Stop when joining fails.
-        later abort_if_cluster_join_fails: bool = false,
+        used abort_if_cluster_join_fails: bool = false,
         /// Time between new tries to join; 0 means never.
-        later rejoin_interval: GoDuration = GoDuration::ZERO,
+        used rejoin_interval: GoDuration = GoDuration::ZERO,
         /// Members to join again.
         later rejoin_seed_nodes: CommaList = CommaList::default(),
         /// How long members that left are remembered.
@@ -92,7 +92,7 @@ block! {
         /// How long removed values are remembered.
         ignored obsolete_entries_timeout: GoDuration = GoDuration::seconds(30),
         /// Longest time to leave.
-        later leave_timeout: GoDuration = GoDuration::seconds(20),
+        used leave_timeout: GoDuration = GoDuration::seconds(20),
         /// Longest time to send the last news.
         ignored broadcast_timeout_for_local_updates_on_shutdown: GoDuration = GoDuration::seconds(10),
         /// Bytes of messages to remember for the status page.
@@ -100,9 +100,9 @@ block! {
         /// Notices of changes that wait.
         ignored watch_prefix_buffer_size: u32 = 128u32,
         /// Addresses to listen on; empty means all.
-        later bind_addr: TextList = TextList::default(),
+        used bind_addr: TextList = TextList::default(),
         /// Port to listen on.
-        later bind_port: u16 = 7946u16,
+        used bind_port: u16 = 7946u16,
         /// Longest time to connect.
         ignored packet_dial_timeout: GoDuration = GoDuration::seconds(2),
         /// Longest time to write.
@@ -112,7 +112,7 @@ block! {
         /// Longest time to wait for a write.
         ignored acquire_writer_timeout: GoDuration = GoDuration::millis(250),
         /// Use TLS.
-        later tls_enabled: bool = false,
+        used tls_enabled: bool = false,
         /// Gossip within an availability zone first.
         ignored zone_aware_routing: ZoneAwareRouting = ZoneAwareRouting::default(),
         /// Measures how fast news travel.

@@ -78,9 +78,9 @@ block! {
         /// Age at which blocks are removed; 0 means `backend_worker.compaction.block_retention`.
         used block_retention: PrometheusDuration = PrometheusDuration::ZERO,
         /// Blocks of one such span of time are joined; 0 means that of the scheduler.
-        later compaction_window: PrometheusDuration = PrometheusDuration::ZERO,
+        used compaction_window: PrometheusDuration = PrometheusDuration::ZERO,
         /// Join no blocks.
-        later compaction_disabled: bool = false,
+        used compaction_disabled: bool = false,
     }
 }
 

@@ -108,14 +108,15 @@ block! {
 }
 
 block! {
-    /// Which parts of a block are cached.
+    /// Which parts of a block the cache of `storage.trace.cache` holds, beside bloom filters and
+    /// indexes of trace ids.
     pub struct CacheControl {
         /// The footer.
-        ignored footer: bool = false,
+        used footer: bool = false,
         /// The column index.
-        ignored column_index: bool = false,
+        used column_index: bool = false,
         /// The offset index.
-        ignored offset_index: bool = false,
+        used offset_index: bool = false,
     }
 }
 
@@ -327,13 +328,13 @@ block! {
         /// Azure Blob Storage, when it is the store.
         used azure: Azure = Azure::default(),
         /// Deprecated for `cache`: memcached or redis.
-        later cache: String = "",
+        used cache: String = "",
         /// Deprecated for `cache`: writes in the background.
-        later background_cache: BackgroundCache = BackgroundCache::default(),
+        used background_cache: BackgroundCache = BackgroundCache::default(),
         /// Deprecated for `cache`: memcached.
-        later memcached: Option<Memcached> = None,
+        used memcached: Option<Memcached> = None,
         /// Deprecated for `cache`: Redis.
-        later redis: Option<Redis> = None,
+        used redis: Option<Redis> = None,
         /// Bloom filters of blocks that were compacted less often are not cached.
         later cache_min_compaction_level: u32 = 0u32,
         /// Bloom filters of older blocks are not cached; 0 means any age.

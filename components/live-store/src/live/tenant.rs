@@ -40,6 +40,17 @@ pub(crate) struct PushLimits {
     pub(crate) max_bytes_per_trace: u64,
     /// 0 for no limit.
     pub(crate) max_live_traces: u32,
+    /// What becomes of a push with traces beyond it.
+    pub(crate) overflow: Overflow,
+}
+
+/// What becomes of traces beyond the limit of live ones.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Overflow {
+    /// The whole push is refused: its sender can send it again later.
+    Refuse,
+    /// Those traces are left out: nobody can send them again.
+    LeaveOut,
 }
 
 /// Which traces are cut.
@@ -147,6 +158,10 @@ pub(crate) struct Admitted {
     pub(crate) reservation: Reservation,
     /// Spans left out because their trace is too large.
     pub(crate) too_large_spans: u64,
+    /// Spans left out because too many traces are live.
+    pub(crate) overflow_spans: u64,
+    /// Places in the push of the traces that were left out, ascending.
+    pub(crate) left_out: Vec<usize>,
 }
 
 impl Tenant {
@@ -172,26 +187,47 @@ impl Tenant {
     }
 
     /// Checks a push against the limits and takes the room it needs. Chunks of traces that are too
-    /// large are left out; a push that would begin too many traces is refused whole.
+    /// large are left out; a push that would begin too many traces is refused whole, or without
+    /// those that are too many.
     pub(crate) fn admit(
         self: &Arc<Self>,
         mut batch: TraceBatch,
         limits: PushLimits,
     ) -> Result<Admitted, PushError> {
-        let mut too_large_spans = 0;
+        let (mut too_large_spans, mut overflow_spans) = (0, 0);
         let mut counted = Vec::new();
-        let mut state = self.state.lock();
-        if limits.max_bytes_per_trace > 0 {
-            counted.reserve(batch.traces.len());
+        let mut left_out = Vec::new();
+        let mut guard = self.state.lock();
+        let state = &mut *guard;
+        let live = state.traces.len() + state.reserved_traces;
+        // Traces that may still begin; `None` where that is not looked at one by one.
+        let mut room = match (limits.overflow, limits.max_live_traces) {
+            (Overflow::Refuse, _) | (_, 0) => None,
+            (Overflow::LeaveOut, max) => Some((max as usize).saturating_sub(live)),
+        };
+        if limits.max_bytes_per_trace > 0 || room.is_some() {
+            let mut places = 0..;
             batch.traces.retain(|chunk| {
-                let bytes = chunk.trace.len() as u64;
-                let fits = state.sizes.add(chunk.id, bytes, limits.max_bytes_per_trace);
-                if fits {
-                    counted.push((chunk.id, bytes));
-                } else {
-                    too_large_spans += u64::from(chunk.spans);
+                let place = places.next().unwrap_or_default();
+                let begins = room.is_some() && !state.traces.contains(&chunk.id);
+                if begins && room == Some(0) {
+                    overflow_spans += u64::from(chunk.spans);
+                    left_out.push(place);
+                    return false;
                 }
-                fits
+                if limits.max_bytes_per_trace > 0 {
+                    let bytes = chunk.trace.len() as u64;
+                    if !state.sizes.add(chunk.id, bytes, limits.max_bytes_per_trace) {
+                        too_large_spans += u64::from(chunk.spans);
+                        left_out.push(place);
+                        return false;
+                    }
+                    counted.push((chunk.id, bytes));
+                }
+                if begins {
+                    room = room.map(|room| room - 1);
+                }
+                true
             });
         }
         let new_traces = batch
@@ -199,8 +235,8 @@ impl Tenant {
             .iter()
             .filter(|chunk| !state.traces.contains(&chunk.id))
             .count();
-        let live = state.traces.len() + state.reserved_traces;
-        if limits.max_live_traces > 0
+        if limits.overflow == Overflow::Refuse
+            && limits.max_live_traces > 0
             && new_traces > 0
             && live + new_traces > limits.max_live_traces as usize
         {
@@ -215,7 +251,7 @@ impl Tenant {
             });
         }
         state.reserved_traces += new_traces;
-        drop(state);
+        drop(guard);
         Ok(Admitted {
             batch,
             reservation: Reservation {
@@ -225,6 +261,8 @@ impl Tenant {
                 kept: false,
             },
             too_large_spans,
+            overflow_spans,
+            left_out,
         })
     }
 

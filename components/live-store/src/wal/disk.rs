@@ -72,6 +72,44 @@ impl Disk for RealDisk {
     }
 }
 
+/// The file system, for what need not survive the process: nothing is synced.
+#[derive(Debug)]
+pub(crate) struct ScratchDisk;
+
+struct ScratchFile(Box<dyn LogFile>);
+
+impl LogFile for ScratchFile {
+    fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.0.write_all_at(bytes, offset)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.0.set_len(len)
+    }
+
+    fn read_exact_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<()> {
+        self.0.read_exact_at(bytes, offset)
+    }
+}
+
+impl Disk for ScratchDisk {
+    fn create(&self, path: &Path) -> io::Result<Box<dyn LogFile>> {
+        Ok(Box::new(ScratchFile(RealDisk.create(path)?)))
+    }
+
+    fn sync_directory(&self, _: &Path) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn free_bytes(&self, directory: &Path) -> io::Result<u64> {
+        RealDisk.free_bytes(directory)
+    }
+}
+
 #[cfg(test)]
 pub(crate) mod faulty {
     //! A disk that fails on demand.

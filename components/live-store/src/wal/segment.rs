@@ -127,6 +127,11 @@ impl Segment {
         self.sealed.load(Ordering::Acquire) && self.held.load(Ordering::Acquire) == 0
     }
 
+    /// Whether a chunk needs it.
+    pub(super) fn is_held(&self) -> bool {
+        self.held.load(Ordering::Acquire) > 0
+    }
+
     /// Whether records were written that nobody needs any more.
     pub(super) fn is_spent(&self) -> bool {
         self.held.load(Ordering::Acquire) == 0

@@ -200,6 +200,11 @@ impl Wal {
         self.segments.by_id.lock().get(&id).cloned()
     }
 
+    /// Whether anything of a segment is in no complete block yet.
+    pub(crate) fn needs(&self, id: u32) -> bool {
+        self.segment(id).is_some_and(|segment| segment.is_held())
+    }
+
     /// Whether the very segment is still on disk.
     pub(crate) fn holds(&self, id: u32, salt: u64) -> bool {
         self.segment(id).is_some_and(|segment| segment.salt == salt)

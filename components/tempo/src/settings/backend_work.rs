@@ -1,13 +1,16 @@
 //! Maintaining blocks: the backend-scheduler and its workers.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use tempo_backend_scheduler::select::SelectionConfig;
 use tempo_config::{Config, Target};
 
 use super::{UnusableSetting, host_name, storage};
 
-/// Folder of the jobs within that of the log, in one process.
+/// Folder of the jobs beside that of the log, in one process.
 const WORK_FOLDER: &str = "backend-scheduler";
 
 pub(crate) fn backend_scheduler(config: &Config) -> tempo_backend_scheduler::Config {
@@ -25,7 +28,7 @@ pub(crate) fn backend_scheduler(config: &Config) -> tempo_backend_scheduler::Con
         backend_flush_interval: scheduler.backend_flush_interval.0,
         job_timeout: scheduler.job_timeout.0,
         local_work_path: if beside_log {
-            PathBuf::from(&config.live_store.wal.path).join(WORK_FOLDER)
+            Path::new(&config.live_store.wal.path).with_file_name(WORK_FOLDER)
         } else {
             PathBuf::from(&scheduler.local_work_path)
         },

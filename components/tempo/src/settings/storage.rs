@@ -237,11 +237,6 @@ pub(crate) fn retention(config: &Config) -> RetentionPolicy {
     }
 }
 
-/// How often blocks are looked at for retention.
-pub(crate) fn retention_interval(config: &Config) -> Duration {
-    config.backend_scheduler.provider.retention.interval.0
-}
-
 /// The format that blocks are written in.
 pub(crate) fn block_format(config: &Config) -> Result<BlockFormat, UnusableSetting> {
     Ok(match block(config)?.version {

@@ -3,16 +3,20 @@
 
 use std::sync::Arc;
 
-use tempo_backend::{Retention, TenantIndexRole};
+use tempo_backend::TenantIndexRole;
 use tempo_config::Config;
 use tempo_live_store::{LiveStore, SystemClock};
 use tempo_querier::{BlockSource, Querier, Recent};
 use tempo_query_frontend::QueueHandle;
 use tokio::task::JoinSet;
 
-use super::{Storage, first_poll, now_nanos};
+use super::{
+    Storage, backend_scheduler, backend_worker, bridge, first_poll, gossip_stage, live_store,
+    now_nanos,
+};
 use crate::{
     connect::{LiveStoreRecent, LiveStoreSink},
+    connect_backend_work::LocalJobs,
     process::{AppError, Assembly, Base, Stage},
     settings,
 };
@@ -23,16 +27,8 @@ pub(super) async fn open(base: &Base, config: &Config) -> Result<Assembly, AppEr
     let distributor_config = settings::distributor(config)?;
     let live_store_config = settings::live_store(config)?;
     let storage = Storage::open(base, config, TenantIndexRole::Builder).await?;
-    let retention = Retention::build(
-        storage.backend.clone(),
-        storage.blocklist.clone(),
-        Some(storage.cache.clone()),
-        config.backend_worker.compaction.retention_concurrency as usize,
-        registry,
-    )?;
-
     let dependencies = tempo_live_store::Dependencies {
-        backend: storage.backend.clone(),
+        backend: Some(storage.backend.clone()),
         cache: storage.cache.clone(),
         limits: limits.clone(),
         clock: Arc::new(SystemClock),
@@ -55,14 +51,33 @@ pub(super) async fn open(base: &Base, config: &Config) -> Result<Assembly, AppEr
             }),
             limits: limits.clone(),
             registry,
-            discarded_spans: discarded,
+            discarded_spans: discarded.clone(),
         },
+    )?;
+    let (scheduler, scheduler_service) = backend_scheduler::build(
+        base,
+        config,
+        storage.backend.clone(),
+        storage.blocklist.clone(),
+    )
+    .await?;
+    let worker = backend_worker::build(
+        base,
+        config,
+        Arc::new(LocalJobs(scheduler.clone())),
+        (
+            storage.backend.clone(),
+            storage.blocklist.clone(),
+            storage.cache.clone(),
+        ),
+        discarded,
     )?;
     let (frontend, frontend_service) = tempo_query_frontend::build(
         settings::frontend(config),
         tempo_query_frontend::Deps {
             blocklist: storage.blocklist.clone(),
             limits,
+            results: Some(storage.cache.clone()),
             now_nanos: Arc::new(now_nanos),
             registry,
         },
@@ -93,35 +108,49 @@ pub(super) async fn open(base: &Base, config: &Config) -> Result<Assembly, AppEr
         move || frontend.ready()
     }));
 
-    let grpc = tonic::service::Routes::new(frontend.streaming_service()).into_axum_router();
-    let mut http = frontend.router();
+    let mut grpc = tonic::service::Routes::new(frontend.streaming_service())
+        .add_service(scheduler.grpc());
+    let mut http = frontend
+        .router()
+        .merge(backend_scheduler::status_page(&scheduler));
+    let mut before_servers = Stage::default();
+    let mut gossip = None;
+    if let Some(bridge) = bridge::open(base, config, &live, &querier).await? {
+        grpc = grpc.add_service(bridge.jobs);
+        http = http.merge(bridge.http);
+        let live = live.clone();
+        before_servers = before_servers.with("live-store-owner", |token| {
+            live_store::tell_state(live, bridge.membership, token)
+        });
+        gossip = Some(gossip_stage(bridge.gossip));
+    }
+    let grpc = grpc.into_axum_router();
     if config.stream_over_http_enabled {
         http = http.merge(grpc.clone().reset_fallback());
     }
     let queue = frontend.queue();
     let poller = storage.poller;
-    let every = settings::retention_interval(config);
-    let limits = base.limits.clone();
     Ok(Assembly {
         http,
         grpc,
-        before_servers: Stage::default().with("distributor", |token| async move {
+        before_servers: before_servers.with("distributor", |token| async move {
             if let Err(error) = distributor.run(token).await {
                 tracing::error!(%error, "distributor failed");
             }
         }),
-        after_servers: vec![
+        after_servers: [
             // The queriers end with the queue.
             Stage::default()
                 .with("query-frontend", |token| frontend_service.run(token))
                 .with("querier", |_| work(queue, querier)),
             Stage::default().with("live-store", |token| live_store.run(token)),
-            Stage::default()
-                .with("poller", |token| poller.run(token))
-                .with("retention", move |token| {
-                    retention.run(every, move |tenant: &str| limits.retention(tenant), token)
-                }),
-        ],
+            Stage::default().with("backend-worker", |token| worker.run(token)),
+            Stage::default().with("backend-scheduler", |token| scheduler_service.run(token)),
+            Stage::default().with("poller", |token| poller.run(token)),
+        ]
+        .into_iter()
+        .chain(gossip)
+        .collect(),
         flush: Some(Arc::new(move || {
             let live = live.clone();
             Box::pin(async move { flush(&live).await })

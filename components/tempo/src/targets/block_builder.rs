@@ -8,7 +8,7 @@ use tempo_config::Config;
 use crate::{
     connect_kafka::RingPartitions,
     process::{AppError, Assembly, Base, Stage},
-    settings,
+    ring_page, settings,
     targets::gossip_stage,
 };
 
@@ -25,14 +25,14 @@ pub(super) async fn open(base: &Base, config: &Config) -> Result<Assembly, AppEr
         tempo_block_builder::Dependencies {
             backend,
             limits: Arc::new(base.limits.clone()),
-            partitions: Arc::new(RingPartitions(membership)),
+            partitions: Arc::new(RingPartitions(membership.clone())),
             registry,
         },
     )
     .await?;
     Ok(Assembly {
-        before_servers: Stage::default()
-            .with("block-builder", |token| builder.run(token)),
+        http: ring_page::router(membership),
+        before_servers: Stage::default().with("block-builder", |token| builder.run(token)),
         after_servers: vec![gossip_stage(gossip)],
         ..Assembly::default()
     })

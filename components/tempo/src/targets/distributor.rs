@@ -8,7 +8,7 @@ use tempo_ingest::{Producer, admin};
 use crate::{
     connect_kafka::KafkaSink,
     process::{AppError, Assembly, Base, Stage},
-    settings,
+    ring_page, settings,
     targets::gossip_stage,
 };
 
@@ -26,7 +26,7 @@ pub(super) async fn open(base: &Base, config: &Config) -> Result<Assembly, AppEr
     registry.register(Box::new(discarded.clone()))?;
     let sink = KafkaSink::new(
         producer.clone(),
-        membership,
+        membership.clone(),
         base.limits.overrides.clone(),
         registry,
     )?;
@@ -40,6 +40,7 @@ pub(super) async fn open(base: &Base, config: &Config) -> Result<Assembly, AppEr
         },
     )?;
     Ok(Assembly {
+        http: ring_page::router(membership),
         before_servers: Stage::default().with("distributor", |token| async move {
             if let Err(error) = distributor.run(token).await {
                 tracing::error!(%error, "distributor failed");

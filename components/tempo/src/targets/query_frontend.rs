@@ -18,6 +18,7 @@ pub(super) async fn open(base: &Base, config: &Config) -> Result<Assembly, AppEr
         tempo_query_frontend::Deps {
             blocklist: storage.blocklist,
             limits: Arc::new(base.limits.clone()),
+            results: Some(storage.cache),
             now_nanos: Arc::new(now_nanos),
             registry: &base.registry,
         },

@@ -19,6 +19,7 @@ struct Fixture {
 }
 
 const NO_LIMITS: PushLimits = PushLimits {
+    overflow: Overflow::Refuse,
     max_bytes_per_trace: 0,
     max_live_traces: 0,
 };
@@ -260,6 +261,7 @@ fn tables_outside_the_time_range_are_left_out() {
 fn too_many_new_traces_are_refused_whole_and_those_on_their_way_count() {
     let fixture = Fixture::new();
     let limits = PushLimits {
+        overflow: Overflow::Refuse,
         max_live_traces: 3,
         ..NO_LIMITS
     };
@@ -292,10 +294,40 @@ fn too_many_new_traces_are_refused_whole_and_those_on_their_way_count() {
 }
 
 #[test]
+fn what_nobody_can_send_again_is_taken_without_the_traces_that_are_too_many() {
+    let fixture = Fixture::new();
+    let one = trace(1, 1, 1).encode().len() as u64;
+    let limits = PushLimits {
+        overflow: Overflow::LeaveOut,
+        max_live_traces: 2,
+        max_bytes_per_trace: one * 3 / 2,
+    };
+    let admitted = fixture
+        .admit(
+            batch([trace(1, 1, 1), trace(2, 1, 5), trace(3, 1, 1)]),
+            limits,
+        )
+        .unwrap();
+    assert_eq!(admitted.left_out, [1], "too large");
+    assert_eq!((admitted.too_large_spans, admitted.overflow_spans), (5, 0));
+    fixture.write(admitted).blocking_recv().unwrap().unwrap();
+    let admitted = fixture
+        .admit(batch([trace(4, 1, 1), trace(5, 1, 2)]), limits)
+        .unwrap();
+    assert_eq!(admitted.left_out, [0, 1], "two live already");
+    assert_eq!((admitted.too_large_spans, admitted.overflow_spans), (0, 3));
+    drop(admitted);
+    fixture.cut_all();
+    let admitted = fixture.admit(batch([trace(4, 1, 1)]), limits).unwrap();
+    assert!(admitted.left_out.is_empty());
+}
+
+#[test]
 fn spans_of_a_trace_too_large_are_left_out_and_counted() {
     let fixture = Fixture::new();
     let one = trace(1, 1, 1).encode().len() as u64;
     let limits = PushLimits {
+        overflow: Overflow::Refuse,
         max_bytes_per_trace: one * 3 / 2,
         ..NO_LIMITS
     };

@@ -1,0 +1,38 @@
+//! What connects the querier with the partitions that gossip tells of.
+
+use tempo_membership::Membership;
+use tempo_querier::{Owner, Partition, PartitionState, PartitionView};
+
+/// The partitions of the cluster, as the querier wants to know them.
+pub(crate) struct RingOwners(pub(crate) Membership);
+
+impl PartitionView for RingOwners {
+    fn partitions(&self) -> Vec<Partition> {
+        use tempo_membership::PartitionState::{Active, Inactive, Pending};
+        let ring = self.0.partitions();
+        let as_asked = |partition: &tempo_membership::Partition| Partition {
+            id: partition.id,
+            state: match partition.state {
+                Pending => PartitionState::Pending,
+                Active => PartitionState::Active,
+                Inactive => PartitionState::Inactive,
+            },
+            // One that is away and registered still has what nobody else may have.
+            state_since: match partition.owners.as_slice() {
+                [] => partition.state_since,
+                _ => i64::MAX,
+            },
+            owners: partition
+                .owners
+                .iter()
+                .filter(|owner| owner.healthy)
+                .map(|owner| Owner {
+                    instance_id: owner.instance_id.clone(),
+                    address: owner.grpc_addr.clone(),
+                    zone: owner.zone.clone(),
+                })
+                .collect(),
+        };
+        ring.partitions.values().map(as_asked).collect()
+    }
+}

@@ -1,0 +1,95 @@
+//! A live-store of its own process: what it reads, and who it is to others. And the bridge, by which
+//! a monolith is read like one.
+
+use std::path::PathBuf;
+
+use tempo_config::Config;
+use tempo_live_store::{KafkaFeed, partition_of};
+use tempo_membership::Instance;
+
+use super::{UnusableSetting, host_name, kafka, membership, writes};
+
+fn instance_id(config: &Config) -> String {
+    match config.live_store.ring.instance_id.as_str() {
+        "" => host_name(),
+        id => id.to_owned(),
+    }
+}
+
+/// The live-store that reads Kafka.
+pub(crate) fn live_store_on_kafka(
+    config: &Config,
+) -> Result<tempo_live_store::Config, UnusableSetting> {
+    let live_store = &config.live_store;
+    let (partition, group) = partition_of(&instance_id(config))
+        .map_err(|error| UnusableSetting::new("live_store.ring.instance_id", error.to_string()))?;
+    Ok(tempo_live_store::Config {
+        kafka: Some(KafkaFeed {
+            log: kafka(config)?,
+            partition,
+            group,
+            commit_interval: live_store.commit_interval.0,
+            readiness_target_lag: live_store.readiness_target_lag.0,
+            readiness_max_wait: live_store.readiness_max_wait.0,
+            fail_on_high_lag: live_store.fail_on_high_lag,
+        }),
+        ..writes::live_store(config)?
+    })
+}
+
+/// How a live-store takes part in gossip; `is_to_stay` unless it was told that it will not come
+/// back.
+pub(crate) fn live_store_membership(
+    config: &Config,
+    is_to_stay: bool,
+) -> Result<tempo_membership::Config, UnusableSetting> {
+    let id = instance_id(config);
+    let (partition, _) = partition_of(&id)
+        .map_err(|error| UnusableSetting::new("live_store.ring.instance_id", error.to_string()))?;
+    let mut membership = membership(config)?;
+    membership.instance = Some(Instance {
+        create_partition: is_to_stay,
+        remove_owner_on_shutdown: !is_to_stay || config.live_store.remove_owner_on_shutdown,
+        ..instance(config, id, partition)
+    });
+    Ok(membership)
+}
+
+/// How a monolith takes part in gossip: not at all, unless it has a reserved partition.
+pub(crate) fn bridge_membership(
+    config: &Config,
+) -> Result<Option<tempo_membership::Config>, UnusableSetting> {
+    let partition = config.live_store.partition_ring.partition_id;
+    if partition < 0 {
+        return Ok(None);
+    }
+    let mut membership = membership(config)?;
+    membership.instance = Some(Instance {
+        read_only: true,
+        ..instance(config, instance_id(config), partition)
+    });
+    Ok(Some(membership))
+}
+
+fn instance(config: &Config, id: String, partition: i32) -> Instance {
+    let ring = &config.live_store.ring;
+    let host = (!ring.instance_addr.is_empty()).then(|| ring.instance_addr.clone());
+    Instance {
+        id,
+        partition,
+        read_only: false,
+        zone: ring.instance_zone.clone(),
+        grpc_host: host,
+        grpc_port: match ring.instance_port {
+            0 => config.server.grpc_listen_port,
+            port => port,
+        },
+        create_partition: true,
+        remove_owner_on_shutdown: config.live_store.remove_owner_on_shutdown,
+    }
+}
+
+/// Where the mark of a live-store that will not come back is.
+pub(crate) fn shutdown_marker_folder(config: &Config) -> PathBuf {
+    PathBuf::from(&config.live_store.shutdown_marker_dir)
+}

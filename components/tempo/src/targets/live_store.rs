@@ -1,0 +1,116 @@
+//! `-target=live-store`: reads a partition of Kafka and answers for what is recent of it.
+
+use std::{sync::Arc, time::Duration};
+
+use tempo_backend::cache::Cache;
+use tempo_config::Config;
+use tempo_live_store::{LiveStore, SystemClock};
+use tempo_membership::{Membership, OwnerState};
+use tempo_querier::{Querier, Recent};
+use tokio_util::sync::CancellationToken;
+
+use super::{CACHE_BYTES, gossip_stage};
+use crate::{
+    connect::LiveStoreRecent,
+    downscale::{self, Downscale, Marker},
+    process::{AppError, Assembly, Base, Stage},
+    ring_page, settings,
+};
+
+/// How often it is looked whether the live-store serves queries.
+const READY_CHECK_INTERVAL: Duration = Duration::from_millis(100);
+
+pub(super) async fn open(base: &Base, config: &Config) -> Result<Assembly, AppError> {
+    let registry = &base.registry;
+    // What may be refused for its settings comes before what takes time.
+    let live_store_config = settings::live_store_on_kafka(config)?;
+    let marker = Marker::open(&settings::shutdown_marker_folder(config))?;
+    if marker.is_set() {
+        tracing::warn!(
+            "prepared to be removed: the partition is not made if it is missing; DELETE \
+             /live-store/prepare-downscale to take that back"
+        );
+    }
+    let membership_config = settings::live_store_membership(config, !marker.is_set())?;
+    let partition = live_store_config
+        .kafka
+        .as_ref()
+        .map_or(0, |feed| feed.partition);
+
+    let (live, live_store) = tempo_live_store::build(
+        live_store_config,
+        tempo_live_store::Dependencies {
+            // Block-builders write the blocks.
+            backend: None,
+            cache: Cache::new(CACHE_BYTES, registry)?,
+            limits: Arc::new(base.limits.clone()),
+            clock: Arc::new(SystemClock),
+            registry,
+        },
+    )
+    .await?;
+    let querier = Querier::build(
+        settings::querier(config),
+        tempo_querier::Deps {
+            blocks: None,
+            recent: Recent::Here(Arc::new(LiveStoreRecent(live.clone()))),
+            registry,
+        },
+    )?;
+    let (membership, gossip) = tempo_membership::build(membership_config, registry).await?;
+
+    base.board.add_check(Box::new({
+        let live = live.clone();
+        move || {
+            live.ready()
+                .map_err(|reason| format!("LiveStore not ready: {reason}"))
+        }
+    }));
+    let http = ring_page::router(membership.clone()).merge(downscale::router(Downscale {
+        live: live.clone(),
+        membership: membership.clone(),
+        partition,
+        marker: marker.clone(),
+        remove_owner_on_shutdown: config.live_store.remove_owner_on_shutdown,
+    }));
+    let jobs = tempo_querier::jobs_service(querier);
+    Ok(Assembly {
+        http,
+        grpc: tonic::service::Routes::new(jobs).into_axum_router(),
+        before_servers: Stage::default().with("live-store-owner", |token| {
+            tell_state(live, membership, token)
+        }),
+        after_servers: vec![
+            Stage::default().with("live-store", |token| async move {
+                live_store.run(token.clone()).await;
+                // After a clean stop it is for whoever starts it again to say what it is for.
+                if token.is_cancelled()
+                    && let Err(error) = marker.clear()
+                {
+                    tracing::warn!(%error, "marker of removal not cleared");
+                }
+            }),
+            gossip_stage(gossip),
+        ],
+        ..Assembly::default()
+    })
+}
+
+/// Tells the others when this live-store answers, and when it goes.
+pub(super) async fn tell_state(
+    live: LiveStore,
+    membership: Membership,
+    shutdown: CancellationToken,
+) {
+    let ready = async {
+        while live.ready().is_err() {
+            tokio::time::sleep(READY_CHECK_INTERVAL).await;
+        }
+        membership.set_owner_state(OwnerState::Active).await;
+    };
+    tokio::select! {
+        () = shutdown.cancelled() => {}
+        () = async { ready.await; shutdown.cancelled().await } => {}
+    }
+    membership.set_owner_state(OwnerState::Leaving).await;
+}
