@@ -27,6 +27,19 @@ pub(crate) struct Candidate {
     pub(crate) fresh: Vec<Uuid>,
 }
 
+/// What is looked at to plan.
+pub(crate) struct Scene<'a> {
+    pub(crate) blocklist: &'a Blocklist,
+    /// Blocks that jobs have.
+    pub(crate) busy: &'a HashSet<Uuid>,
+    /// Tenants whose blocks are not to be merged now.
+    pub(crate) barred: &'a dyn Fn(&str) -> bool,
+    pub(crate) limits: &'a dyn Limits,
+    pub(crate) config: &'a Config,
+    pub(crate) metrics: &'a Metrics,
+    pub(crate) now: Timestamp,
+}
+
 /// First pause of a block whose merging failed; doubled each time.
 const FIRST_PAUSE: Duration = Duration::from_secs(60);
 
@@ -50,37 +63,28 @@ pub(crate) struct Plan {
 impl Plan {
     /// The next candidate none of whose blocks is busy. Looks at the block list again at the
     /// earliest `min_cycle_interval` after the last time.
-    pub(crate) fn next(
-        &mut self,
-        blocklist: &Blocklist,
-        busy: &HashSet<Uuid>,
-        barred: impl Fn(&str) -> bool,
-        limits: &dyn Limits,
-        config: &Config,
-        metrics: &Metrics,
-        now: Timestamp,
-    ) -> Option<Candidate> {
+    pub(crate) fn next(&mut self, scene: &Scene<'_>) -> Option<Candidate> {
         loop {
             while let Some(candidate) = self.queue.pop_front() {
-                let blocks = blocklist.tenant(&candidate.tenant);
+                let blocks = scene.blocklist.tenant(&candidate.tenant);
                 let is_free = |block: &Uuid| {
-                    !busy.contains(block)
-                        && !self.is_paused(block, now)
+                    !scene.busy.contains(block)
+                        && !self.is_paused(block, scene.now)
                         && blocks.live_block(*block).is_some()
                 };
-                if !barred(&candidate.tenant) && candidate.blocks.iter().all(is_free) {
+                if !(scene.barred)(&candidate.tenant) && candidate.blocks.iter().all(is_free) {
                     return Some(candidate);
                 }
             }
             if let Some(planned) = self.planned
-                && now.saturating_since(planned) < config.min_cycle_interval
+                && scene.now.saturating_since(planned) < scene.config.min_cycle_interval
             {
                 return None;
             }
-            self.planned = Some(now);
-            self.fill(blocklist, busy, &barred, limits, config, metrics, now);
+            self.planned = Some(scene.now);
+            self.fill(scene);
             if self.queue.is_empty() {
-                metrics.empty_cycles.inc();
+                scene.metrics.empty_cycles.inc();
                 return None;
             }
         }
@@ -92,17 +96,16 @@ impl Plan {
             .is_some_and(|pause| pause.until > now)
     }
 
-    #[expect(clippy::too_many_arguments)]
-    fn fill(
-        &mut self,
-        blocklist: &Blocklist,
-        busy: &HashSet<Uuid>,
-        barred: &impl Fn(&str) -> bool,
-        limits: &dyn Limits,
-        config: &Config,
-        metrics: &Metrics,
-        now: Timestamp,
-    ) {
+    fn fill(&mut self, scene: &Scene<'_>) {
+        let Scene {
+            blocklist,
+            busy,
+            barred,
+            limits,
+            config,
+            metrics,
+            now,
+        } = *scene;
         let mut tenants = Vec::new();
         let mut paused = HashSet::new();
         metrics.outstanding_blocks.reset();

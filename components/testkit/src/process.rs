@@ -42,7 +42,17 @@ pub struct Options {
     pub live_store_yaml: String,
     /// Where data lives; a temporary folder when `None`.
     pub data: Option<PathBuf>,
+    /// Whether blocks are merged; tests that count blocks want them to stay as they are.
+    pub merges_blocks: bool,
 }
+
+/// No tenant has so many blocks.
+const NO_MERGING: &str = "backend_scheduler:
+  provider:
+    compaction:
+      min_input_blocks: 1000000
+      max_input_blocks: 1000000
+";
 
 /// A port of 127.0.0.1 that nobody listens on.
 ///
@@ -77,11 +87,16 @@ impl Tempo {
         let storage = options.storage_yaml.clone().unwrap_or_else(|| {
             format!("    backend: local\n    local:\n      path: {root}/blocks\n")
         });
+        let merging = if options.merges_blocks {
+            ""
+        } else {
+            NO_MERGING
+        };
         let yaml = format!(
             "server:\n  http_listen_address: 127.0.0.1\n  http_listen_port: {}\n  grpc_listen_address: 127.0.0.1\n  grpc_listen_port: {}\n\
              distributor:\n  receivers:\n    otlp:\n      protocols:\n        grpc:\n          endpoint: {otlp_grpc}\n        http:\n          endpoint: {otlp_http}\n\
              live_store:\n  wal:\n    path: {root}/live-store/traces\n  shutdown_marker_dir: {root}/live-store/shutdown-marker\n{}\
-             storage:\n  trace:\n{storage}    wal:\n      path: {root}/wal\n{}",
+             storage:\n  trace:\n{storage}    wal:\n      path: {root}/wal\n{merging}{}",
             port(&http),
             port(&grpc),
             options.live_store_yaml,
