@@ -275,7 +275,10 @@ impl Health {
         let unowned: Vec<String> = findings
             .observed
             .partitions()
-            .filter(|partition| partition.id < plan.live_stores && partition.state != PartitionState::Pending)
+            .filter(|partition| {
+                partition.state == PartitionState::Active
+                    || (partition.id < plan.live_stores && partition.state == PartitionState::Inactive)
+            })
             .filter(|partition| !findings.observed.owners_of(partition.id).any(|pod| pod.ready))
             .map(|partition| partition.id.to_string())
             .collect();

@@ -20,7 +20,7 @@ pub(super) fn plan(stack: &TempoStack, observed: &Observed, plan: &mut Plan) {
         names: Names::of(stack),
         zones: zone_count(stack),
         wanted: live_store_replicas(stack),
-        leaves: super::migration::leaves_cluster(plan.migration.as_ref()),
+        leaves: super::migration::leaves_cluster(stack, plan.migration.as_ref()),
     };
     let shape = planner.shape(plan);
     plan.live_stores = shape.iter().copied().max().unwrap_or(0);
@@ -53,8 +53,10 @@ impl Planner<'_> {
     /// Live-stores of each zone that there shall be.
     fn shape(&self, plan: &mut Plan) -> Vec<u32> {
         let present = (0..self.zones).map(|zone| self.present(zone)).max().unwrap_or(0);
+        let orphaned = self.orphaned(present);
         let mut shape = match plan.drain.take() {
             Some(drain) => self.go_on(drain, plan),
+            None if orphaned > present.max(self.wanted) && !self.leaves => self.adopt(orphaned, present, plan),
             None if self.wanted < present && !self.leaves => self.begin(present, plan),
             None => {
                 let replicas = if self.leaves {
@@ -69,6 +71,34 @@ impl Planner<'_> {
         };
         self.retire_zones(&mut shape, plan);
         shape
+    }
+
+    /// Live-stores that it would take for every partition that takes spans, or waits to, to have
+    /// an owner.
+    fn orphaned(&self, present: u32) -> u32 {
+        self.observed
+            .partitions()
+            .filter(|partition| partition.state != PartitionState::Inactive && partition.id >= present)
+            .map(|partition| partition.id + 1)
+            .max()
+            .unwrap_or(0)
+    }
+
+    /// Partitions without live-stores, left by something that broke off, fail recent queries and
+    /// are never forgotten: they get live-stores back, and are drained after that.
+    fn adopt(&self, orphaned: u32, present: u32, plan: &mut Plan) -> Vec<u32> {
+        let usable = usable_partitions(self.stack, self.observed, plan).unwrap_or(0);
+        let replicas = orphaned.min(usable).max(present);
+        plan.notes.push(Note::warning(
+            "PartitionWithoutLiveStore",
+            format!("partitions up to {} take spans and have no live-store; they get one, and are drained after that", orphaned - 1),
+        ));
+        plan.progress = Some((
+            "ScalingUp",
+            format!("live-stores grow to {replicas} in each zone, for partitions that were left"),
+        ));
+        self.keep_active(replicas, plan);
+        vec![replicas; self.zones]
     }
 
     /// Up to the number wanted, as far as the topic has partitions (I2).
@@ -157,6 +187,7 @@ impl Planner<'_> {
                     self.wanted
                 ),
             ));
+            self.keep_active(present, plan);
             return vec![present; self.zones];
         }
         plan.notes.push(Note::normal(
@@ -226,6 +257,7 @@ impl Planner<'_> {
     /// One look at a drain under way.
     fn go_on(&self, mut drain: Drain, plan: &mut Plan) -> Vec<u32> {
         self.follow_spec(&mut drain, plan);
+        self.keep_active(drain.target, plan);
         let done = match drain.phase {
             DrainPhase::Deactivate => self.deactivate(&mut drain, plan),
             DrainPhase::Wait => self.wait(&mut drain, plan),

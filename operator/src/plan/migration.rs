@@ -11,6 +11,8 @@ use crate::topology::{Component, MonolithShape, Names, Topology, live_store_repl
 use super::observed::{Observed, PartitionState};
 use super::{Action, Note, Plan, cluster, has_passed, topology_of, usable_partitions};
 
+/// Longest wait for partitions of a target that is given up: its live-stores may never start.
+const LEAVE_ANYWAY_SECS: u64 = 300;
 /// Time for every node to learn that a Service leads elsewhere.
 const ROUTING_SECS: u64 = 10;
 
@@ -19,12 +21,16 @@ pub(super) fn is_under_way(migration: Option<&MigrationStatus>) -> bool {
     migration.is_some_and(|migration| migration.phase != Phase::Completed)
 }
 
-/// Whether the cluster is what is left, and spans do not go to it any more.
-pub(super) fn leaves_cluster(migration: Option<&MigrationStatus>) -> bool {
+/// Whether the cluster is what is left or given up, and spans do not go to it any more.
+pub(super) fn leaves_cluster(stack: &TempoStack, migration: Option<&MigrationStatus>) -> bool {
     migration.is_some_and(|migration| {
-        migration.from == Mode::Microservices
+        let is_left = migration.from == Mode::Microservices
             && migration.phase >= Phase::DrainSource
-            && migration.phase != Phase::Completed
+            && migration.phase != Phase::Completed;
+        let is_given_up = migration.to == Mode::Microservices
+            && stack.spec.mode == Mode::Monolithic
+            && migration.phase < Phase::WriteCutover;
+        is_left || is_given_up
     })
 }
 
@@ -147,7 +153,15 @@ fn turn_back(
         {
             return Turn::Waits;
         }
-        // No span went to the target: it goes, and all is as before.
+        // No span went to the target: it goes, and all is as before. Its partitions are told to
+        // take none, so that members forget them.
+        let since = *migration.gate_open_since.get_or_insert(observed.now);
+        let waited = has_passed(observed.now, Some(since), LEAVE_ANYWAY_SECS);
+        if migration.to == Mode::Microservices && !is_forgettable(observed) && !waited {
+            deactivate_all(observed, plan);
+            "turning back: partitions are told to take no spans".clone_into(&mut migration.message);
+            return Turn::Waits;
+        }
         if from == Mode::Monolithic
             && let Some(pod) = monolith_pod(observed)
             && observed.monolith.as_ref().is_some_and(|monolith| monolith.inactive)
@@ -156,6 +170,10 @@ fn turn_back(
         }
         plan.notes.push(went_back);
         return Turn::Done;
+    }
+    if from == Mode::Microservices && reactivate_all(observed, plan) {
+        "turning back: partitions are told to take spans again".clone_into(&mut migration.message);
+        return Turn::Waits;
     }
     // Spans are in the target, so the way back is the same way from there: queries see both.
     plan.notes.push(went_back);
@@ -225,6 +243,45 @@ struct Step<'a> {
     stack: &'a TempoStack,
     observed: &'a Observed,
     names: Names,
+}
+
+/// Whether members forget all partitions of the cluster once their owners are gone.
+fn is_forgettable(observed: &Observed) -> bool {
+    let are_inactive = observed
+        .partitions()
+        .all(|partition| partition.state == PartitionState::Inactive);
+    observed.live_stores().next().is_none() || (observed.ring.is_some() && are_inactive)
+}
+
+/// Partitions that nobody writes to any more are told so, that members may forget them.
+fn deactivate_all(observed: &Observed, plan: &mut Plan) {
+    for partition in observed.partitions() {
+        if partition.state == PartitionState::Active {
+            plan.actions.extend(
+                observed
+                    .owners_of(partition.id)
+                    .take(1)
+                    .map(|pod| Action::Deactivate { pod: pod.name.clone() }),
+            );
+        }
+    }
+}
+
+/// Tells partitions to take spans again; whether one still does not.
+fn reactivate_all(observed: &Observed, plan: &mut Plan) -> bool {
+    let mut waits = observed.ring.is_none();
+    for partition in observed.partitions() {
+        if partition.state == PartitionState::Inactive {
+            waits = true;
+            plan.actions.extend(
+                observed
+                    .owners_of(partition.id)
+                    .take(1)
+                    .map(|pod| Action::Reactivate { pod: pod.name.clone() }),
+            );
+        }
+    }
+    waits
 }
 
 fn monolith_pod(observed: &Observed) -> Option<String> {
@@ -356,6 +413,10 @@ impl Step<'_> {
         }
         let replicas = live_store_replicas(self.stack);
         let zones = zone_count(self.stack);
+        let is_left_over = |id: u32| id >= replicas && !self.observed.owners_of(id).any(|pod| pod.ready);
+        if self.observed.partitions().any(|partition| is_left_over(partition.id)) {
+            return Gate::Waits("partitions of an earlier attempt get their live-stores back, or are forgotten".to_owned());
+        }
         let owned = (0..replicas)
             .filter(|id| {
                 let is_active = self
@@ -411,7 +472,7 @@ impl Step<'_> {
             migration.gate_open_since = None;
             return Gate::Waits("the source does not tell how many spans it received".to_owned());
         };
-        if migration.source_spans_received != Some(received) {
+        if migration.source_spans_received != Some(received) || migration.gate_open_since.is_none() {
             migration.source_spans_received = Some(received);
             migration.gate_open_since = Some(self.observed.now);
         }
@@ -439,12 +500,13 @@ impl Step<'_> {
             }
             Mode::Microservices => {
                 let kafka = self.observed.kafka.as_ref().filter(|kafka| kafka.problem.is_none());
+                // Of every partition of the topic, whoever owns it.
                 let left = kafka.and_then(|kafka| {
-                    (0..live_store_replicas(self.stack).max(self.observed.ring_size()?))
+                    (0..kafka.topic_partitions?)
                         .map(|id| kafka.lag.get(&id).copied())
                         .sum()
                 });
-                self.deactivate_all(plan);
+                deactivate_all(self.observed, plan);
                 (left, self.stack.spec.update_strategy.drain_wait.seconds())
             }
         };
@@ -465,20 +527,6 @@ impl Step<'_> {
                 "all is in the object store; queries turn to it",
             ),
             Some(left) => Gate::Waits(format!("{left} {what} of the source are not in the object store")),
-        }
-    }
-
-    /// Partitions that nobody writes to any more are told so, that members may forget them.
-    fn deactivate_all(&self, plan: &mut Plan) {
-        for partition in self.observed.partitions() {
-            if partition.state == PartitionState::Active {
-                plan.actions.extend(
-                    self.observed
-                        .owners_of(partition.id)
-                        .take(1)
-                        .map(|pod| Action::Deactivate { pod: pod.name.clone() }),
-                );
-            }
         }
     }
 

@@ -72,12 +72,27 @@ struct World {
     image: String,
     faults: bool,
     history: Vec<String>,
+    seen: Seen,
+}
+
+/// What happened, so that a simulation in which nothing does is noticed.
+#[derive(Clone, Copy, Default)]
+struct Seen {
+    migrations: u32,
+    turned_back: u32,
+    drains: u32,
+    replaced: u32,
 }
 
 fn sample() -> TempoStack {
-    let mut stack = check::load(include_str!("../../../crds/samples/production.yaml"))
-        .unwrap()
-        .remove(0);
+    static SAMPLE: std::sync::OnceLock<TempoStack> = std::sync::OnceLock::new();
+    let mut stack = SAMPLE
+        .get_or_init(|| {
+            check::load(include_str!("../../../crds/samples/production.yaml"))
+                .unwrap()
+                .remove(0)
+        })
+        .clone();
     stack.spec.components.live_store.pods.replicas = Some(2);
     stack.spec.kafka.as_mut().unwrap().topic.partitions = None;
     stack.metadata.generation = Some(1);
@@ -118,6 +133,7 @@ impl World {
             image: "tempo:1".to_owned(),
             faults: true,
             history: Vec::new(),
+            seen: Seen::default(),
         }
     }
 
@@ -366,6 +382,14 @@ impl World {
         if self.chance(0.05) {
             return plan;
         }
+        for note in &plan.notes {
+            match note.reason {
+                "MigrationCompleted" => self.seen.migrations += 1,
+                "MigrationReverted" => self.seen.turned_back += 1,
+                "DrainCompleted" => self.seen.drains += 1,
+                _ => {}
+            }
+        }
         let before = self.stack.status.clone().unwrap_or_default();
         let status = TempoStackStatus {
             mode: Some(plan.mode),
@@ -584,6 +608,7 @@ impl World {
                 }
                 if let Some(pod) = self.pods.get_mut(pod) {
                     pod.gone_at = Some(now + 10);
+                    self.seen.replaced += 1;
                 }
             }
         }
@@ -673,7 +698,7 @@ impl World {
     }
 }
 
-fn run(seed: u64) {
+fn run(seed: u64) -> Seen {
     let mut world = World::new(seed);
     for _ in 0..STEPS {
         let seconds = match world.random.random_range(0..10) {
@@ -687,19 +712,53 @@ fn run(seed: u64) {
         world.check();
     }
     world.settle();
+    world.seen
 }
 
 #[test]
 fn nothing_is_lost_in_any_history() {
     let long = std::env::var_os("TEMPO_LONG_TESTS").is_some();
     let histories: u64 = if long { 100_000 } else { 2_000 };
-    for seed in 0..histories {
+    let threads = 2;
+    let seen = std::thread::scope(|scope| {
+        let parts: Vec<_> = (0..threads)
+            .map(|part| scope.spawn(move || run_all((part..histories).step_by(threads as usize))))
+            .collect();
+        let mut seen = Seen::default();
+        for part in parts {
+            let one = part.join().unwrap_or_else(|cause| std::panic::resume_unwind(cause));
+            seen.migrations += one.migrations;
+            seen.turned_back += one.turned_back;
+            seen.drains += one.drains;
+            seen.replaced += one.replaced;
+        }
+        seen
+    });
+    let least = u32::try_from(histories / 4).unwrap();
+    assert!(seen.migrations > least, "{} changes of mode", seen.migrations);
+    assert!(seen.turned_back > least / 2, "{} turned back", seen.turned_back);
+    assert!(seen.drains > least, "{} drains", seen.drains);
+    assert!(seen.replaced > least, "{} pods replaced", seen.replaced);
+}
+
+fn run_all(seeds: impl Iterator<Item = u64>) -> Seen {
+    let mut all = Seen::default();
+    for seed in seeds {
         let outcome = std::panic::catch_unwind(|| run(seed));
-        if let Err(cause) = outcome {
-            let text = cause
-                .downcast_ref::<String>()
-                .map_or("a panic without text", String::as_str);
-            panic!("history {seed}: {text}");
+        match outcome {
+            Ok(seen) => {
+                all.migrations += seen.migrations;
+                all.turned_back += seen.turned_back;
+                all.drains += seen.drains;
+                all.replaced += seen.replaced;
+            }
+            Err(cause) => {
+                let text = cause
+                    .downcast_ref::<String>()
+                    .map_or("a panic without text", String::as_str);
+                panic!("history {seed}: {text}");
+            }
         }
     }
+    all
 }
