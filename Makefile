@@ -65,6 +65,11 @@ bench: dist ## Measure the binary from OTLP to flushed block
 	cargo build --release --locked -p tempo-testkit --bin tempo-bench
 	$(CARGO_TARGET_DIR)/release/tempo-bench --binary $(CARGO_TARGET_DIR)/dist/tempo $(BENCH_ARGS)
 
+.PHONY: bench-cluster
+bench-cluster: setup ## Measure distributor and block-builder around a real Kafka
+	@scripts/setup.sh kafka
+	cargo bench --locked -p tempo --bench cluster
+
 .PHONY: kafka
 kafka: ## Start a real Kafka broker on localhost:9092, data below ./data/kafka (end: scripts/kafka.sh down --data data/kafka)
 	@scripts/setup.sh kafka

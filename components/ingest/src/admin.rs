@@ -15,6 +15,10 @@ use crate::{
 /// Longest change of a topic.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
+/// How often, and how far apart, brokers are asked for a topic that was just created.
+const VISIBLE_ATTEMPTS: u32 = 60;
+const VISIBLE_PAUSE: Duration = Duration::from_millis(250);
+
 /// The group under which questions are asked; nothing is committed.
 const NOBODY: &str = "tempo-admin";
 
@@ -52,8 +56,22 @@ pub async fn ensure_topic(config: &KafkaConfig) -> Result<i32, Error> {
         config,
         &action(),
     )?;
-    tracing::info!(topic = config.topic, partitions, "kafka topic created");
-    Ok(partitions)
+    // Brokers learn of it a moment after the controller has answered.
+    for _ in 0..VISIBLE_ATTEMPTS {
+        if let Some(count) = partition_count(config).await? {
+            tracing::info!(
+                topic = config.topic,
+                partitions = count,
+                "kafka topic created"
+            );
+            return Ok(count);
+        }
+        tokio::time::sleep(VISIBLE_PAUSE).await;
+    }
+    Err(Error::UnknownPartition {
+        action: action(),
+        topic: config.topic.clone(),
+    })
 }
 
 /// How many partitions the topic has; `None` when it does not exist.

@@ -145,10 +145,7 @@ impl Producer {
             let (answer, receiver) = oneshot::channel();
             let record = BaseRecord::with_opaque_to(
                 &inner.config.topic,
-                Box::new(Delivery {
-                    answer,
-                    held,
-                }),
+                Box::new(Delivery { answer, held }),
             )
             .partition(partition)
             .key(key)

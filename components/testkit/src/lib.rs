@@ -5,6 +5,7 @@
 pub mod golden;
 pub mod http_client;
 pub mod kafka;
+pub mod load;
 pub mod naive;
 pub mod process;
 pub mod proxy;

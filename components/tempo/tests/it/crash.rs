@@ -33,7 +33,7 @@ const HASTY: &str = "  flush_check_period: 100ms\n  max_trace_idle: 200ms\n  max
 const PACE: Duration = Duration::from_millis(15);
 
 /// Acknowledged traces: id in hex to the number of its spans.
-type Acknowledged = Mutex<BTreeMap<String, usize>>;
+pub(crate) type Acknowledged = Mutex<BTreeMap<String, usize>>;
 
 static SEED: AtomicU64 = AtomicU64::new(1);
 
@@ -94,7 +94,7 @@ fn write(address: &str, acknowledged: &Acknowledged, stop: &AtomicBool) -> usize
 }
 
 /// Every acknowledged span is found once by id, and its trace by search.
-fn check(tempo: &Tempo, acknowledged: &Acknowledged) {
+pub(crate) fn check(tempo: &Tempo, acknowledged: &Acknowledged) {
     let acknowledged = acknowledged.lock().unwrap();
     assert!(
         !acknowledged.is_empty(),
@@ -134,7 +134,11 @@ fn hasty() -> Options {
 }
 
 /// Runs three writers while `meanwhile` does its worst; returns the number of refusals.
-fn under_load(tempo: &Tempo, acknowledged: &Acknowledged, meanwhile: impl FnOnce()) -> usize {
+pub(crate) fn under_load(
+    tempo: &Tempo,
+    acknowledged: &Acknowledged,
+    meanwhile: impl FnOnce(),
+) -> usize {
     let stop = AtomicBool::new(false);
     thread::scope(|scope| {
         let writers: Vec<_> = (0..3)

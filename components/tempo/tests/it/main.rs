@@ -8,10 +8,12 @@
 )]
 
 mod cli;
+mod cluster;
 mod crash;
 mod golden;
 mod grafana;
 mod journey;
+mod kafka;
 mod queriers;
 mod s3;
 mod shop;

@@ -10,16 +10,14 @@ use std::{
     fs, io,
     path::{Path, PathBuf},
     process::ExitCode,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::atomic::AtomicU64,
     thread,
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant},
 };
 
 use tempo_testkit::{
     http_client::{self, Client, encode},
+    load::{Load, Sent, send, templates, unix_nanos},
     process::{Options, Tempo},
     traces::{TraceMaker, encode_request},
 };
@@ -103,114 +101,6 @@ fn main() -> ExitCode {
     }
 }
 
-/// One request, made beforehand; before each sending its trace ids get a new prefix.
-struct Template {
-    body: Vec<u8>,
-    id_offsets: Vec<usize>,
-    spans: u64,
-}
-
-fn templates(spans_per_request: usize) -> Vec<Template> {
-    const TEMPLATES: u64 = 256;
-    let now = unix_nanos();
-    let mut maker = TraceMaker::new(1);
-    (0..TEMPLATES)
-        .map(|_| {
-            let mut traces = Vec::new();
-            let mut spans = 0;
-            while spans < spans_per_request {
-                let trace = maker.next_trace(now);
-                spans += trace.spans;
-                traces.push(trace);
-            }
-            let body = encode_request(&traces);
-            // A span begins with its trace id: tag 0x0a, length 16.
-            let mut id_offsets = Vec::new();
-            for trace in &traces {
-                let mut needle = vec![0x0a, 16];
-                needle.extend_from_slice(&trace.id);
-                let mut from = 0;
-                while let Some(at) = find(&body[from..], &needle) {
-                    id_offsets.push(from + at + 2);
-                    from += at + needle.len();
-                }
-            }
-            Template {
-                body,
-                id_offsets,
-                spans: spans as u64,
-            }
-        })
-        .collect()
-}
-
-fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
-    haystack
-        .windows(needle.len())
-        .position(|window| window == needle)
-}
-
-fn unix_nanos() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default()
-        .as_nanos() as u64
-}
-
-#[derive(Default)]
-struct Sent {
-    spans: u64,
-    bytes: u64,
-    refused: u64,
-    ack_micros: Vec<u32>,
-}
-
-fn send(
-    address: &str,
-    templates: &[Template],
-    sender: u64,
-    arguments: &Arguments,
-    until: Instant,
-    serial: &AtomicU64,
-) -> io::Result<Sent> {
-    let mut client = Client::connect(address)?;
-    let mut sent = Sent::default();
-    let begun = Instant::now();
-    let mut round = sender as usize * 31;
-    let mut body = Vec::new();
-    while Instant::now() < until {
-        let template = &templates[round % templates.len()];
-        round += 1;
-        body.clear();
-        body.extend_from_slice(&template.body);
-        let prefix = serial.fetch_add(1, Ordering::Relaxed).to_le_bytes();
-        for &offset in &template.id_offsets {
-            // The low bytes keep the traces of one request apart.
-            body[offset..offset + 6].copy_from_slice(&prefix[..6]);
-        }
-        let asked = Instant::now();
-        let headers = [("content-type", "application/x-protobuf")];
-        let answer = client.request("POST", "/v1/traces", &headers, &body)?;
-        if answer.status == 200 {
-            sent.spans += template.spans;
-            sent.bytes += body.len() as u64;
-            sent.ack_micros.push(asked.elapsed().as_micros() as u32);
-        } else {
-            sent.refused += template.spans;
-            if answer.header("connection") == Some("close") {
-                client = Client::connect(address)?;
-            }
-            thread::sleep(Duration::from_millis(50));
-        }
-        if arguments.rate > 0 {
-            let share = arguments.rate as f64 / arguments.connections as f64;
-            let due = begun + Duration::from_secs_f64(sent.spans as f64 / share);
-            thread::sleep(due.saturating_duration_since(Instant::now()));
-        }
-    }
-    Ok(sent)
-}
-
 /// Milliseconds from an acknowledgement until a search finds the trace.
 fn time_to_searchable(tempo: &Tempo) -> io::Result<f64> {
     let now = unix_nanos();
@@ -276,7 +166,8 @@ fn run(arguments: &Arguments) -> io::Result<()> {
     let idle = mib(tempo.memory_bytes("VmRSS").unwrap_or(0));
     let idle_cpu = tempo.cpu_seconds().unwrap_or(0.0);
 
-    let templates = Arc::new(templates(arguments.spans_per_request));
+    let templates = templates(arguments.spans_per_request);
+    let rate = arguments.rate as f64 / arguments.connections as f64;
     let serial = AtomicU64::new(1);
     let begun = Instant::now();
     let until = begun + Duration::from_secs(arguments.seconds);
@@ -285,8 +176,15 @@ fn run(arguments: &Arguments) -> io::Result<()> {
     thread::scope(|scope| -> io::Result<()> {
         let senders: Vec<_> = (0..arguments.connections)
             .map(|sender| {
-                let (templates, serial, address) = (&templates, &serial, &tempo.otlp_http);
-                scope.spawn(move || send(address, templates, sender, arguments, until, serial))
+                let load = Load {
+                    address: &tempo.otlp_http,
+                    templates: &templates,
+                    serial: &serial,
+                    sender,
+                    spans_per_second: rate,
+                    until,
+                };
+                scope.spawn(move || send(&load))
             })
             .collect();
         thread::sleep(Duration::from_secs(arguments.seconds / 2));
@@ -295,10 +193,7 @@ fn run(arguments: &Arguments) -> io::Result<()> {
             let sent = sender
                 .join()
                 .map_err(|_| io::Error::other("a sender panicked"))??;
-            total.spans += sent.spans;
-            total.bytes += sent.bytes;
-            total.refused += sent.refused;
-            total.ack_micros.extend(sent.ack_micros);
+            total.add(sent);
         }
         Ok(())
     })?;
