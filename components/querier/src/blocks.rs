@@ -1,6 +1,10 @@
 //! Blocks in the object store.
 
-use std::{ops::RangeInclusive, sync::Arc};
+use std::{
+    collections::HashSet,
+    ops::RangeInclusive,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use tempo_api::job::{JobError, TraceParts};
@@ -15,6 +19,9 @@ use uuid::Uuid;
 
 use crate::{BlockSource, Config, NowNanos, limits::Budget, querier::blocking};
 
+/// Blocks of other formats that were told of; of further ones nothing is told.
+const MAX_TOLD_BLOCKS: usize = 10_000;
+
 /// Opens blocks and finds traces in them.
 #[derive(Clone)]
 pub(crate) struct Blocks {
@@ -24,6 +31,8 @@ pub(crate) struct Blocks {
     now_nanos: NowNanos,
     compacted_lookback: std::time::Duration,
     concurrent_lookups: usize,
+    /// Blocks that cannot be read, which the log has told of.
+    told: Arc<Mutex<HashSet<Uuid>>>,
 }
 
 /// Some row groups of a block.
@@ -64,6 +73,7 @@ impl Blocks {
             now_nanos: source.now_nanos,
             compacted_lookback: config.compacted_block_lookback,
             concurrent_lookups: config.trace_lookup_concurrent_blocks,
+            told: Arc::default(),
         }
     }
 
@@ -75,7 +85,7 @@ impl Blocks {
     ) -> Result<impl Iterator<Item = Arc<dyn SpanTable>> + use<>, JobError> {
         let meta = Arc::clone(&part.meta);
         let opened = BlockReader::open(&self.backend, &self.cache, meta, ReadStats::new());
-        let reader = skip_unsupported(opened)?;
+        let reader = self.skip_unsupported(opened)?;
         let wanted = part.first..part.first.saturating_add(part.count);
         Ok(reader.into_iter().flat_map(move |reader| {
             let groups = wanted.start..wanted.end.min(reader.row_groups());
@@ -130,7 +140,7 @@ impl Blocks {
         blocking(share, move |_| {
             let stats = ReadStats::new();
             let found = find_trace(&blocks.backend, &blocks.cache, &meta, &trace_id, &stats);
-            let found = skip_unsupported(found)?.flatten();
+            let found = blocks.skip_unsupported(found)?.flatten();
             Ok(TraceParts {
                 parts: found.into_iter().collect(),
                 inspected_bytes: stats.bytes(),
@@ -138,17 +148,23 @@ impl Blocks {
         })
         .await
     }
-}
 
-/// A block of a format that cannot be read holds nothing for anyone; the log tells of it.
-fn skip_unsupported<T>(read: Result<T, tempo_block::Error>) -> Result<Option<T>, JobError> {
-    match read {
-        Ok(value) => Ok(Some(value)),
-        Err(error @ tempo_block::Error::Unsupported { .. }) => {
-            tracing::warn!(%error, "block skipped");
-            Ok(None)
+    /// A block of a format that cannot be read holds nothing for anyone; the log tells of it once.
+    fn skip_unsupported<T>(
+        &self,
+        read: Result<T, tempo_block::Error>,
+    ) -> Result<Option<T>, JobError> {
+        match read {
+            Ok(value) => Ok(Some(value)),
+            Err(error @ tempo_block::Error::Unsupported { block, .. }) => {
+                let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+                if told.len() < MAX_TOLD_BLOCKS && told.insert(block) {
+                    tracing::warn!(%error, "block skipped");
+                }
+                Ok(None)
+            }
+            Err(tempo_block::Error::Data(error)) => Err(table_error(&error)),
         }
-        Err(tempo_block::Error::Data(error)) => Err(table_error(&error)),
     }
 }
 

@@ -10,6 +10,9 @@ const DEFAULT_JOBS_PER_CPU: usize = 2;
 /// Decoded columns of one table, unless configured.
 const DEFAULT_COLUMN_BYTES_PER_TABLE: usize = 512 * 1024 * 1024;
 
+/// Series of one job, unless configured: as many as the query-frontend takes of a whole query.
+const DEFAULT_SERIES_BYTES_PER_JOB: usize = 128 * 1024 * 1024;
+
 /// Settings, with Tempo's defaults where Tempo has them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
@@ -26,6 +29,8 @@ pub struct Config {
     pub max_bytes_in_flight: u64,
     /// Bytes of decoded columns that one job may hold of one table.
     pub max_column_bytes_per_table: usize,
+    /// Bytes of the series that one job may count.
+    pub max_series_bytes_per_job: usize,
     /// Blocks that one trace lookup reads at once.
     pub trace_lookup_concurrent_blocks: usize,
     /// How long a compacted block still counts in trace lookups: twice the interval at which
@@ -43,6 +48,7 @@ impl Default for Config {
             max_evaluating_jobs: cpus * DEFAULT_JOBS_PER_CPU,
             max_bytes_in_flight: cpus as u64 * DEFAULT_BYTES_IN_FLIGHT_PER_CPU,
             max_column_bytes_per_table: DEFAULT_COLUMN_BYTES_PER_TABLE,
+            max_series_bytes_per_job: DEFAULT_SERIES_BYTES_PER_JOB,
             trace_lookup_concurrent_blocks: 8,
             compacted_block_lookback: Duration::from_secs(2 * 300),
         }

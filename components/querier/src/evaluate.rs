@@ -41,6 +41,8 @@ pub(crate) type Tables<'a> = &'a mut dyn Iterator<Item = Arc<dyn SpanTable>>;
 pub(crate) struct Bounds<'a> {
     /// Bytes of columns of one table.
     pub(crate) max_column_bytes: usize,
+    /// Bytes of series that are counted.
+    pub(crate) max_series_bytes: usize,
     /// Set when nobody waits any more.
     pub(crate) stop: &'a AtomicBool,
 }
@@ -204,7 +206,7 @@ pub(crate) fn query_range(
         counted.inspected_bytes += table.bytes_read();
         counted
             .series
-            .merge(&plan, found, bounds.max_column_bytes)
+            .merge(&plan, found, bounds.max_series_bytes)
             .map_err(engine_error)?;
         if counted.series.is_full(&plan) {
             break;

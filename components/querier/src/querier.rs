@@ -271,6 +271,7 @@ impl Inner {
         + 'static,
     ) -> JobResult {
         let max_column_bytes = self.max_column_bytes;
+        let max_series_bytes = self.config.max_series_bytes_per_job;
         match place {
             DataPlace::Recent { start, end } => {
                 let recent = recent.ok_or_else(no_recent_data)?;
@@ -283,6 +284,7 @@ impl Inner {
                         .map_err(recent_error)?;
                     let bounds = Bounds {
                         max_column_bytes,
+                        max_series_bytes,
                         stop: &stop,
                     };
                     let mut tables = view.tables.into_iter();
@@ -305,6 +307,7 @@ impl Inner {
                 let result = blocking(share, move |stop| {
                     let bounds = Bounds {
                         max_column_bytes,
+                        max_series_bytes,
                         stop: &stop,
                     };
                     evaluate(&mut blocks.tables(&part)?, None, bounds)

@@ -130,6 +130,9 @@ pub struct MetricsConfig {
     pub max_intervals: u64,
     /// Memory for the series of one query, in bytes; a query that needs more is refused.
     pub max_series_bytes_per_query: usize,
+    /// Memory for the series of all queries that run at once, in bytes; a query that finds none
+    /// left is refused for the moment.
+    pub max_series_bytes_of_all_queries: usize,
     /// The bounds within which a query counts as fast enough.
     pub slo: Slo,
 }
@@ -197,7 +200,8 @@ impl Default for MetricsConfig {
             max_response_series: 0,
             streaming_shards: 200,
             max_intervals: 10_000,
-            max_series_bytes_per_query: 512 * 1024 * 1024,
+            max_series_bytes_per_query: 128 * 1024 * 1024,
+            max_series_bytes_of_all_queries: 512 * 1024 * 1024,
             slo: Slo::default(),
         }
     }

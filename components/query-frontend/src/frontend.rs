@@ -7,7 +7,7 @@ use tempo_api::{
     BadRequest,
     params::{Clamp, QueryParams, TimeRange},
 };
-use tempo_backend::Blocklist;
+use tempo_backend::{Blocklist, cache::Cache};
 use tempo_proto::{
     tempopb::streaming_querier_server::StreamingQuerierServer,
     tempostack::query::v1::queue_server::QueueServer,
@@ -23,7 +23,9 @@ use crate::{
     http,
     metrics::{Op, QueryMetrics, QueueMetrics},
     pull::{self, PullService},
+    results::Results,
     run::Runner,
+    series_memory::SeriesMemory,
     tenants::Tenants,
 };
 
@@ -39,6 +41,8 @@ pub struct Deps<'a> {
     pub blocklist: Blocklist,
     /// What tenants may read.
     pub limits: Arc<dyn LimitsSource>,
+    /// Where answers of jobs on blocks are kept for whoever asks the same again; nowhere if `None`.
+    pub results: Option<Cache>,
     /// The clock.
     pub now_nanos: NowNanos,
     /// Where metrics are registered.
@@ -124,7 +128,11 @@ pub fn build(config: Config, deps: Deps<'_>) -> Result<(Handle, Service), Error>
         metrics: metrics.clone(),
         max_attempts: config.max_attempts.max(1),
         weights: config.weights.clone(),
+        results: deps
+            .results
+            .map(|cache| Results::new(cache, config.metrics.max_series_bytes_per_query)),
     };
+    let series_memory = SeriesMemory::new(config.metrics.max_series_bytes_of_all_queries);
     let frontend = Frontend {
         config,
         deny_list,
@@ -132,6 +140,7 @@ pub fn build(config: Config, deps: Deps<'_>) -> Result<(Handle, Service), Error>
         limits: deps.limits,
         now_nanos: deps.now_nanos,
         metrics,
+        series_memory,
         runner,
     };
     let handle = Handle {
@@ -148,6 +157,7 @@ pub(crate) struct Frontend {
     pub(crate) limits: Arc<dyn LimitsSource>,
     now_nanos: NowNanos,
     metrics: QueryMetrics,
+    pub(crate) series_memory: SeriesMemory,
     pub(crate) runner: Runner,
 }
 

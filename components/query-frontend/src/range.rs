@@ -19,6 +19,7 @@ use crate::{
     limits::ReadLimits,
     metrics::Op,
     run::{Combine, Origin, PlannedJob, Query, unexpected_output},
+    series_memory::SeriesShare,
     shard::plan_range,
     tenants::Tenants,
     weight::{QueryShape, Weighed},
@@ -238,7 +239,11 @@ impl Frontend {
         let shape = QueryShape::of(&parsed);
         let weighed = Weighed::Query(&shape);
         Ok(Query {
-            combiner: Range { counted },
+            combiner: Range {
+                counted,
+                share: self.series_memory.share(),
+                max_bytes: config.max_series_bytes_per_query,
+            },
             jobs: self
                 .runner
                 .start(tenants.names(), jobs, weighed, config.concurrent_jobs),
@@ -280,6 +285,10 @@ fn exemplars(query: &Parsed, limits: &ReadLimits, asked: u32, most: u32) -> u32 
 /// What was counted so far.
 pub(crate) struct Range {
     counted: MetricsCombiner,
+    /// Of the memory of all queries.
+    share: SeriesShare,
+    /// Of this query.
+    max_bytes: usize,
 }
 
 impl Range {
@@ -299,9 +308,21 @@ impl Combine for Range {
         let JobOutput::QueryRange(counted) = output else {
             return Err(unexpected_output());
         };
-        self.counted
-            .add(counted, origin.tenant, origin.shard)
-            .map_err(|error| JobError::OverBudget(error.to_string()))
+        let available = self.share.available_bytes();
+        self.counted.set_max_bytes(self.max_bytes.min(available));
+        let added = self.counted.add(counted, origin.tenant, origin.shard);
+        self.share.set(self.counted.heap_bytes());
+        added.map_err(|error| {
+            if available < self.max_bytes {
+                JobError::Busy(
+                    "the series of the queries that run now take all memory that there is for \
+                     them; try again, or ask for fewer series, less time or a longer step"
+                        .to_owned(),
+                )
+            } else {
+                JobError::OverBudget(error.to_string())
+            }
+        })
     }
 
     fn is_complete(&self) -> bool {

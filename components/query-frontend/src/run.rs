@@ -10,6 +10,7 @@ use crate::{
     config::WeightsConfig,
     metrics::QueryMetrics,
     queue::QueueHandle,
+    results::{self, Results},
     weight::{Weighed, weight},
 };
 
@@ -42,6 +43,7 @@ pub(crate) struct Runner {
     pub(crate) metrics: QueryMetrics,
     pub(crate) max_attempts: u32,
     pub(crate) weights: WeightsConfig,
+    pub(crate) results: Option<Results>,
 }
 
 impl Runner {
@@ -67,6 +69,27 @@ impl Runner {
             running.start_next();
         }
         running
+    }
+
+    /// The answer of a job, from an earlier one if there was an equal job.
+    async fn answer(
+        self,
+        tenant: Arc<str>,
+        job: Job,
+        weight: u32,
+        cancelled: CancellationToken,
+    ) -> JobResult {
+        let kept = self.results.clone();
+        let kept = kept.and_then(|results| Some((results::key(&tenant, &job)?, results)));
+        let Some((key, results)) = kept else {
+            return self.attempt(tenant, job, weight, cancelled).await;
+        };
+        if let Some(output) = results.get(&key).await {
+            return Ok(output);
+        }
+        let output = self.attempt(tenant, job, weight, cancelled).await?;
+        results.put(&key, &output);
+        Ok(output)
     }
 
     /// Runs a job until it succeeds, fails for good, or was tried often enough.
@@ -149,7 +172,7 @@ impl RunningJobs {
         let attempt =
             self.runner
                 .clone()
-                .attempt(tenant, planned.job, self.weight, self.cancelled.clone());
+                .answer(tenant, planned.job, self.weight, self.cancelled.clone());
         self.running
             .push(Box::pin(async move { (origin, attempt.await) }));
     }
@@ -211,6 +234,7 @@ mod tests {
             queue: QueueHandle::new(max_outstanding, QueueMetrics::register(&registry).unwrap()),
             metrics: QueryMetrics::register(&registry).unwrap(),
             max_attempts,
+            results: None,
             weights: WeightsConfig::default(),
         }
     }

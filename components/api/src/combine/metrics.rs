@@ -62,6 +62,16 @@ impl MetricsCombiner {
         }
     }
 
+    /// About how many bytes the series take.
+    pub fn heap_bytes(&self) -> usize {
+        self.counted.heap_bytes()
+    }
+
+    /// Changes how many bytes the series may take.
+    pub fn set_max_bytes(&mut self, max_bytes: usize) {
+        self.max_bytes = max_bytes;
+    }
+
     /// Adds what one job of `shard` of the plan of tenant number `tenant` has counted.
     ///
     /// # Errors

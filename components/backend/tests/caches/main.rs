@@ -2,8 +2,6 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-mod server;
-
 use std::{
     future::Future,
     sync::{
@@ -22,10 +20,9 @@ use tempo_backend::{
         remote::{RemoteCacheConfig, RemoteCaches, RemoteCachesConfig, RemoteKind},
     },
 };
+use tempo_testkit::cache_server::{memcached, redis, redis_cluster};
 use tokio::net::TcpListener;
 use uuid::Uuid;
-
-use server::{CacheServer, memcached, redis, redis_cluster};
 
 const ROLE: CacheRole = CacheRole::ParquetPage;
 
@@ -390,9 +387,4 @@ async fn what_was_read_once_is_not_read_from_the_store_again() {
     let (values, bytes) = read(ranges).await;
     assert_eq!(values, wanted);
     assert_eq!(bytes, 110);
-}
-
-#[test]
-fn servers_are_there() {
-    CacheServer::check();
 }

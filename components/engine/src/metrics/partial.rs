@@ -302,8 +302,13 @@ impl MetricsPartial {
         self.check_budget(max_bytes)
     }
 
+    /// About how many bytes the series take.
+    pub fn heap_bytes(&self) -> usize {
+        self.parts.iter().map(Part::heap_bytes).sum()
+    }
+
     pub(crate) fn check_budget(&self, max_bytes: usize) -> Result<(), EngineError> {
-        check_budget(self.parts.iter().map(Part::heap_bytes).sum(), max_bytes)
+        check_budget(self.heap_bytes(), max_bytes)
     }
 
     /// Keeps as many exemplars as the query wants, spread over time.

@@ -12,5 +12,6 @@ mod cancel;
 mod golden;
 mod range;
 mod refusals;
+mod results;
 mod stream;
 mod support;

@@ -383,6 +383,29 @@ async fn more_series_than_memory_are_refused() {
     assert!(reply.text().contains("fewer values"), "{}", reply.text());
 }
 
+#[tokio::test]
+async fn more_series_than_all_queries_may_hold_are_refused_for_the_moment() {
+    let stack = Stack::new(Config {
+        metrics: MetricsConfig {
+            max_series_bytes_of_all_queries: 1_000,
+            ..MetricsConfig::default()
+        },
+        ..Config::default()
+    });
+    let now = u64::from(NOW);
+    let seconds: Vec<u64> = (0..20).map(|n| now - 600 + n * 10).collect();
+    let _querier = stack.querier(spans_everywhere(seconds));
+    let range = format!("start={}&end={}&step=50", now - 600, now - 60);
+    for _ in 0..2 {
+        let reply = stack.get(&url("{ } | rate() by (name)", &range)).await;
+        assert_eq!(reply.status, 429);
+        assert!(reply.text().contains("try again"), "{}", reply.text());
+        // What was refused holds nothing.
+        let small = stack.get(&url("{ } | rate()", &range)).await;
+        assert_eq!(small.status, 200, "{}", small.text());
+    }
+}
+
 // ---------------------------------------------------------------------------------------------
 // Streams
 // ---------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use http::{Request, StatusCode, header};
 use prost::Message as _;
 use tempo_api::job::{CountedSpans, Job, JobOutput, JobResult, TraceParts, parse_query};
-use tempo_backend::{BlockChange, BlockFormat, BlockMeta, Blocklist, Timestamp};
+use tempo_backend::{BlockChange, BlockFormat, BlockMeta, Blocklist, Timestamp, cache::Cache};
 use tempo_engine::{
     Limits,
     metrics::{MetricsOptions, MetricsPlan, Window, evaluate},
@@ -54,7 +54,16 @@ impl Stack {
         Self::build(now, config, ReadLimits::default())
     }
 
+    /// With a place for answers of jobs.
+    pub(crate) fn with_results(config: Config, results: Cache) -> Self {
+        Self::build_with(i64::from(NOW), config, ReadLimits::default(), Some(results))
+    }
+
     fn build(now: i64, config: Config, limits: ReadLimits) -> Self {
+        Self::build_with(now, config, limits, None)
+    }
+
+    fn build_with(now: i64, config: Config, limits: ReadLimits, results: Option<Cache>) -> Self {
         let registry = prometheus::Registry::new();
         let blocklist = Blocklist::new();
         let (handle, _service) = build(
@@ -62,6 +71,7 @@ impl Stack {
             Deps {
                 blocklist: blocklist.clone(),
                 limits: Arc::new(limits),
+                results,
                 now_nanos: Arc::new(move || now * 1_000_000_000),
                 registry: &registry,
             },

@@ -124,7 +124,10 @@ fn addresses(list: &str, port: &str) -> Vec<String> {
         }
     };
     let names = list.split(',').map(str::trim);
-    names.filter(|name| !name.is_empty()).map(with_port).collect()
+    names
+        .filter(|name| !name.is_empty())
+        .map(with_port)
+        .collect()
 }
 
 fn memcached(
@@ -317,7 +320,14 @@ mod tests {
                 "a, b:1,dns+c:2,dnssrv+_client._tcp.d.svc,[::1]:3,::1",
                 MEMCACHED_PORT
             ),
-            ["a:11211", "b:1", "c:2", "d.svc:11211", "[::1]:3", "::1:11211"]
+            [
+                "a:11211",
+                "b:1",
+                "c:2",
+                "d.svc:11211",
+                "[::1]:3",
+                "::1:11211"
+            ]
         );
     }
 }

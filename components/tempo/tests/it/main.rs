@@ -7,6 +7,8 @@
     clippy::print_stdout
 )]
 
+mod budget;
+mod caches;
 mod cli;
 mod cluster;
 mod crash;
@@ -15,6 +17,7 @@ mod grafana;
 mod journey;
 mod kafka;
 mod queriers;
+mod old_formats;
 mod s3;
 mod shop;
 mod streaming;

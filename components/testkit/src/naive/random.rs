@@ -168,13 +168,18 @@ impl Maker {
     }
 
     fn event(&mut self, start: u64) -> span::Event {
+        let mut attributes = Vec::new();
+        for name in ["e", "g"] {
+            attributes.extend(self.maybe(name));
+        }
+        if self.chance(60) {
+            let value = self.random.random_range(0..5);
+            attributes.push(attribute("n", Wire::IntValue(value)));
+        }
         span::Event {
             time_unix_nano: start + self.one(&[0, 1, 1_000_000, SECOND]),
             name: self.one(&["retry", "done", ""]).to_owned(),
-            attributes: ["e", "g"]
-                .iter()
-                .filter_map(|name| self.maybe(name))
-                .collect(),
+            attributes,
             ..span::Event::default()
         }
     }
@@ -297,6 +302,7 @@ impl Maker {
             "instrumentation.a",
             "event.e",
             "event.g",
+            "event.n",
             "link.l",
             ".a",
             ".b",
@@ -306,7 +312,8 @@ impl Maker {
         ])
     }
 
-    /// What is a number if it is anything; rarely something else.
+    /// What is a number if it is there at all: without one, arithmetic yields `false`, which equals
+    /// a boolean.
     fn number(&mut self) -> String {
         let number = match self.below(10) {
             0..3 => "span.n",
@@ -314,7 +321,7 @@ impl Maker {
             5..7 => "span.f",
             7 => "duration",
             8 => ".none",
-            _ => "event.e",
+            _ => "event.n",
         };
         number.to_owned()
     }

@@ -1,4 +1,10 @@
-//! Real servers, each on a port of its own; killed when dropped.
+//! The real memcached and Redis, each on a port of its own; killed when dropped.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test without its servers has to fail"
+)]
 
 use std::{
     io::{Read as _, Write as _},
@@ -10,8 +16,11 @@ use std::{
 /// Longest wait for a server.
 const READY_TIMEOUT: Duration = Duration::from_secs(30);
 
-pub(crate) struct CacheServer {
-    pub(crate) address: String,
+/// A server that is running, or can be started again.
+#[derive(Debug)]
+pub struct CacheServer {
+    /// `host:port`.
+    pub address: String,
     program: &'static str,
     arguments: Vec<String>,
     process: Option<Child>,
@@ -19,8 +28,11 @@ pub(crate) struct CacheServer {
 }
 
 impl CacheServer {
-    /// Fails with the remedy where servers are not installed.
-    pub(crate) fn check() {
+    /// Whether the programs are there.
+    ///
+    /// # Panics
+    /// With the remedy where they are not installed.
+    pub fn check() {
         for program in ["memcached", "redis-server"] {
             let found = Command::new(program).arg("--version").output();
             assert!(
@@ -48,7 +60,11 @@ impl CacheServer {
         server
     }
 
-    pub(crate) fn start(&mut self) {
+    /// Starts it where it was.
+    ///
+    /// # Panics
+    /// When it does not listen in time.
+    pub fn start(&mut self) {
         let process = Command::new(self.program)
             .args(&self.arguments)
             .stdin(Stdio::null())
@@ -68,7 +84,8 @@ impl CacheServer {
         }
     }
 
-    pub(crate) fn stop(&mut self) {
+    /// Ends it at once.
+    pub fn stop(&mut self) {
         if let Some(mut process) = self.process.take() {
             let _ = process.kill();
             let _ = process.wait();
@@ -93,7 +110,8 @@ impl Drop for CacheServer {
     }
 }
 
-pub(crate) fn memcached() -> CacheServer {
+/// memcached with 64 MiB.
+pub fn memcached() -> CacheServer {
     CacheServer::new("memcached", |port, _| {
         [
             "-l",
@@ -133,15 +151,19 @@ fn redis_with(more: &[&str]) -> CacheServer {
     })
 }
 
-pub(crate) fn redis(password: &str) -> CacheServer {
+/// One Redis server; without a password when that is empty.
+pub fn redis(password: &str) -> CacheServer {
     match password {
         "" => redis_with(&[]),
         password => redis_with(&["--requirepass", password]),
     }
 }
 
-/// Two servers, each with half of the slots.
-pub(crate) fn redis_cluster() -> [CacheServer; 2] {
+/// A cluster of two Redis servers, each with half of the slots.
+///
+/// # Panics
+/// When the cluster does not form in time.
+pub fn redis_cluster() -> [CacheServer; 2] {
     let servers = [(); 2].map(|()| redis_with(&["--cluster-enabled", "yes"]));
     for (server, slots) in servers.iter().zip(["0 8191", "8192 16383"]) {
         let answer = server.command(&format!("CLUSTER ADDSLOTSRANGE {slots}"));
