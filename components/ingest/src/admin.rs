@@ -34,15 +34,44 @@ pub async fn ensure_topic(config: &KafkaConfig) -> Result<i32, Error> {
     if let Some(count) = partition_count(config).await? {
         return Ok(count);
     }
-    let action = || format!("creating topic '{}'", config.topic);
     let Some(partitions) = config.auto_create_partitions.filter(|&count| count > 0) else {
         return Err(Error::UnknownPartition {
             action: "start".to_owned(),
             topic: config.topic.clone(),
         });
     };
+    let topic = TopicSettings {
+        partitions,
+        replication_factor: None,
+        settings: &[],
+    };
+    create_topic(config, &topic).await
+}
+
+/// What a topic is created with.
+#[derive(Debug, Clone, Copy)]
+pub struct TopicSettings<'a> {
+    /// Partitions.
+    pub partitions: i32,
+    /// Brokers that hold each partition; the brokers' own default when `None`.
+    pub replication_factor: Option<i32>,
+    /// Kafka's settings of a topic, by name.
+    pub settings: &'a [(&'a str, &'a str)],
+}
+
+/// Creates the topic, and waits until brokers know of it; how many partitions it has then. One
+/// that exists stays as it is.
+///
+/// # Errors
+/// Those of the brokers.
+pub async fn create_topic(config: &KafkaConfig, topic: &TopicSettings<'_>) -> Result<i32, Error> {
+    let action = || format!("creating topic '{}'", config.topic);
     let admin = connect(config, &action())?;
-    let topic = NewTopic::new(&config.topic, partitions, TopicReplication::Fixed(-1));
+    let replication = TopicReplication::Fixed(topic.replication_factor.unwrap_or(-1));
+    let topic = topic.settings.iter().fold(
+        NewTopic::new(&config.topic, topic.partitions, replication),
+        |new, (name, value)| new.set(name, value),
+    );
     let results = admin
         .create_topics(
             [&topic],

@@ -191,11 +191,13 @@ async fn hand_over_replicas(
     if !owned {
         return Ok(());
     }
+    // An autoscaler leaves alone what has no pods.
+    let replicas = live["spec"]["replicas"].as_u64().unwrap_or(0).max(1);
     let number = json!({
         "apiVersion": object["apiVersion"],
         "kind": object["kind"],
         "metadata": {"name": name},
-        "spec": {"replicas": live["spec"]["replicas"]},
+        "spec": {"replicas": replicas},
     });
     api.patch(name, &PatchParams::apply(HANDOVER).force(), &Patch::Apply(number))
         .await

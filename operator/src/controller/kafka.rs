@@ -63,9 +63,22 @@ impl Admin {
             return Ok(());
         };
         let files = Files::new(stack, found)?;
-        let mut config = config(stack, kafka, found, &files)?;
-        config.auto_create_partitions = i32::try_from(partitions).ok();
-        let created = tokio::time::timeout(TIMEOUT, admin::ensure_topic(&config)).await;
+        let config = config(stack, kafka, found, &files)?;
+        let retention = millis(&kafka.topic.retention).to_string();
+        let mut settings = vec![("retention.ms", retention.as_str())];
+        settings.extend(
+            kafka
+                .topic
+                .config
+                .iter()
+                .map(|(name, value)| (name.as_str(), value.as_str())),
+        );
+        let topic = admin::TopicSettings {
+            partitions: i32::try_from(partitions).unwrap_or(i32::MAX),
+            replication_factor: i32::try_from(kafka.topic.replication_factor).ok(),
+            settings: &settings,
+        };
+        let created = tokio::time::timeout(TIMEOUT, admin::create_topic(&config, &topic)).await;
         self.forget(stack);
         flatten(created).map(drop)
     }
@@ -82,6 +95,10 @@ impl Admin {
         self.forget(stack);
         flatten(grown)
     }
+}
+
+fn millis(span: &crate::api::Duration) -> u128 {
+    span.get().unwrap_or_default().as_millis()
 }
 
 fn flatten<T>(outcome: Result<Result<T, Error>, tokio::time::error::Elapsed>) -> Result<T, String> {

@@ -4,7 +4,7 @@
 //! its live-store goes only when block-builders have read it and queries have turned to blocks.
 
 use crate::api::{At, Drain, DrainPhase, TempoStack};
-use crate::topology::{Names, block_builder_replicas, live_store_replicas, zone_count};
+use crate::topology::{Component, Names, block_builder_replicas, live_store_replicas, zone_count};
 
 use super::observed::{Observed, PartitionState, Pod};
 use super::{Action, Note, Plan, has_passed, usable_partitions};
@@ -28,6 +28,18 @@ pub(super) fn plan(stack: &TempoStack, observed: &Observed, plan: &mut Plan) {
     if let Some(cluster) = &mut plan.topology.cluster {
         cluster.live_stores = shape;
         cluster.block_builders = builders;
+        let runs = planner
+            .observed
+            .workloads
+            .values()
+            .any(|workload| workload.component == Some(Component::Querier) && workload.replicas > 0);
+        if plan.live_stores == 0 && !runs {
+            // Without a topic every process would only fail, and hide the reason.
+            cluster.block_builders = 0;
+            cluster.schedulers = 0;
+            cluster.workers = false;
+            cluster.others = false;
+        }
     }
 }
 
@@ -524,7 +536,6 @@ impl Planner<'_> {
     /// By the partitions that hold data, not by the spec (I3): those that are drained keep their
     /// reader. Without news of partitions there are never fewer than now.
     fn block_builders(&self, live_stores: u32) -> u32 {
-        use crate::topology::Component;
         let present = self
             .observed
             .workloads

@@ -158,7 +158,10 @@ fn no_live_store_starts_before_kafka_answers() {
         }),
         ..Observed::default()
     };
-    assert_eq!(live_stores(&plan(&stack, &observed)), [0, 0]);
+    let waiting = plan(&stack, &observed);
+    assert_eq!(live_stores(&waiting), [0, 0]);
+    let cluster = waiting.topology.cluster.unwrap();
+    assert!(!cluster.others && !cluster.workers && cluster.schedulers == 0 && cluster.block_builders == 0);
     observed.kafka = Some(KafkaView::default());
     let missing = plan(&stack, &observed);
     assert_eq!(live_stores(&missing), [0, 0]);
