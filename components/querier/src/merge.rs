@@ -107,7 +107,7 @@ pub(crate) fn metrics_plan(
 /// Outputs of one job from several processes, merged as they come.
 pub(crate) enum Merged {
     Trace(TraceParts),
-    Search(FoundTraces),
+    Search(Box<FoundTraces>),
     TagNames(TagNamesCombiner),
     TagValues(TagValuesCombiner),
     QueryRange {
@@ -123,7 +123,8 @@ impl Merged {
         Ok(match job {
             Job::FindTrace { .. } => Self::Trace(TraceParts::default()),
             Job::Search { request, .. } => {
-                Self::Search(FoundTraces::new(request, &search_query(request)?))
+                let found = FoundTraces::new(request, &search_query(request)?);
+                Self::Search(Box::new(found))
             }
             Job::TagNames {
                 request, max_bytes, ..

@@ -10,6 +10,7 @@
 mod api;
 mod cancel;
 mod golden;
+mod pull;
 mod range;
 mod refusals;
 mod results;
