@@ -111,7 +111,10 @@ fn resolve(
     targets::check(config)?;
     settings::server::http(config)?;
     settings::server::grpc(config)?;
-    settings::backend(config)?;
+    // A distributor keeps nothing, and need not be told where.
+    if !matches!(config.target, tempo_config::Target::Distributor) {
+        settings::backend(config)?;
+    }
     settings::distributor(config)?;
     settings::live_store(config)?;
     settings::overrides(config, line.expand_env)
