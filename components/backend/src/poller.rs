@@ -78,6 +78,10 @@ pub enum TenantIndexRole {
     Builder,
     /// Another: this process reads the indexes.
     Reader,
+    /// One of several: whoever finds an index that is about as old as the time between polls lists
+    /// the store and writes it anew; the others read what it wrote. Whichever of them die, the
+    /// indexes stay as young as with one builder.
+    Shared,
 }
 
 /// What a poll found.
@@ -236,11 +240,14 @@ impl Poller {
     }
 
     async fn try_tenant(&self, tenant: &str) -> Result<TenantBlocks, Error> {
-        let builds = self.role == TenantIndexRole::Builder;
-        self.metrics
-            .index_builder
-            .with_label_values(&[tenant])
-            .set(i64::from(builds));
+        if self.role == TenantIndexRole::Shared
+            && let Some(index) = self.young_index(tenant).await
+        {
+            self.tell_building(tenant, false);
+            return Ok(TenantBlocks::new(index.live, index.compacted));
+        }
+        let builds = self.role != TenantIndexRole::Reader;
+        self.tell_building(tenant, builds);
         if builds {
             return self.build_tenant(tenant).await;
         }
@@ -255,6 +262,21 @@ impl Poller {
                 self.build_tenant(tenant).await
             }
         }
+    }
+
+    fn tell_building(&self, tenant: &str, builds: bool) {
+        self.metrics
+            .index_builder
+            .with_label_values(&[tenant])
+            .set(i64::from(builds));
+    }
+
+    /// The index, if another builder wrote it lately. Its own last one is older than that when this
+    /// process polls again.
+    async fn young_index(&self, tenant: &str) -> Option<TenantIndex> {
+        let index = self.read_index(tenant).await.ok()?;
+        let age = (self.now)().saturating_since(index.created_at);
+        (age < self.config.poll_interval * 3 / 4).then_some(index)
     }
 
     async fn read_index(&self, tenant: &str) -> Result<TenantIndex, Error> {

@@ -482,3 +482,71 @@ async fn an_interval_of_zero_is_refused() {
     let error = built.err().unwrap().to_string();
     assert!(error.contains("storage.trace.blocklist_poll"), "{error}");
 }
+
+#[tokio::test]
+async fn builders_that_share_take_turns() {
+    let store = testing::memory();
+    let scene = || {
+        Scene::over(
+            store.clone(),
+            TenantIndexRole::Shared,
+            PollerConfig::default(),
+        )
+    };
+    let (first, second) = (scene(), scene());
+    let builds = |scene: &Scene| {
+        let label = [("tenant", "t")];
+        scene.metric("tempodb_blocklist_tenant_index_builder", &label) == 1.0
+    };
+    first.put("t", 1).await;
+    first.poll().await;
+    assert!(builds(&first));
+    first.put("t", 2).await;
+    second.poll().await;
+    assert!(!builds(&second));
+    assert_eq!(second.live("t"), [1], "as the first one saw it");
+    // The first one dies; its index grows old.
+    second.clock_seconds.fetch_add(300, Ordering::SeqCst);
+    second.poll().await;
+    assert!(builds(&second));
+    assert_eq!(second.live("t"), [1, 2]);
+}
+
+#[tokio::test]
+async fn a_replaced_block_is_not_shown_beside_its_successor() {
+    let scene = Scene::builder();
+    for number in 1..=3 {
+        scene.put("t", number).await;
+    }
+    scene.poll().await;
+    let id = Uuid::from_u128;
+    let mut meta = scene.backend.read_meta("t", id(3)).await.unwrap();
+    meta.block_id = id(4);
+    meta.replaces = vec![id(1), id(2)];
+    scene.backend.write_meta(&meta).await.unwrap();
+    scene.poll().await;
+    assert_eq!(scene.live("t"), [3, 4]);
+    assert_eq!(scene.blocklist.tenant("t").superseded(), [id(1), id(2)]);
+    let index = scene.backend.read_tenant_index("t").await.unwrap();
+    assert_eq!(index.live.len(), 2);
+    assert!(index.live.iter().any(|meta| meta.replaces.len() == 2));
+
+    // Its successor in its turn is replaced, and still hides what was not marked.
+    scene.backend.mark_compacted("t", id(1)).await.unwrap();
+    scene.backend.mark_compacted("t", id(4)).await.unwrap();
+    scene.poll().await;
+    assert_eq!(scene.live("t"), [3]);
+    let blocks = scene.blocklist.tenant("t");
+    assert_eq!(blocks.superseded(), [id(2)]);
+    let policy = crate::RetentionPolicy {
+        block_retention: Duration::ZERO,
+        compacted_block_retention: Duration::ZERO,
+    };
+    let now = Timestamp::now().saturating_add(HOUR);
+    let plan = crate::plan_retention(&blocks, policy, now);
+    assert_eq!(plan.mark_compacted, [id(2)]);
+    assert_eq!(plan.clear, [id(1)], "not what hides another");
+    scene.backend.mark_compacted("t", id(2)).await.unwrap();
+    scene.poll().await;
+    assert!(scene.blocklist.tenant("t").superseded().is_empty());
+}

@@ -3,7 +3,7 @@
 use std::{ops::Range, sync::Arc};
 
 use bytes::Bytes;
-use tempo_backend::ReadStats;
+use tempo_backend::{ReadStats, cache::CacheRole};
 use tempo_model::TraceId;
 use tempo_table::TableError;
 
@@ -343,11 +343,11 @@ impl Input {
         source.read_range(end.saturating_sub(len as u64)..end)
     }
 
-    /// Reads a part of the file.
-    pub(super) fn read(&self, range: Range<u64>) -> Result<Bytes, TableError> {
+    /// Reads parts of the file, in few requests.
+    pub(super) fn read(&self, ranges: &[Range<u64>]) -> Result<Vec<Bytes>, TableError> {
         self.reader
             .source()
             .counted_in(self.stats.clone())
-            .read_range(range)
+            .read_ranges_of(CacheRole::ParquetPage, ranges)
     }
 }

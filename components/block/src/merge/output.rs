@@ -1,7 +1,8 @@
 //! The block that is being made: one row group in memory, the rest in the sink.
 
-use std::{io::Write, sync::Arc};
+use std::{collections::VecDeque, io::Write, ops::Range, sync::Arc};
 
+use bytes::Bytes;
 use parquet::file::metadata::ParquetMetaData;
 use tempo_backend::BlockMeta;
 use tempo_model::TraceId;
@@ -26,6 +27,9 @@ use crate::{
         values::ValueScratch,
     },
 };
+
+/// Column chunks that are copied are read together up to about this size.
+const COPIED_BYTES: u64 = 8 << 20;
 
 /// Consecutive rows of one source.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -300,13 +304,19 @@ impl<W: Write> Output<W> {
         let Some(metadata) = footer.row_groups().get(number) else {
             return Ok(());
         };
+        let ranges: Vec<Range<u64>> = (0..metadata.num_columns())
+            .map(|leaf| group.bytes.chunk(leaf).bytes.clone())
+            .collect();
+        let mut read: VecDeque<Bytes> = VecDeque::new();
         let columns = metadata.columns().iter().enumerate().map(|(leaf, chunk)| {
-            let range = group.bytes.chunk(leaf).bytes.clone();
+            if read.is_empty() {
+                read = input.read(portion(&ranges[leaf..]))?.into();
+            }
             Ok::<_, MergeError>(CopiedColumn {
                 metadata: chunk.clone(),
-                start: range.start,
+                start: ranges[leaf].start,
                 pages: group.bytes.page_map(leaf)?.pages.clone(),
-                bytes: input.read(range)?,
+                bytes: read.pop_front().unwrap_or_default(),
             })
         });
         self.file.copy_row_group(group.ids.len() as u64, columns)?;
@@ -351,6 +361,17 @@ impl<W: Write> Output<W> {
             sink,
         ))
     }
+}
+
+/// As many of the ranges as are read together; one at least.
+fn portion(ranges: &[Range<u64>]) -> &[Range<u64>] {
+    let mut bytes = 0;
+    let fit = ranges.iter().take_while(|range| {
+        bytes += range.end - range.start;
+        bytes <= COPIED_BYTES
+    });
+    let count = fit.count().max(1);
+    ranges.get(..count).unwrap_or(ranges)
 }
 
 fn passed_rows(sources: &[Option<&mut OpenGroup>]) -> Vec<usize> {

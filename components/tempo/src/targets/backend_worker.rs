@@ -4,7 +4,10 @@
 use std::sync::Arc;
 
 use prometheus::IntCounterVec;
-use tempo_backend::{Backend, Blocklist, TenantIndexRole, cache::Cache};
+use tempo_backend::{
+    Backend, Blocklist, TenantIndexRole,
+    cache::{Cache, remote::RemoteCaches},
+};
 use tempo_backend_worker::{Deps, GrpcJobSource, JobSource, Service};
 use tempo_config::Config;
 use tonic::transport::Endpoint;
@@ -23,7 +26,7 @@ pub(super) async fn open(base: &Base, config: &Config) -> Result<Assembly, AppEr
             UnusableSetting::new("backend_worker.backend_scheduler_addr", reason)
         })?
         .connect_timeout(settings::backend_scheduler_connect_timeout(config));
-    let storage = Storage::open(base, config, TenantIndexRole::Builder).await?;
+    let storage = Storage::open(base, config, TenantIndexRole::Shared).await?;
     first_poll(&storage.poller).await;
     let discarded = tempo_distributor::discarded_spans_counter()?;
     base.registry.register(Box::new(discarded.clone()))?;
@@ -54,7 +57,8 @@ pub(super) fn build(
         jobs,
         backend,
         blocklist,
-        cache,
+        // A merge reads everything once: what others ask for is not to make room for it.
+        cache: cache.with_remote(RemoteCaches::default()),
         limits: Arc::new(base.limits.clone()),
         discarded_spans,
         registry: &base.registry,
