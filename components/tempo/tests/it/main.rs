@@ -23,3 +23,4 @@ mod shop;
 mod streaming;
 mod support;
 mod tls;
+mod upkeep;
