@@ -20,10 +20,10 @@ use crate::{
 };
 
 /// Longest step of a transaction.
-const STEP_TIMEOUT: Duration = Duration::from_secs(30);
+const STEP_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// After this time brokers abort a transaction that nobody ends, in milliseconds.
-const TRANSACTION_TIMEOUT_MILLIS: u32 = 60_000;
+const TRANSACTION_TIMEOUT_MILLIS: u32 = 15_000;
 
 /// Attempts at one step.
 const ATTEMPTS: u32 = 5;
@@ -84,7 +84,7 @@ impl Fence {
             .map_err(|error| Error::of(action(), config, &error))?;
         let fence = Self {
             producer,
-            offsets: Offsets::new(config, group)?,
+            offsets: Offsets::settled(config, group)?,
             config: config.clone(),
             partition,
         };

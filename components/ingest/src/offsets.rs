@@ -51,15 +51,27 @@ pub struct Offsets {
 }
 
 impl Offsets {
-    /// Makes a client. Connects in the background.
+    /// Makes a client. Connects in the background. A commit that is being made in a transaction
+    /// does not count until that is done.
     ///
     /// # Errors
     /// [`Error::Settings`].
     pub fn new(config: &KafkaConfig, group: &str) -> Result<Self, Error> {
+        Self::with_isolation(config, group, "read_uncommitted")
+    }
+
+    /// As [`Offsets::new`], but waits until it is known what becomes of a commit that is being made
+    /// in a transaction: up to its timeout if nobody takes its transactional id over.
+    pub(crate) fn settled(config: &KafkaConfig, group: &str) -> Result<Self, Error> {
+        Self::with_isolation(config, group, "read_committed")
+    }
+
+    fn with_isolation(config: &KafkaConfig, group: &str, isolation: &str) -> Result<Self, Error> {
         let consumer = client_config(config)
             .set("group.id", group)
             .set("enable.auto.commit", "false")
             .set("enable.auto.offset.store", "false")
+            .set("isolation.level", isolation)
             .create_with_context(Context::new(config))
             .map_err(|error| Error::of("offsets", config, &error))?;
         Ok(Self {

@@ -67,6 +67,10 @@ fn main() {
     let binary = PathBuf::from(env!("CARGO_BIN_EXE_tempo"));
     let kafka = Kafka::start(&KafkaOptions::default()).unwrap();
     let owners = Owners::of(PARTITIONS);
+    line(
+        "partitions",
+        owners.first.partitions().active().count() as f64,
+    );
     let topic = topic(&owners, &kafka, PARTITIONS);
     // The benchmark measures the path, not the limits.
     let unlimited = "overrides:\n  defaults:\n    ingestion:\n      rate_limit_bytes: 1000000000\n      burst_size_bytes: 1000000000\n";

@@ -14,7 +14,7 @@ use std::{
 const PORTS_PER_BROKER: u16 = 10;
 
 /// Attempts to find a range of free ports.
-const PORT_ATTEMPTS: u16 = 200;
+const PORT_ATTEMPTS: u32 = 1000;
 
 /// A cluster of brokers on this machine.
 #[derive(Debug)]
@@ -165,10 +165,11 @@ static GIVEN: Mutex<Vec<Range<u16>>> = Mutex::new(Vec::new());
 fn free_ports(brokers: u16) -> io::Result<u16> {
     let count = brokers * PORTS_PER_BROKER;
     let mut given = GIVEN.lock().unwrap_or_else(PoisonError::into_inner);
-    // Below the range that the system gives to clients, and not where another run begins.
-    let begin = 12_000 + (std::process::id() % 1000) as u16 * 10;
+    // Below the range that the system gives to clients, and not where a process started at the
+    // same time begins.
+    let begin = std::process::id().wrapping_mul(130);
     let base = (0..PORT_ATTEMPTS)
-        .map(|attempt| begin + attempt * PORTS_PER_BROKER)
+        .map(|attempt| 12_000 + (begin.wrapping_add(attempt * 10) % 20_000) as u16)
         .find(|&base| {
             let range = base..base + count;
             let is_given = |other: &Range<u16>| other.start < range.end && range.start < other.end;
