@@ -145,20 +145,32 @@ impl Query {
     pub fn wait_by_id(&self, traces: &[Acknowledged], limit: Duration) -> Outcome {
         let deadline = Instant::now() + limit;
         for trace in traces {
-            let path = format!("/api/v2/traces/{}", trace.id);
             until(deadline, || {
-                let answer = self.get(&path)?;
-                ensure(answer.status == 200, || {
-                    format!("{path}: status {}: {}", answer.status, answer.text())
-                })?;
-                let mut found = span_names(&answer.json());
-                found.sort();
+                let found = self.spans(&trace.id)?;
                 ensure(found == trace.spans, || {
-                    format!("{path}: spans {found:?}, sent were {:?}", trace.spans)
+                    format!(
+                        "trace {}: spans {found:?}, sent were {:?}",
+                        trace.id, trace.spans
+                    )
                 })
             })?;
         }
         Ok(())
+    }
+
+    /// Names of a trace's spans, sorted; none when it is not known.
+    ///
+    /// # Errors
+    /// When it is not answered.
+    pub fn spans(&self, trace_id: &str) -> Outcome<Vec<String>> {
+        let path = format!("/api/v2/traces/{trace_id}");
+        let answer = self.get(&path)?;
+        ensure(answer.status == 200, || {
+            format!("{path}: status {}: {}", answer.status, answer.text())
+        })?;
+        let mut names = span_names(&answer.json());
+        names.sort();
+        Ok(names)
     }
 
     /// Trace ids that a TraceQL search finds, at most 1000.
