@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::{FutureExt, StreamExt, TryStreamExt, future::BoxFuture, stream};
 use tempo_backend::{Backend, ObjectKey};
 use tempo_block::write::{
     BlockBuilder, BlockOptions, FinishedBlock, MAX_TRACE_BYTES, PublishError, PushedTrace,
@@ -27,6 +27,10 @@ const MAX_CONCURRENT_BLOCKS: usize = 4;
 
 /// Questions to the object store at once.
 const MAX_CONCURRENT_QUESTIONS: usize = 16;
+
+/// Asked before something is done that only the partition's builder may do.
+pub(crate) type Permission<'a> =
+    dyn Fn() -> BoxFuture<'a, Result<(), SectionError>> + Send + Sync + 'a;
 
 /// What building needs beside the section.
 #[derive(Clone)]
@@ -62,11 +66,13 @@ impl Builder {
         partition: i32,
         plan: &Plan,
         decided: bool,
+        may_retire: &Permission<'_>,
     ) -> Result<TenantBlock, SectionError> {
         for sequence in 1.. {
             let id = block_id(tenant, partition, plan.start, sequence);
             let live = self.backend.exists(&ObjectKey::meta(tenant, id)).await?;
             if live && !decided {
+                may_retire().await?;
                 tracing::warn!(
                     %tenant, block_id = %id, partition,
                     "retiring a block of unknown extent at the start of the section"
@@ -91,21 +97,26 @@ impl Builder {
         Err(SectionError::Stopped)
     }
 
-    /// The blocks that a section becomes.
+    /// The blocks that a section becomes. `may_retire` is asked before a block is retired.
     pub(crate) async fn choose_all(
         &self,
         sorter: &Sorter,
         partition: i32,
         plan: &Plan,
         decided: bool,
+        may_retire: &Permission<'_>,
     ) -> Result<Vec<TenantBlock>, SectionError> {
         let tenants: Vec<_> = sorter
             .tenants()
             .map(|(name, number)| (Arc::clone(name), number))
             .collect();
         stream::iter(tenants)
-            .map(|(tenant, number)| async move {
-                self.choose(&tenant, number, partition, plan, decided).await
+            .map(|(tenant, number)| {
+                async move {
+                    self.choose(&tenant, number, partition, plan, decided, may_retire)
+                        .await
+                }
+                .boxed()
             })
             .buffered(MAX_CONCURRENT_QUESTIONS)
             .try_collect()
@@ -114,40 +125,51 @@ impl Builder {
 
     /// Builds and publishes the blocks that are not published yet. `may_publish` is asked before
     /// each becomes visible.
-    pub(crate) async fn build_all<M, F>(
+    pub(crate) async fn build_all(
         &self,
         sorter: &Arc<Sorter>,
         blocks: &[TenantBlock],
         plan: &Plan,
-        may_publish: M,
-    ) -> Result<(), SectionError>
-    where
-        M: Fn() -> F,
-        F: Future<Output = Result<(), SectionError>>,
-    {
-        let may_publish = &may_publish;
-        stream::iter(blocks.iter().filter(|block| !block.is_published).cloned())
-            .map(|block| async move {
-                let Some(finished) = self.build(Arc::clone(sorter), &block, plan).await? else {
-                    return Ok(());
-                };
-                may_publish().await?;
-                publish(&self.backend, &finished, true).await?;
-                let meta = &finished.meta;
-                tracing::info!(
-                    tenant = %block.tenant, block_id = %block.id, traces = meta.total_objects,
-                    spans = finished.spans, bytes = meta.size, "block published"
-                );
-                self.metrics
-                    .flushed_blocks
-                    .with_label_values(&[&*block.tenant])
-                    .inc();
-                self.metrics.flush_bytes.observe(meta.size as f64);
-                Ok(())
+        may_publish: &Permission<'_>,
+    ) -> Result<(), SectionError> {
+        let unpublished: Vec<_> = blocks
+            .iter()
+            .filter(|block| !block.is_published)
+            .cloned()
+            .collect();
+        stream::iter(unpublished)
+            .map(|block| {
+                self.build_one(Arc::clone(sorter), block, plan, may_publish)
+                    .boxed()
             })
             .buffer_unordered(MAX_CONCURRENT_BLOCKS)
             .try_collect()
             .await
+    }
+
+    async fn build_one(
+        &self,
+        sorter: Arc<Sorter>,
+        block: TenantBlock,
+        plan: &Plan,
+        may_publish: &Permission<'_>,
+    ) -> Result<(), SectionError> {
+        let Some(finished) = self.build(sorter, &block, plan).await? else {
+            return Ok(());
+        };
+        may_publish().await?;
+        publish(&self.backend, &finished, true).await?;
+        let meta = &finished.meta;
+        tracing::info!(
+            tenant = %block.tenant, block_id = %block.id, traces = meta.total_objects,
+            spans = finished.spans, bytes = meta.size, "block published"
+        );
+        self.metrics
+            .flushed_blocks
+            .with_label_values(&[&*block.tenant])
+            .inc();
+        self.metrics.flush_bytes.observe(meta.size as f64);
+        Ok(())
     }
 
     /// Builds a block's columns. `None` when the tenant has no span that can be stored.
@@ -234,8 +256,10 @@ impl Builder {
 
     /// Lets compaction take the blocks of a section that is committed.
     pub(crate) async fn release(&self, blocks: &[TenantBlock]) -> Result<(), SectionError> {
-        stream::iter(blocks)
-            .map(|block| self.backend.clear_no_compact(&block.tenant, block.id))
+        stream::iter(blocks.to_vec())
+            .map(|block| {
+                async move { self.backend.clear_no_compact(&block.tenant, block.id).await }.boxed()
+            })
             .buffer_unordered(MAX_CONCURRENT_QUESTIONS)
             .try_collect::<Vec<()>>()
             .await?;
@@ -250,13 +274,19 @@ impl Builder {
     ) -> Result<(), SectionError> {
         let tenants = self.backend.list_tenants().await?;
         stream::iter(tenants)
-            .map(|tenant| async move {
-                let tenant: Arc<str> = tenant.into();
-                let block = self.choose(&tenant, 0, partition, plan, true).await?;
-                if block.is_published {
-                    self.backend.clear_no_compact(&tenant, block.id).await?;
+            .map(|tenant| {
+                async move {
+                    let tenant: Arc<str> = tenant.into();
+                    let nothing_retired = || std::future::ready(Ok(())).boxed();
+                    let block = self
+                        .choose(&tenant, 0, partition, plan, true, &nothing_retired)
+                        .await?;
+                    if block.is_published {
+                        self.backend.clear_no_compact(&tenant, block.id).await?;
+                    }
+                    Ok::<_, SectionError>(())
                 }
-                Ok::<_, SectionError>(())
+                .boxed()
             })
             .buffer_unordered(MAX_CONCURRENT_QUESTIONS)
             .try_collect::<Vec<()>>()

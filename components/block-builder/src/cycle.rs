@@ -9,6 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use futures::FutureExt;
 use parking_lot::Mutex;
 use tempo_ingest::{
     Committed, Fence, FenceError, Offsets, PartitionConsumer, StartAt, lag::LagMetrics,
@@ -28,6 +29,9 @@ use crate::{
 /// Before a block becomes visible, this process has been the partition's builder at most so long
 /// ago.
 const FENCE_CHECK_AGE: Duration = Duration::from_secs(10);
+
+/// Partitions that a process stays the builder of between sections; each costs a few threads.
+const MAX_HELD: usize = 16;
 
 /// Waits after failed sections: from the first, doubled up to the longest.
 const FIRST_BACKOFF: Duration = Duration::from_millis(500);
@@ -56,6 +60,10 @@ pub(crate) struct Worker {
     pub(crate) owned: Arc<Mutex<Vec<i32>>>,
     /// The last section of each partition whose blocks this process has let go.
     pub(crate) released: HashMap<i32, Plan>,
+    /// Partitions that this process has been the builder of since their last section. Whether it
+    /// still is shows when it decides on the next.
+    pub(crate) held: HashMap<i32, Holding>,
+    pub(crate) shutdown: CancellationToken,
 }
 
 /// How far a partition is.
@@ -68,35 +76,42 @@ struct Progress {
 }
 
 impl Worker {
-    pub(crate) async fn run(mut self, shutdown: CancellationToken) {
+    pub(crate) async fn run(mut self) {
         let mut backoff = FIRST_BACKOFF;
-        while !shutdown.is_cancelled() {
+        while !self.shutdown.is_cancelled() {
             let begun = Instant::now();
             let owned = self.own();
             if owned.is_empty() {
                 tracing::error!("no partitions assigned");
-                pause(self.config.consume_cycle_duration, &shutdown).await;
+                self.pause(self.config.consume_cycle_duration).await;
                 continue;
             }
-            match self.cycle(&owned, &shutdown).await {
+            match self.cycle(&owned).await {
                 Ok(pause_for) => {
                     backoff = FIRST_BACKOFF;
                     self.metrics
                         .cycle_seconds
                         .observe(begun.elapsed().as_secs_f64());
                     self.cycles.0.fetch_add(1, Ordering::AcqRel);
-                    pause(pause_for, &shutdown).await;
+                    self.pause(pause_for).await;
                 }
                 Err(Failed) => {
-                    pause(backoff, &shutdown).await;
+                    self.pause(backoff).await;
                     backoff = (backoff * 2).min(MAX_BACKOFF);
                 }
             }
         }
     }
 
+    async fn pause(&self, duration: Duration) {
+        tokio::select! {
+            () = self.shutdown.cancelled() => {}
+            () = tokio::time::sleep(duration) => {}
+        }
+    }
+
     /// The partitions of this process, at this moment.
-    fn own(&self) -> Vec<i32> {
+    fn own(&mut self) -> Vec<i32> {
         let effective = self
             .config
             .assignment
@@ -117,20 +132,16 @@ impl Worker {
     }
 
     /// Builds until every partition is younger than a cycle; says how long that will be so.
-    async fn cycle(
-        &mut self,
-        partitions: &[i32],
-        shutdown: &CancellationToken,
-    ) -> Result<Duration, Failed> {
+    async fn cycle(&mut self, partitions: &[i32]) -> Result<Duration, Failed> {
         let mut progress = Vec::with_capacity(partitions.len());
         let mut failed = None;
         for &partition in partitions {
-            match self.section(partition, shutdown).await {
+            match self.section(partition).await {
                 Ok(done) => progress.push(done),
                 // The others go on.
                 Err(Failed) => failed = Some(Failed),
             }
-            if shutdown.is_cancelled() {
+            if self.shutdown.is_cancelled() {
                 return Ok(Duration::ZERO);
             }
         }
@@ -147,10 +158,10 @@ impl Worker {
                     Err,
                 );
             }
-            if oldest.is_exhausted || shutdown.is_cancelled() {
+            if oldest.is_exhausted || self.shutdown.is_cancelled() {
                 break;
             }
-            match self.section(oldest.partition, shutdown).await {
+            match self.section(oldest.partition).await {
                 Ok(done) => progress[at] = done,
                 Err(Failed) => {
                     failed = Some(Failed);
@@ -162,13 +173,9 @@ impl Worker {
     }
 
     /// Builds one section, and says how it went.
-    async fn section(
-        &mut self,
-        partition: i32,
-        shutdown: &CancellationToken,
-    ) -> Result<Progress, Failed> {
+    async fn section(&mut self, partition: i32) -> Result<Progress, Failed> {
         let begun = Instant::now();
-        match self.try_section(partition, shutdown).await {
+        match self.try_section(partition).await {
             Ok(Some(read)) => {
                 self.metrics
                     .section_seconds
@@ -201,11 +208,7 @@ impl Worker {
         self.lag.set_seconds(partition, lag_millis as f64 / 1000.0);
     }
 
-    async fn try_section(
-        &mut self,
-        partition: i32,
-        shutdown: &CancellationToken,
-    ) -> Result<Option<Read>, SectionError> {
+    async fn try_section(&mut self, partition: i32) -> Result<Option<Read>, SectionError> {
         let offsets = Arc::clone(&self.offsets);
         let is_empty = blocking(move || {
             let high = offsets.watermarks(partition)?.high;
@@ -217,22 +220,28 @@ impl Worker {
         if is_empty {
             return Ok(None);
         }
-        // Only from here on nobody else moves the offset.
-        let fence = {
-            let (kafka, group) = (self.config.kafka.clone(), self.config.group.clone());
-            let raise = move || {
-                let fence = Fence::raise(&kafka, &group, partition)?;
-                let committed = fence.committed()?;
-                Ok::<_, FenceError>((fence, committed))
-            };
-            let (fence, committed) = blocking(raise).await??;
-            Holding {
-                fence: Arc::new(fence),
-                committed,
-                checked: Arc::default(),
-            }
+        let fence = match self.held.remove(&partition) {
+            Some(held) => held,
+            None => Holding::take(&self.config, partition).await?,
         };
-        let note = fence.note();
+        let Some(read) = self.section_of(partition, &fence).await? else {
+            return Ok(None);
+        };
+        if self.held.len() < MAX_HELD {
+            self.held.insert(partition, fence);
+        }
+        Ok(Some(read))
+    }
+
+    async fn section_of(
+        &mut self,
+        partition: i32,
+        fence: &Holding,
+    ) -> Result<Option<Read>, SectionError> {
+        let committed = fence.committed().await;
+        let note = committed
+            .as_ref()
+            .and_then(|committed| Note::parse(&committed.metadata));
         if let Some(Note::Built(plan)) = note
             && self.released.get(&partition) != Some(&plan)
         {
@@ -243,7 +252,11 @@ impl Worker {
             Some(Note::Planned(plan)) => Some(plan),
             _ => None,
         };
-        let Some(read) = self.read(partition, &fence, decided, shutdown).await? else {
+        let start = match &committed {
+            Some(committed) if committed.offset >= 0 => StartAt::Offset(committed.offset),
+            _ => StartAt::Beginning,
+        };
+        let Some(read) = self.read(partition, start, decided).await? else {
             return Ok(None);
         };
         if decided.is_none() {
@@ -254,7 +267,7 @@ impl Worker {
             Sorter::new(&self.config.spill_path, self.config.buffer_bytes),
         ));
         let built = self
-            .build(partition, &fence, &sorter, &read.plan, decided.is_some())
+            .build(partition, fence, &sorter, &read.plan, decided.is_some())
             .await;
         // Its memory is used again.
         if let Some(mut sorter) = Arc::into_inner(sorter) {
@@ -275,14 +288,9 @@ impl Worker {
     async fn read(
         &mut self,
         partition: i32,
-        fence: &Holding,
+        start: StartAt,
         decided: Option<Plan>,
-        shutdown: &CancellationToken,
     ) -> Result<Option<Read>, SectionError> {
-        let start = match &fence.committed {
-            Some(committed) if committed.offset >= 0 => StartAt::Offset(committed.offset),
-            _ => StartAt::Beginning,
-        };
         let bounds = match decided {
             Some(plan) => Bounds::Decided(plan),
             None => Bounds::Open {
@@ -296,7 +304,7 @@ impl Worker {
         let (kafka, metrics, stop) = (
             self.config.kafka.clone(),
             self.metrics.clone(),
-            shutdown.clone(),
+            self.shutdown.clone(),
         );
         let begun = Instant::now();
         let (sorter, outcome) = blocking(move || {
@@ -336,14 +344,16 @@ impl Worker {
     ) -> Result<Vec<TenantBlock>, SectionError> {
         let blocks = self
             .builder
-            .choose_all(sorter, partition, plan, is_decided)
+            .choose_all(sorter, partition, plan, is_decided, &|| {
+                fence.prove(plan.start).boxed()
+            })
             .await?;
         let built = async {
             if !is_decided {
                 fence.commit(plan.start, Note::Planned(*plan)).await?;
             }
             self.builder
-                .build_all(sorter, &blocks, plan, || fence.check(*plan))
+                .build_all(sorter, &blocks, plan, &|| fence.check(*plan).boxed())
                 .await?;
             fence.commit(plan.until, Note::Built(*plan)).await
         }
@@ -376,34 +386,83 @@ impl Worker {
 struct Failed;
 
 /// The right to move a partition's offset.
-struct Holding {
+pub(crate) struct Holding {
     fence: Arc<Fence>,
+    state: tokio::sync::Mutex<Held>,
+}
+
+struct Held {
     committed: Option<Committed>,
     /// When the right was last proven.
-    checked: Arc<tokio::sync::Mutex<Option<Instant>>>,
+    proven: Instant,
 }
 
 impl Holding {
-    fn note(&self) -> Option<Note> {
-        Note::parse(&self.committed.as_ref()?.metadata)
+    /// Takes the partition over: from here on nobody else moves its offset.
+    async fn take(config: &Config, partition: i32) -> Result<Self, SectionError> {
+        let (kafka, group) = (config.kafka.clone(), config.group.clone());
+        let proven = Instant::now();
+        let raise = move || {
+            let fence = Fence::raise(&kafka, &group, partition)?;
+            let committed = fence.committed()?;
+            Ok::<_, FenceError>((fence, committed))
+        };
+        let (fence, committed) = blocking(raise).await??;
+        Ok(Self {
+            fence: Arc::new(fence),
+            state: tokio::sync::Mutex::new(Held { committed, proven }),
+        })
+    }
+
+    async fn committed(&self) -> Option<Committed> {
+        self.state.lock().await.committed.clone()
     }
 
     async fn commit(&self, offset: i64, note: Note) -> Result<(), SectionError> {
-        let mut checked = self.checked.lock().await;
+        let mut state = self.state.lock().await;
+        self.commit_locked(&mut state, offset, note.to_string())
+            .await
+    }
+
+    async fn commit_locked(
+        &self,
+        state: &mut Held,
+        offset: i64,
+        metadata: String,
+    ) -> Result<(), SectionError> {
         let fence = Arc::clone(&self.fence);
-        let asked = Instant::now();
-        blocking(move || fence.commit(offset, &note.to_string())).await??;
-        *checked = Some(asked);
+        let proven = Instant::now();
+        let committed = blocking(move || {
+            fence.commit(offset, &metadata)?;
+            Ok::<_, FenceError>(Committed { offset, metadata })
+        })
+        .await??;
+        *state = Held {
+            committed: Some(committed),
+            proven,
+        };
         Ok(())
+    }
+
+    /// Proves the right and changes nothing; without a commit, `start` is what comes next.
+    async fn prove(&self, start: i64) -> Result<(), SectionError> {
+        let mut state = self.state.lock().await;
+        let committed = state.committed.clone().unwrap_or(Committed {
+            offset: start,
+            metadata: String::new(),
+        });
+        self.commit_locked(&mut state, committed.offset, committed.metadata)
+            .await
     }
 
     /// Proves the right anew, unless that was done a moment ago.
     async fn check(&self, plan: Plan) -> Result<(), SectionError> {
-        let is_fresh = |at: Instant| at.elapsed() < FENCE_CHECK_AGE;
-        if self.checked.lock().await.is_some_and(is_fresh) {
+        let mut state = self.state.lock().await;
+        if state.proven.elapsed() < FENCE_CHECK_AGE {
             return Ok(());
         }
-        self.commit(plan.start, Note::Planned(plan)).await
+        self.commit_locked(&mut state, plan.start, Note::Planned(plan).to_string())
+            .await
     }
 }
 
@@ -416,12 +475,5 @@ async fn blocking<T: Send + 'static>(
             Ok(panic) => std::panic::resume_unwind(panic),
             Err(_cancelled) => Err(SectionError::Stopped),
         },
-    }
-}
-
-async fn pause(duration: Duration, shutdown: &CancellationToken) {
-    tokio::select! {
-        () = shutdown.cancelled() => {}
-        () = tokio::time::sleep(duration) => {}
     }
 }

@@ -108,6 +108,9 @@ pub async fn build(config: Config, deps: Dependencies<'_>) -> Result<(Handle, Se
             cycles: cycles.clone(),
             owned: Arc::default(),
             released: HashMap::new(),
+            held: HashMap::new(),
+            // Replaced when it runs.
+            shutdown: CancellationToken::new(),
         },
         lag,
         offsets,
@@ -138,14 +141,15 @@ impl Service {
             self.lag_update_interval,
             shutdown.clone(),
         );
-        let stop = shutdown.clone();
+        let mut worker = self.worker;
+        worker.shutdown = shutdown.clone();
+        let overdue = async move {
+            shutdown.cancelled().await;
+            tokio::time::sleep(STOP_TIMEOUT).await;
+        };
         let work = async move {
-            let overdue = async {
-                stop.cancelled().await;
-                tokio::time::sleep(STOP_TIMEOUT).await;
-            };
             tokio::select! {
-                () = self.worker.run(stop.clone()) => {}
+                () = worker.run() => {}
                 () = overdue => {
                     tracing::warn!("section given up; the next start builds it");
                 }

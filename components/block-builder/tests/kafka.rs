@@ -209,7 +209,7 @@ impl Running {
             .iter()
             .filter(|family| family.name() == name)
             .flat_map(|family| family.get_metric().to_vec())
-            .map(|metric| metric.get_counter().value())
+            .map(|metric| metric.get_counter().get_value())
             .sum()
     }
 }
