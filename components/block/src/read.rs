@@ -71,8 +71,8 @@ pub(crate) mod values;
 pub(crate) mod view;
 
 pub use find::find_trace;
-pub use reader::{BlockReader, ColumnSize};
 pub(crate) use reader::version_of;
+pub use reader::{BlockReader, ColumnSize};
 pub use table::RowGroupTable;
 
 /// What is wrong with some bytes. Whoever knows which bytes they are says so.
