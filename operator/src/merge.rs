@@ -62,9 +62,9 @@ pub(crate) fn strategic(below: &mut Value, above: &Value) {
 
 fn merge_lists(old: &mut Vec<Value>, new: &[Value], merge_key: &str) {
     for item in new {
-        let same = old
-            .iter_mut()
-            .find(|other| other.get(merge_key).is_some() && other.get(merge_key) == item.get(merge_key));
+        let same = old.iter_mut().find(|other| {
+            other.get(merge_key).is_some() && other.get(merge_key) == item.get(merge_key)
+        });
         match same {
             Some(_) if item["$patch"] == "delete" => {
                 old.retain(|other| other.get(merge_key) != item.get(merge_key));
@@ -86,7 +86,12 @@ pub(crate) fn prune(value: &mut Value) {
 }
 
 /// Empty maps that mean something.
-const MEANINGFUL_WHEN_EMPTY: &[&str] = &["emptyDir", "podSelector", "namespaceSelector", "instanceSelector"];
+const MEANINGFUL_WHEN_EMPTY: &[&str] = &[
+    "emptyDir",
+    "podSelector",
+    "namespaceSelector",
+    "instanceSelector",
+];
 
 fn drop_empty(fields: &mut Map<String, Value>) {
     fields.values_mut().for_each(prune);
@@ -121,7 +126,10 @@ mod tests {
                 {"name": "b"},
             ], "tolerations": [2], "nodeName": "n"})
         );
-        strategic(&mut pod, &json!({"containers": [{"name": "b", "$patch": "delete"}], "nodeName": null}));
+        strategic(
+            &mut pod,
+            &json!({"containers": [{"name": "b", "$patch": "delete"}], "nodeName": null}),
+        );
         assert_eq!(pod["containers"].as_array().unwrap().len(), 1);
         assert!(pod.get("nodeName").is_none());
     }

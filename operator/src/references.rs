@@ -71,18 +71,37 @@ pub fn of(stack: &TempoStack) -> Vec<Reference> {
         && let Some(secret) = gcs.credentials.as_ref().and_then(|c| c.secret_ref.as_ref())
     {
         let key = secret.key.as_deref().unwrap_or(GCS_KEY);
-        found.secret("storage.gcs.credentials.secretRef", &secret.name, &[key], false);
+        found.secret(
+            "storage.gcs.credentials.secretRef",
+            &secret.name,
+            &[key],
+            false,
+        );
     }
     if let Some(azure) = &spec.storage.azure
-        && let Some(secret) = azure.credentials.as_ref().and_then(|c| c.secret_ref.as_ref())
+        && let Some(secret) = azure
+            .credentials
+            .as_ref()
+            .and_then(|c| c.secret_ref.as_ref())
     {
         let key = secret.key.as_deref().unwrap_or(AZURE_KEY);
-        found.secret("storage.azure.credentials.secretRef", &secret.name, &[key], true);
+        found.secret(
+            "storage.azure.credentials.secretRef",
+            &secret.name,
+            &[key],
+            true,
+        );
     }
     if let Some(tls) = &spec.storage.tls {
         if let Some(ca) = &tls.ca_ref {
             if let Some(reference) = &ca.config_map {
-                found.add(Kind::ConfigMap, "storage.tls.caRef.configMap", &reference.name, &[&reference.key], false);
+                found.add(
+                    Kind::ConfigMap,
+                    "storage.tls.caRef.configMap",
+                    &reference.name,
+                    &[&reference.key],
+                    false,
+                );
             }
             if let Some(reference) = &ca.secret {
                 found.key("storage.tls.caRef.secret", reference, false);
@@ -116,10 +135,19 @@ pub fn of(stack: &TempoStack) -> Vec<Reference> {
     if spec.metrics_generator.enabled {
         for remote in &spec.metrics_generator.remote_write {
             if let Some(secret) = &remote.basic_auth_secret_ref {
-                found.secret("metricsGenerator.remoteWrite.basicAuthSecretRef", &secret.name, &["username", "password"], true);
+                found.secret(
+                    "metricsGenerator.remoteWrite.basicAuthSecretRef",
+                    &secret.name,
+                    &["username", "password"],
+                    true,
+                );
             }
             if let Some(token) = &remote.bearer_token_secret_ref {
-                found.key("metricsGenerator.remoteWrite.bearerTokenSecretRef", token, true);
+                found.key(
+                    "metricsGenerator.remoteWrite.bearerTokenSecretRef",
+                    token,
+                    true,
+                );
             }
             if let Some(ca) = &remote.ca_secret_ref {
                 found.key("metricsGenerator.remoteWrite.caSecretRef", ca, false);
@@ -127,16 +155,40 @@ pub fn of(stack: &TempoStack) -> Vec<Reference> {
         }
     }
     if let Some(tls) = &spec.receivers.otlp.tls {
-        let ca: &[&str] = if tls.require_client_certificate { &["ca.crt"] } else { &[] };
-        found.secret("receivers.otlp.tls.secretRef", &tls.secret_ref.name, TLS_KEYS, false);
-        found.secret("receivers.otlp.tls.secretRef", &tls.secret_ref.name, ca, false);
+        let ca: &[&str] = if tls.require_client_certificate {
+            &["ca.crt"]
+        } else {
+            &[]
+        };
+        found.secret(
+            "receivers.otlp.tls.secretRef",
+            &tls.secret_ref.name,
+            TLS_KEYS,
+            false,
+        );
+        found.secret(
+            "receivers.otlp.tls.secretRef",
+            &tls.secret_ref.name,
+            ca,
+            false,
+        );
     }
     if let Some(secret) = &spec.security.internal_tls_secret_ref {
-        found.secret("security.internalTLSSecretRef", &secret.name, &["tls.crt", "tls.key", "ca.crt"], false);
+        found.secret(
+            "security.internalTLSSecretRef",
+            &secret.name,
+            &["tls.crt", "tls.key", "ca.crt"],
+            false,
+        );
     }
     if spec.gateway.enabled {
         if let Some(auth) = &spec.gateway.auth {
-            found.secret("gateway.auth.staticSecretRef", &auth.static_secret_ref.name, &["htpasswd"], false);
+            found.secret(
+                "gateway.auth.staticSecretRef",
+                &auth.static_secret_ref.name,
+                &["htpasswd"],
+                false,
+            );
         }
         if let Some(tls) = &spec.gateway.tls_secret_ref {
             found.secret("gateway.tlsSecretRef", &tls.name, TLS_KEYS, false);
@@ -227,7 +279,9 @@ fn conflict(reference: &Reference, content: &BTreeMap<String, Vec<u8>>) -> Optio
     if reference.field != "storage.s3.credentials.secretRef" {
         return None;
     }
-    let short = SHORT_LIVED_KEYS.iter().find(|key| content.contains_key(**key))?;
+    let short = SHORT_LIVED_KEYS
+        .iter()
+        .find(|key| content.contains_key(**key))?;
     Some(Problem {
         reason: "ConflictingCredentials",
         message: format!(
@@ -265,7 +319,12 @@ pub fn hash(references: &[Reference], found: &Found) -> String {
         let content = found
             .get(&(kind, name.to_owned()))
             .and_then(|content| content.get(key));
-        for part in [kind.name().as_bytes(), name.as_bytes(), key.as_bytes(), content.map_or(&[][..], Vec::as_slice)] {
+        for part in [
+            kind.name().as_bytes(),
+            name.as_bytes(),
+            key.as_bytes(),
+            content.map_or(&[][..], Vec::as_slice),
+        ] {
             hasher.update((part.len() as u64).to_be_bytes());
             hasher.update(part);
         }
@@ -306,9 +365,18 @@ mod tests {
 
     fn all() -> Found {
         BTreeMap::from([
-            ((Kind::Secret, "kafka-ca".to_owned()), content(&[("ca.crt", "pem")])),
-            ((Kind::Secret, "kafka-user".to_owned()), content(&[("user", "u"), ("password", "p")])),
-            ((Kind::Secret, "remote-write".to_owned()), content(&[("username", "u"), ("password", "p")])),
+            (
+                (Kind::Secret, "kafka-ca".to_owned()),
+                content(&[("ca.crt", "pem")]),
+            ),
+            (
+                (Kind::Secret, "kafka-user".to_owned()),
+                content(&[("user", "u"), ("password", "p")]),
+            ),
+            (
+                (Kind::Secret, "remote-write".to_owned()),
+                content(&[("username", "u"), ("password", "p")]),
+            ),
         ])
     }
 
@@ -323,13 +391,28 @@ mod tests {
         assert_eq!(missing.reason, "SecretNotFound");
         assert!(missing.message.contains("spec.kafka.tls.caSecretRef"));
         let mut found = all();
-        found.insert((Kind::Secret, "kafka-user".to_owned()), content(&[("user", "u"), ("pass", "p")]));
+        found.insert(
+            (Kind::Secret, "kafka-user".to_owned()),
+            content(&[("user", "u"), ("pass", "p")]),
+        );
         let wrong = problem(&references, &found).unwrap();
         assert_eq!(wrong.reason, "SecretKeyMissing");
-        assert!(wrong.message.contains("no key \"password\"; it has pass, user"), "{}", wrong.message);
+        assert!(
+            wrong
+                .message
+                .contains("no key \"password\"; it has pass, user"),
+            "{}",
+            wrong.message
+        );
         let mut found = all();
-        found.insert((Kind::Secret, "kafka-user".to_owned()), content(&[("user", "u"), ("password", "it's")]));
-        assert_eq!(problem(&references, &found).unwrap().reason, "SecretKeyUnusable");
+        found.insert(
+            (Kind::Secret, "kafka-user".to_owned()),
+            content(&[("user", "u"), ("password", "it's")]),
+        );
+        assert_eq!(
+            problem(&references, &found).unwrap().reason,
+            "SecretKeyUnusable"
+        );
     }
 
     #[test]
@@ -337,9 +420,15 @@ mod tests {
         let references = of(&stack());
         let before = hash(&references, &all());
         let mut found = all();
-        found.insert((Kind::Secret, "kafka-ca".to_owned()), content(&[("ca.crt", "pem"), ("other", "x")]));
+        found.insert(
+            (Kind::Secret, "kafka-ca".to_owned()),
+            content(&[("ca.crt", "pem"), ("other", "x")]),
+        );
         assert_eq!(hash(&references, &found), before);
-        found.insert((Kind::Secret, "kafka-ca".to_owned()), content(&[("ca.crt", "new")]));
+        found.insert(
+            (Kind::Secret, "kafka-ca".to_owned()),
+            content(&[("ca.crt", "new")]),
+        );
         assert_ne!(hash(&references, &found), before);
     }
 }

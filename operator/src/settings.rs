@@ -16,7 +16,12 @@ pub(crate) fn pods(stack: &TempoStack, component: Component) -> Pods {
             .resources
             .clone()
             .or_else(|| common.resources.clone())
-            .or_else(|| stack.spec.size.and_then(|size| size_resources(size, component))),
+            .or_else(|| {
+                stack
+                    .spec
+                    .size
+                    .and_then(|size| size_resources(size, component))
+            }),
         node_selector: both(&common.node_selector, &own.node_selector),
         affinity: object(&own.affinity, &common.affinity),
         tolerations: list(&own.tolerations, &common.tolerations),

@@ -55,7 +55,10 @@ mod tests {
 
     #[test]
     fn near_words_are_found() {
-        assert_eq!(nearest("retension", ["prefix", "retention"]), Some("retention"));
+        assert_eq!(
+            nearest("retension", ["prefix", "retention"]),
+            Some("retention")
+        );
         assert_eq!(nearest("xyz", ["prefix", "retention"]), None);
         assert_eq!(edits("kitten", "sitting"), 3);
         assert_eq!(cut("aäb", 2), "a");

@@ -219,7 +219,11 @@ impl Topology {
                 held_images: BTreeMap::new(),
             },
             Mode::Microservices => {
-                let live_stores = if running { live_store_replicas(stack) } else { 0 };
+                let live_stores = if running {
+                    live_store_replicas(stack)
+                } else {
+                    0
+                };
                 let builders = if running {
                     block_builder_replicas(stack, live_stores)
                 } else {
@@ -282,8 +286,15 @@ mod tests {
         stack.metadata.name = Some("a".repeat(crate::api::MAX_NAME_LENGTH));
         let names = Names::of(&stack);
         // Kubernetes appends a dash and a hash of ten characters for controller-revision-hash.
-        assert!(names.live_store(4).len() + 11 <= 63, "{}", names.live_store(4));
+        assert!(
+            names.live_store(4).len() + 11 <= 63,
+            "{}",
+            names.live_store(4)
+        );
         assert!(names.with("query-frontend-discovery").len() <= 63);
-        assert_eq!(names.live_store(1).len() - 28, "tempo--live-store-zone-b".len());
+        assert_eq!(
+            names.live_store(1).len() - 28,
+            "tempo--live-store-zone-b".len()
+        );
     }
 }

@@ -146,29 +146,49 @@ fn walk(path: &str, value: &Value, schema: &Value, problems: &mut Vec<Problem>) 
         }
         ("boolean", Value::Bool(_)) => {}
         ("array", Value::Array(items)) => {
-            if let Some(fault) = length_fault(items.len(), "entries", schema, "minItems", "maxItems")
+            if let Some(fault) =
+                length_fault(items.len(), "entries", schema, "minItems", "maxItems")
             {
                 problem(fault);
             }
             for (index, item) in items.iter().enumerate() {
-                walk(&format!("{path}[{index}]"), item, &schema["items"], problems);
+                walk(
+                    &format!("{path}[{index}]"),
+                    item,
+                    &schema["items"],
+                    problems,
+                );
             }
         }
         ("object", Value::Object(fields)) => walk_object(path, fields, schema, problems),
         // No schema: apiVersion, kind and metadata are checked by Kubernetes.
         ("", _) => {}
-        _ => problem(format!("expected {}, found {}", article(expected), kind(value))),
+        _ => problem(format!(
+            "expected {}, found {}",
+            article(expected),
+            kind(value)
+        )),
     }
 }
 
-fn walk_object(path: &str, fields: &Map<String, Value>, schema: &Value, problems: &mut Vec<Problem>) {
+fn walk_object(
+    path: &str,
+    fields: &Map<String, Value>,
+    schema: &Value,
+    problems: &mut Vec<Problem>,
+) {
     let properties = schema["properties"].as_object();
     let additional = schema.get("additionalProperties");
     let free = schema["x-kubernetes-preserve-unknown-fields"] == true
         || (properties.is_none() && additional.is_none());
     if additional.is_some()
-        && let Some(fault) =
-            length_fault(fields.len(), "entries", schema, "minProperties", "maxProperties")
+        && let Some(fault) = length_fault(
+            fields.len(),
+            "entries",
+            schema,
+            "minProperties",
+            "maxProperties",
+        )
     {
         problems.push(Problem {
             path: path.to_owned(),
@@ -180,7 +200,10 @@ fn walk_object(path: &str, fields: &Map<String, Value>, schema: &Value, problems
         if path.is_empty() && name == "metadata" {
             continue;
         }
-        match properties.and_then(|properties| properties.get(name)).or(additional) {
+        match properties
+            .and_then(|properties| properties.get(name))
+            .or(additional)
+        {
             // Kubernetes drops fields that are null.
             Some(_) if value.is_null() => {}
             Some(inner) => walk(&here, value, inner, problems),
@@ -241,7 +264,13 @@ fn number_fault(number: f64, schema: &Value) -> Option<String> {
     None
 }
 
-fn length_fault(length: usize, what: &str, schema: &Value, least: &str, most: &str) -> Option<String> {
+fn length_fault(
+    length: usize,
+    what: &str,
+    schema: &Value,
+    least: &str,
+    most: &str,
+) -> Option<String> {
     let length = length as u64;
     if let Some(least) = schema[least].as_u64()
         && length < least
@@ -333,7 +362,10 @@ mod tests {
         assert_eq!(stack.spec.mode, super::super::Mode::Monolithic);
         assert_eq!(stack.spec.storage.local.unwrap().size, "10Gi");
         assert_eq!(stack.spec.storage.retention.0, "336h");
-        assert_eq!(stack.spec.components.block_builder.partitions_per_instance, 1);
+        assert_eq!(
+            stack.spec.components.block_builder.partitions_per_instance,
+            1
+        );
         assert!(stack.spec.receivers.otlp.grpc);
     }
 
@@ -342,32 +374,150 @@ mod tests {
         let name = |name: &str| with(stack(local()), "metadata.name", json!(name));
         let cases: Vec<(Value, &str)> = vec![
             (stack(json!({})), "spec.storage: is missing"),
-            (stack(json!({"storage": {}})), "set exactly one of storage.s3"),
-            (stack(json!({"storage": {"local": {}, "s3": {"bucket": "b", "region": "r"}}})), "set exactly one of storage.s3"),
-            (stack(with(local(), "mode", json!("Microservices"))), "mode Microservices needs kafka"),
-            (stack(with(with(micro(), "storage", json!({"local": {}})), "mode", json!("Microservices"))), "needs storage that all pods reach"),
-            (stack(with(with(micro(), "components.liveStore.replicas", json!(6)), "kafka.topic.partitions", json!(4))), "kafka.topic.partitions must be at least"),
-            (stack(with(micro(), "components.liveStore.replicas", json!(0))), "to stop the stack set stopped: true"),
-            (stack(with(micro(), "components.liveStore.autoscaling", json!({"maxReplicas": 3}))), "scale subresource"),
-            (stack(with(with(micro(), "components.blockBuilder", json!({"replicas": 1, "partitionsPerInstance": 2})), "components.liveStore.replicas", json!(3))), "some partitions never become blocks"),
-            (stack(with(local(), "components.querier", json!({"replicas": 2, "autoscaling": {"maxReplicas": 3}}))), "set either replicas or autoscaling"),
-            (stack(with(local(), "components.backendScheduler.replicas", json!(2))), "exactly one of this component"),
-            (stack(with(local(), "gateway", json!({"enabled": true, "auth": {"staticSecretRef": {"name": "users"}}}))), "gateway.enabled needs tenancy.enabled"),
-            (stack(with(local(), "updateStrategy.drainWait", json!("5m"))), "updateStrategy.drainWait must be at least timings.queryBackendAfter"),
-            (stack(with(local(), "timings.queryBackendAfter", json!("10s"))), "at least timings.queryEndCutoff"),
-            (stack(with(local(), "metricsGenerator.enabled", json!(true))), "where shall the metrics go"),
-            (stack(json!({"storage": {"s3": {"bucket": "b", "endpoint": "https://s:9000", "insecure": true}}})), "drop one of them"),
-            (stack(json!({"storage": {"s3": {"bucket": "b"}}})), "set storage.s3.region"),
-            (stack(json!({"storage": {"s3": {"bucket": "b", "region": "r", "credentials": {}}}})), "set exactly one of credentials.secretRef"),
-            (stack(with(micro(), "kafka.sasl", json!({"mechanism": "PLAIN"}))), "needs kafka.sasl.usernameSecretRef"),
-            (stack(with(micro(), "kafka.bootstrapServers", json!(["http://k:9092"]))), "does not match"),
-            (stack(with(local(), "image.digest", json!("sha256:abc"))), "does not match"),
-            (stack(with(local(), "zones", json!({"count": 6}))), "6 is more than 5"),
-            (stack(with(local(), "zones", json!({"count": 2, "names": ["a"]}))), "zones.names"),
-            (stack(with(local(), "storage.retension", json!("1h"))), "did you mean \"retention\"?"),
-            (stack(with(local(), "mode", json!("Monolith"))), "Monolith is none of Monolithic, Microservices"),
-            (stack(with(local(), "paused", json!("yes"))), "expected true or false, found text"),
-            (name("a-name-of-twenty-nine-letters"), "at most 28 characters"),
+            (
+                stack(json!({"storage": {}})),
+                "set exactly one of storage.s3",
+            ),
+            (
+                stack(json!({"storage": {"local": {}, "s3": {"bucket": "b", "region": "r"}}})),
+                "set exactly one of storage.s3",
+            ),
+            (
+                stack(with(local(), "mode", json!("Microservices"))),
+                "mode Microservices needs kafka",
+            ),
+            (
+                stack(with(
+                    with(micro(), "storage", json!({"local": {}})),
+                    "mode",
+                    json!("Microservices"),
+                )),
+                "needs storage that all pods reach",
+            ),
+            (
+                stack(with(
+                    with(micro(), "components.liveStore.replicas", json!(6)),
+                    "kafka.topic.partitions",
+                    json!(4),
+                )),
+                "kafka.topic.partitions must be at least",
+            ),
+            (
+                stack(with(micro(), "components.liveStore.replicas", json!(0))),
+                "to stop the stack set stopped: true",
+            ),
+            (
+                stack(with(
+                    micro(),
+                    "components.liveStore.autoscaling",
+                    json!({"maxReplicas": 3}),
+                )),
+                "scale subresource",
+            ),
+            (
+                stack(with(
+                    with(
+                        micro(),
+                        "components.blockBuilder",
+                        json!({"replicas": 1, "partitionsPerInstance": 2}),
+                    ),
+                    "components.liveStore.replicas",
+                    json!(3),
+                )),
+                "some partitions never become blocks",
+            ),
+            (
+                stack(with(
+                    local(),
+                    "components.querier",
+                    json!({"replicas": 2, "autoscaling": {"maxReplicas": 3}}),
+                )),
+                "set either replicas or autoscaling",
+            ),
+            (
+                stack(with(
+                    local(),
+                    "components.backendScheduler.replicas",
+                    json!(2),
+                )),
+                "exactly one of this component",
+            ),
+            (
+                stack(with(
+                    local(),
+                    "gateway",
+                    json!({"enabled": true, "auth": {"staticSecretRef": {"name": "users"}}}),
+                )),
+                "gateway.enabled needs tenancy.enabled",
+            ),
+            (
+                stack(with(local(), "updateStrategy.drainWait", json!("5m"))),
+                "updateStrategy.drainWait must be at least timings.queryBackendAfter",
+            ),
+            (
+                stack(with(local(), "timings.queryBackendAfter", json!("10s"))),
+                "at least timings.queryEndCutoff",
+            ),
+            (
+                stack(with(local(), "metricsGenerator.enabled", json!(true))),
+                "where shall the metrics go",
+            ),
+            (
+                stack(
+                    json!({"storage": {"s3": {"bucket": "b", "endpoint": "https://s:9000", "insecure": true}}}),
+                ),
+                "drop one of them",
+            ),
+            (
+                stack(json!({"storage": {"s3": {"bucket": "b"}}})),
+                "set storage.s3.region",
+            ),
+            (
+                stack(
+                    json!({"storage": {"s3": {"bucket": "b", "region": "r", "credentials": {}}}}),
+                ),
+                "set exactly one of credentials.secretRef",
+            ),
+            (
+                stack(with(micro(), "kafka.sasl", json!({"mechanism": "PLAIN"}))),
+                "needs kafka.sasl.usernameSecretRef",
+            ),
+            (
+                stack(with(
+                    micro(),
+                    "kafka.bootstrapServers",
+                    json!(["http://k:9092"]),
+                )),
+                "does not match",
+            ),
+            (
+                stack(with(local(), "image.digest", json!("sha256:abc"))),
+                "does not match",
+            ),
+            (
+                stack(with(local(), "zones", json!({"count": 6}))),
+                "6 is more than 5",
+            ),
+            (
+                stack(with(local(), "zones", json!({"count": 2, "names": ["a"]}))),
+                "zones.names",
+            ),
+            (
+                stack(with(local(), "storage.retension", json!("1h"))),
+                "did you mean \"retention\"?",
+            ),
+            (
+                stack(with(local(), "mode", json!("Monolith"))),
+                "Monolith is none of Monolithic, Microservices",
+            ),
+            (
+                stack(with(local(), "paused", json!("yes"))),
+                "expected true or false, found text",
+            ),
+            (
+                name("a-name-of-twenty-nine-letters"),
+                "at most 28 characters",
+            ),
             (name("1st"), "must begin with a letter"),
         ];
         for (value, expected) in cases {
@@ -375,7 +525,10 @@ mod tests {
                 Ok(_) => "accepted".to_owned(),
                 Err(problems) => lines(&problems),
             };
-            assert!(text.contains(expected), "{value}\nexpected {expected:?}, found {text:?}");
+            assert!(
+                text.contains(expected),
+                "{value}\nexpected {expected:?}, found {text:?}"
+            );
         }
         assert!(admit(&name("a-name-of-28-letters-is-fine"), None).is_ok());
     }
@@ -384,15 +537,63 @@ mod tests {
     fn changes_that_lose_data_are_refused() {
         let s3 = json!({"storage": {"s3": {"bucket": "b", "region": "r"}}});
         let cases: Vec<(Value, Value, Option<&str>)> = vec![
-            (local(), s3.clone(), Some("the kind of storage can't be changed")),
-            (local(), with(s3.clone(), "storage.allowChange", json!(true)), None),
-            (s3.clone(), with(s3.clone(), "storage.s3.bucket", json!("c")), Some("storage.s3.bucket can't be changed")),
-            (s3.clone(), with(s3.clone(), "storage.prefix", json!("p")), Some("storage.prefix can't be changed")),
+            (
+                local(),
+                s3.clone(),
+                Some("the kind of storage can't be changed"),
+            ),
+            (
+                local(),
+                with(s3.clone(), "storage.allowChange", json!(true)),
+                None,
+            ),
+            (
+                s3.clone(),
+                with(s3.clone(), "storage.s3.bucket", json!("c")),
+                Some("storage.s3.bucket can't be changed"),
+            ),
+            (
+                s3.clone(),
+                with(s3.clone(), "storage.prefix", json!("p")),
+                Some("storage.prefix can't be changed"),
+            ),
             (s3.clone(), with(s3, "storage.retention", json!("1h")), None),
-            (with(micro(), "kafka.topic.partitions", json!(4)), with(micro(), "kafka.topic.partitions", json!(3)), Some("Kafka only adds partitions")),
-            (with(micro(), "kafka.topic.partitions", json!(4)), with(micro(), "kafka.topic.partitions", json!(8)), None),
-            (with(local(), "components.monolith.storage", json!({"size": "10Gi"})), with(local(), "components.monolith.storage", json!({"size": "5Gi"})), Some("can't shrink")),
-            (with(local(), "components.monolith.storage", json!({"size": "900Mi"})), with(local(), "components.monolith.storage", json!({"size": "1Gi"})), None),
+            (
+                with(micro(), "kafka.topic.partitions", json!(4)),
+                with(micro(), "kafka.topic.partitions", json!(3)),
+                Some("Kafka only adds partitions"),
+            ),
+            (
+                with(micro(), "kafka.topic.partitions", json!(4)),
+                with(micro(), "kafka.topic.partitions", json!(8)),
+                None,
+            ),
+            (
+                with(
+                    local(),
+                    "components.monolith.storage",
+                    json!({"size": "10Gi"}),
+                ),
+                with(
+                    local(),
+                    "components.monolith.storage",
+                    json!({"size": "5Gi"}),
+                ),
+                Some("can't shrink"),
+            ),
+            (
+                with(
+                    local(),
+                    "components.monolith.storage",
+                    json!({"size": "900Mi"}),
+                ),
+                with(
+                    local(),
+                    "components.monolith.storage",
+                    json!({"size": "1Gi"}),
+                ),
+                None,
+            ),
         ];
         for (old, new, expected) in cases {
             let old = apply_defaults(crd::schema(), &stack(old));

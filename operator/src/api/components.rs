@@ -190,7 +190,10 @@ pub struct Autoscaling {
     #[schemars(range(min = 1, max = 500))]
     pub max_replicas: u32,
     /// Used share of the requested CPU to aim at, in percent; unset means 70.
-    #[serde(rename = "targetCPUUtilization", skip_serializing_if = "Option::is_none")]
+    #[serde(
+        rename = "targetCPUUtilization",
+        skip_serializing_if = "Option::is_none"
+    )]
     #[schemars(range(min = 1, max = 100))]
     pub target_cpu_utilization: Option<u32>,
     /// Blocks that wait for compaction per backend-worker to aim at; needs KEDA.

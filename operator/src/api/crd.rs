@@ -139,13 +139,21 @@ mod tests {
                 amiss.push(format!("{path} has no description"));
             }
             match schema["type"].as_str() {
-                Some("string") if !has_any(schema.as_object().unwrap(), &["enum", "maxLength", "format"]) => {
+                Some("string")
+                    if !has_any(
+                        schema.as_object().unwrap(),
+                        &["enum", "maxLength", "format"],
+                    ) =>
+                {
                     amiss.push(format!("{path} has no length"));
                 }
                 Some("array") if schema.get("maxItems").is_none() => {
                     amiss.push(format!("{path} has no number of items"));
                 }
-                Some("object") if schema.get("additionalProperties").is_some() && schema.get("maxProperties").is_none() => {
+                Some("object")
+                    if schema.get("additionalProperties").is_some()
+                        && schema.get("maxProperties").is_none() =>
+                {
                     amiss.push(format!("{path} has no number of entries"));
                 }
                 Some(_) => {}
@@ -164,7 +172,11 @@ mod tests {
     #[test]
     fn rules_compile() {
         let compiled = kube::core::cel::compile_schema(schema());
-        assert!(!compiled.has_errors(), "{:?}", compiled.compilation_errors());
+        assert!(
+            !compiled.has_errors(),
+            "{:?}",
+            compiled.compilation_errors()
+        );
     }
 
     #[test]

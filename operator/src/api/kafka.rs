@@ -13,7 +13,10 @@ use super::schema::{Duration, NameRef, SecretKey};
 #[serde(rename_all = "camelCase")]
 pub struct Kafka {
     /// Brokers to begin with, as host and port.
-    #[schemars(length(min = 1, max = 32), inner(length(min = 3, max = 300), regex(pattern = "^[^\\s,/]+:[0-9]{1,5}$")))]
+    #[schemars(
+        length(min = 1, max = 32),
+        inner(length(min = 3, max = 300), regex(pattern = "^[^\\s,/]+:[0-9]{1,5}$"))
+    )]
     pub bootstrap_servers: Vec<String>,
     /// The topic.
     #[serde(default)]

@@ -27,9 +27,7 @@ pub use edges::{
     Receivers, ServiceExposure, ServiceType, TlsFiles, Toggle,
 };
 pub use kafka::{Compression, Kafka, KafkaTls, Sasl, SaslMechanism, Topic, TopicManagement};
-pub use observability::{
-    Datasource, MonitorSpec, Observability, RuleSpec, SelfTracing,
-};
+pub use observability::{Datasource, MonitorSpec, Observability, RuleSpec, SelfTracing};
 pub use schema::{Anything, ConfigMapKey, Duration, Items, NameRef, SecretKey};
 pub use stack::{
     Image, Migration, MigrationStrategy, Mode, PullPolicy, Security, ServiceAccount, Size,

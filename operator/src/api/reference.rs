@@ -15,7 +15,10 @@ pub fn markdown() -> String {
     let root = crd::schema();
     for part in ["spec", "status"] {
         let schema = &root["properties"][part];
-        let _ = writeln!(page, "## {part}\n\n| field | type | default | meaning |\n|---|---|---|---|");
+        let _ = writeln!(
+            page,
+            "## {part}\n\n| field | type | default | meaning |\n|---|---|---|---|"
+        );
         rows(&mut page, part, schema);
         page.push('\n');
     }
@@ -34,7 +37,11 @@ pub fn explain(path: &str) -> Option<String> {
     if let Some(meaning) = schema["description"].as_str() {
         let _ = writeln!(text, "\n{meaning}");
     }
-    for rule in schema["x-kubernetes-validations"].as_array().into_iter().flatten() {
+    for rule in schema["x-kubernetes-validations"]
+        .as_array()
+        .into_iter()
+        .flatten()
+    {
         if let Some(message) = rule["message"].as_str() {
             let _ = writeln!(text, "\nrule: {message}");
         }
@@ -42,7 +49,12 @@ pub fn explain(path: &str) -> Option<String> {
     if let Some(properties) = schema["properties"].as_object() {
         text.push_str("\nfields:\n");
         for (name, inner) in properties {
-            let _ = writeln!(text, "  {name} <{}>\n    {}", type_of(inner), first_line(inner));
+            let _ = writeln!(
+                text,
+                "  {name} <{}>\n    {}",
+                type_of(inner),
+                first_line(inner)
+            );
         }
     }
     Some(text)
@@ -111,11 +123,12 @@ fn rows(page: &mut String, path: &str, schema: &Value) {
             .filter(|value| !value.is_object() && *value != &serde_json::json!([]))
             .map(|value| format!("`{}`", value.to_string().replace('|', "\\|")))
             .unwrap_or_default();
-        let meaning = field["description"]
-            .as_str()
-            .map(cell)
-            .unwrap_or_default();
-        let _ = writeln!(page, "| `{here}` | {} | {default} | {meaning} |", cell(&type_of(field)));
+        let meaning = field["description"].as_str().map(cell).unwrap_or_default();
+        let _ = writeln!(
+            page,
+            "| `{here}` | {} | {default} | {meaning} |",
+            cell(&type_of(field))
+        );
         // The pods of every component have the same fields: told once, for the defaults.
         let told = path.starts_with("spec.components") && name != "defaults";
         if told && path == "spec.components" {
@@ -148,9 +161,17 @@ fn own_rows(page: &mut String, path: &str, schema: &Value, common: &Value) {
 }
 
 fn rule_rows(page: &mut String, path: &str, schema: &Value) {
-    for rule in schema["x-kubernetes-validations"].as_array().into_iter().flatten() {
+    for rule in schema["x-kubernetes-validations"]
+        .as_array()
+        .into_iter()
+        .flatten()
+    {
         if let Some(message) = rule["message"].as_str() {
-            let place = if path.is_empty() { "the resource" } else { path };
+            let place = if path.is_empty() {
+                "the resource"
+            } else {
+                path
+            };
             let _ = writeln!(page, "| `{place}` | {} |", message.replace('|', "\\|"));
         }
     }
@@ -160,9 +181,17 @@ fn rule_rows(page: &mut String, path: &str, schema: &Value) {
         }
     }
     for (name, field) in schema["properties"].as_object().into_iter().flatten() {
-        let repeated = path == "spec.components" && !matches!(&**name, "defaults" | "liveStore" | "blockBuilder" | "backendScheduler");
+        let repeated = path == "spec.components"
+            && !matches!(
+                &**name,
+                "defaults" | "liveStore" | "blockBuilder" | "backendScheduler"
+            );
         if !repeated {
-            let here = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+            let here = if path.is_empty() {
+                name.clone()
+            } else {
+                format!("{path}.{name}")
+            };
             rule_rows(page, &here, field);
         }
     }

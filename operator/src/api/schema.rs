@@ -186,7 +186,11 @@ mod tests {
             ("336h", 1_209_600),
             ("1500ms", 1),
         ] {
-            assert_eq!(Duration::from(text).get().map(|d| d.as_secs()), Some(seconds), "{text}");
+            assert_eq!(
+                Duration::from(text).get().map(|d| d.as_secs()),
+                Some(seconds),
+                "{text}"
+            );
         }
         for text in ["", "5", "5d", "s", "-5s", "5 s", "99999999999999999999h"] {
             assert_eq!(Duration::from(text).get(), None, "{text:?}");

@@ -17,6 +17,8 @@ use super::storage::Storage;
 use super::tenancy::{Limits, MetricsGenerator, Tenancy};
 
 /// A tracing backend.
+// Columns repeat the names of their settings.
+#[allow(clippy::duplicated_attributes)]
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[kube(
     group = "tempostack.io",
@@ -42,7 +44,11 @@ use super::tenancy::{Limits, MetricsGenerator, Tenancy};
         type_ = "string",
         json_path = ".status.conditions[?(@.type==\"Ready\")].status"
     ),
-    printcolumn(name = "Version", type_ = "string", json_path = ".status.version.tempo"),
+    printcolumn(
+        name = "Version",
+        type_ = "string",
+        json_path = ".status.version.tempo"
+    ),
     printcolumn(
         name = "Partitions",
         type_ = "integer",
@@ -55,7 +61,11 @@ use super::tenancy::{Limits, MetricsGenerator, Tenancy};
         json_path = ".status.message",
         priority = 1
     ),
-    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+    printcolumn(
+        name = "Age",
+        type_ = "date",
+        json_path = ".metadata.creationTimestamp"
+    )
 )]
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-validations" = rules(&[
@@ -155,7 +165,18 @@ pub struct TempoStackSpec {
 
 /// How the components run.
 #[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    Hash,
+    PartialOrd,
+    Ord,
+    Serialize,
+    Deserialize,
+    JsonSchema,
 )]
 pub enum Mode {
     /// All in one pod.
@@ -199,7 +220,10 @@ pub struct Image {
     pub repository: Option<String>,
     /// Tag.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 128), regex(pattern = "^[A-Za-z0-9_][A-Za-z0-9._-]*$"))]
+    #[schemars(
+        length(min = 1, max = 128),
+        regex(pattern = "^[A-Za-z0-9_][A-Za-z0-9._-]*$")
+    )]
     pub tag: Option<String>,
     /// Digest; what is pulled when both are set.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -317,7 +341,10 @@ pub struct Security {
     pub openshift: bool,
     /// Secret of type `kubernetes.io/tls` for connections between components and for queries:
     /// `tls.crt`, `tls.key` and `ca.crt`, valid for every Service of the stack. Unset means no TLS.
-    #[serde(rename = "internalTLSSecretRef", skip_serializing_if = "Option::is_none")]
+    #[serde(
+        rename = "internalTLSSecretRef",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub internal_tls_secret_ref: Option<NameRef>,
 }
 

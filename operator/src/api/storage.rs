@@ -71,7 +71,10 @@ pub struct S3 {
     /// Host and port of the store, with or without `https://` or `http://`; unset means Amazon's
     /// for the region.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 512), regex(pattern = "^(https?://)?[^/?#@ ]+/?$"))]
+    #[schemars(
+        length(min = 1, max = 512),
+        regex(pattern = "^(https?://)?[^/?#@ ]+/?$")
+    )]
     pub endpoint: Option<String>,
     /// Region.
     #[serde(skip_serializing_if = "Option::is_none")]

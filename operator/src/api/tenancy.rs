@@ -100,7 +100,13 @@ pub struct MetricsGenerator {
     /// Whether metrics are made.
     pub enabled: bool,
     /// Which metrics: `service-graphs`, `span-metrics`, `host-info`.
-    #[schemars(length(max = 8), inner(length(max = 64), regex(pattern = "^(service-graphs|span-metrics|host-info)$")))]
+    #[schemars(
+        length(max = 8),
+        inner(
+            length(max = 64),
+            regex(pattern = "^(service-graphs|span-metrics|host-info)$")
+        )
+    )]
     pub processors: Vec<String>,
     /// Where they go.
     #[serde(skip_serializing_if = "Vec::is_empty")]

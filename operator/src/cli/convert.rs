@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use tempo_operator::api::check;
 
-use super::{say, Error, File};
+use super::{Error, File, say};
 
 pub(super) fn run(file: &File) -> Result<ExitCode, Error> {
     let text = file.read()?;
@@ -25,7 +25,10 @@ pub(super) fn run(file: &File) -> Result<ExitCode, Error> {
                 eprintln!("to be completed by hand: {problem}");
             }
         }
-        say(format_args!("---\n{}", serde_yaml::to_string(&converted.stack)?))?;
+        say(format_args!(
+            "---\n{}",
+            serde_yaml::to_string(&converted.stack)?
+        ))?;
     }
     if found {
         Ok(ExitCode::SUCCESS)
@@ -117,17 +120,49 @@ impl Conversion<'_> {
         self.common();
         self.copy("retention.global.traces", "storage.retention");
         self.copy("storageSize", "components.monolith.storage.size");
-        self.copy("storageClassName", "components.monolith.storage.storageClassName");
-        self.copy("search.defaultResultLimit", "components.queryFrontend.defaultSearchLimit");
-        self.copy("search.maxDuration", "components.queryFrontend.maxSearchDuration");
+        self.copy(
+            "storageClassName",
+            "components.monolith.storage.storageClassName",
+        );
+        self.copy(
+            "search.defaultResultLimit",
+            "components.queryFrontend.defaultSearchLimit",
+        );
+        self.copy(
+            "search.maxDuration",
+            "components.queryFrontend.maxSearchDuration",
+        );
         self.limits("limits.global", "limits");
-        self.known.extend(["storage", "limits", "template", "size", "replicationFactor", "hashRing", "resources", "images"]);
+        self.known.extend([
+            "storage",
+            "limits",
+            "template",
+            "size",
+            "replicationFactor",
+            "hashRing",
+            "resources",
+            "images",
+        ]);
         let from = self.from;
-        for (tenant, limits) in from["limits"]["perTenant"].as_object().into_iter().flatten() {
-            self.set(&format!("tenancy.tenants.{tenant}.limits"), limits_of(limits));
+        for (tenant, limits) in from["limits"]["perTenant"]
+            .as_object()
+            .into_iter()
+            .flatten()
+        {
+            self.set(
+                &format!("tenancy.tenants.{tenant}.limits"),
+                limits_of(limits),
+            );
         }
-        for (tenant, retention) in from["retention"]["perTenant"].as_object().into_iter().flatten() {
-            self.set(&format!("tenancy.tenants.{tenant}.retention"), retention["traces"].clone());
+        for (tenant, retention) in from["retention"]["perTenant"]
+            .as_object()
+            .into_iter()
+            .flatten()
+        {
+            self.set(
+                &format!("tenancy.tenants.{tenant}.retention"),
+                retention["traces"].clone(),
+            );
         }
         let generator = &from["template"]["metricsGenerator"];
         if generator["enabled"] == true {
@@ -137,7 +172,10 @@ impl Conversion<'_> {
                 .flatten()
                 .map(|url| json!({"url": url}))
                 .collect();
-            self.set("metricsGenerator", json!({"enabled": true, "remoteWrite": remotes}));
+            self.set(
+                "metricsGenerator",
+                json!({"enabled": true, "remoteWrite": remotes}),
+            );
             let processors: Vec<Value> = generator["processors"]
                 .as_array()
                 .into_iter()
@@ -147,10 +185,19 @@ impl Conversion<'_> {
                 .collect();
             self.set("metricsGenerator.processors", json!(processors));
         }
-        for name in ["distributor", "ingester", "compactor", "querier", "queryFrontend"] {
+        for name in [
+            "distributor",
+            "ingester",
+            "compactor",
+            "querier",
+            "queryFrontend",
+        ] {
             let component = &from["template"][name];
             let component = component.get("component").unwrap_or(component);
-            if component.as_object().is_some_and(|fields| !fields.is_empty()) {
+            if component
+                .as_object()
+                .is_some_and(|fields| !fields.is_empty())
+            {
                 self.note(format!("template.{name}: its pods do not exist in mode Monolithic; look at components.monolith"));
             }
         }
@@ -158,7 +205,9 @@ impl Conversion<'_> {
             self.note("template.queryFrontend.jaegerQuery: the Jaeger UI is not part of a stack; use Grafana");
         }
         if from["template"]["gateway"]["enabled"] == true {
-            self.note("template.gateway: set gateway.auth.staticSecretRef to a Secret with htpasswd");
+            self.note(
+                "template.gateway: set gateway.auth.staticSecretRef to a Secret with htpasswd",
+            );
         }
         if from["size"].is_string() {
             self.note("size: the sizes differ; set size to demo, small, medium or large");
@@ -182,7 +231,10 @@ impl Conversion<'_> {
                 }
             }
             backend => {
-                let secret = traces[backend]["secret"].as_str().unwrap_or_default().to_owned();
+                let secret = traces[backend]["secret"]
+                    .as_str()
+                    .unwrap_or_default()
+                    .to_owned();
                 self.object_store(backend, &secret);
                 self.tls(&traces[backend]["tls"]);
             }
@@ -193,7 +245,16 @@ impl Conversion<'_> {
                 self.set(&format!("components.monolith.{field}"), value.clone());
             }
         }
-        self.known.extend(["resources", "nodeSelector", "tolerations", "affinity", "ingestion", "query", "management", "podSecurityContext"]);
+        self.known.extend([
+            "resources",
+            "nodeSelector",
+            "tolerations",
+            "affinity",
+            "ingestion",
+            "query",
+            "management",
+            "podSecurityContext",
+        ]);
         let otlp = &from["ingestion"]["otlp"];
         for protocol in ["grpc", "http"] {
             if otlp[protocol]["enabled"] == false {
@@ -224,10 +285,12 @@ impl Conversion<'_> {
             self.set("serviceAccount", json!({"create": false, "name": name}));
         }
         let metrics = &from["observability"]["metrics"];
-        if metrics["createServiceMonitors"] == true || metrics["serviceMonitors"]["enabled"] == true {
+        if metrics["createServiceMonitors"] == true || metrics["serviceMonitors"]["enabled"] == true
+        {
             self.set("observability.serviceMonitor.enabled", json!(true));
         }
-        if metrics["createPrometheusRules"] == true || metrics["prometheusRules"]["enabled"] == true {
+        if metrics["createPrometheusRules"] == true || metrics["prometheusRules"]["enabled"] == true
+        {
             self.set("observability.prometheusRule.enabled", json!(true));
         }
         let grafana = &from["observability"]["grafana"];
@@ -256,7 +319,17 @@ impl Conversion<'_> {
         if from["timeout"].is_string() {
             self.note("timeout: is not converted; set extraConfig.query_frontend.api_timeout if you need it");
         }
-        self.known.extend(["managementState", "serviceAccount", "observability", "networkPolicy", "tenants", "env", "envFrom", "extraConfig", "timeout"]);
+        self.known.extend([
+            "managementState",
+            "serviceAccount",
+            "observability",
+            "networkPolicy",
+            "tenants",
+            "env",
+            "envFrom",
+            "extraConfig",
+            "timeout",
+        ]);
     }
 
     fn storage_of_stack(&mut self) {
@@ -273,11 +346,15 @@ impl Conversion<'_> {
         match kind {
             "gcs" => {
                 self.set("storage.gcs", json!({"bucket": "FROM-SECRET", "credentials": {"secretRef": {"name": secret}}}));
-                self.note(format!("storage.gcs.bucket: copy it from key bucketname of Secret {secret}"));
+                self.note(format!(
+                    "storage.gcs.bucket: copy it from key bucketname of Secret {secret}"
+                ));
             }
             "azure" => {
                 self.set("storage.azure", json!({"container": "FROM-SECRET", "accountName": "FROM-SECRET", "credentials": {"secretRef": {"name": secret}}}));
-                self.note(format!("storage.azure: copy container and account_name from Secret {secret}"));
+                self.note(format!(
+                    "storage.azure: copy container and account_name from Secret {secret}"
+                ));
             }
             _ => {
                 self.set("storage.s3", json!({"bucket": "FROM-SECRET", "endpoint": "FROM-SECRET", "credentials": {"secretRef": {"name": secret}}}));
@@ -291,7 +368,10 @@ impl Conversion<'_> {
             return;
         }
         if let Some(ca) = tls["caName"].as_str() {
-            self.set("storage.tls.caRef.configMap", json!({"name": ca, "key": "service-ca.crt"}));
+            self.set(
+                "storage.tls.caRef.configMap",
+                json!({"name": ca, "key": "service-ca.crt"}),
+            );
         }
         if let Some(cert) = tls["certName"].as_str() {
             self.set("storage.tls.certSecretRef", json!({"name": cert}));
@@ -299,7 +379,10 @@ impl Conversion<'_> {
     }
 
     fn limits(&mut self, from: &str, to: &str) {
-        let found = from.split('.').try_fold(self.from, |value, key| value.get(key)).cloned();
+        let found = from
+            .split('.')
+            .try_fold(self.from, |value, key| value.get(key))
+            .cloned();
         if let Some(limits) = found {
             self.set(to, limits_of(&limits));
         }
@@ -333,7 +416,10 @@ fn limits_of(limits: &Value) -> Value {
             converted["ingestion"][to] = value.clone();
         }
     }
-    for (from, to) in [("maxBytesPerTagValues", "maxBytesPerTagValues"), ("maxSearchDuration", "maxSearchDuration")] {
+    for (from, to) in [
+        ("maxBytesPerTagValues", "maxBytesPerTagValues"),
+        ("maxSearchDuration", "maxSearchDuration"),
+    ] {
         if let Some(value) = limits["query"].get(from) {
             converted["query"][to] = value.clone();
         }
@@ -367,8 +453,17 @@ mod tests {
         assert_eq!(spec["limits"]["ingestion"]["rateLimitBytes"], 500);
         assert_eq!(spec["tenancy"]["tenants"]["a"]["retention"], "1h");
         assert_eq!(spec["components"]["monolith"]["storage"]["size"], "1Gi");
-        assert!(converted.notes.iter().any(|note| note.contains("somethingNew")));
-        assert!(check::admit(&converted.stack, None).is_ok(), "{:?}", check::admit(&converted.stack, None));
+        assert!(
+            converted
+                .notes
+                .iter()
+                .any(|note| note.contains("somethingNew"))
+        );
+        assert!(
+            check::admit(&converted.stack, None).is_ok(),
+            "{:?}",
+            check::admit(&converted.stack, None)
+        );
     }
 
     #[test]

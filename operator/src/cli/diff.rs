@@ -8,7 +8,7 @@ use kube::{Api, Client, discovery};
 use serde_json::Value;
 use tempo_operator::manifests::MANAGER;
 
-use super::{say, Error, Render};
+use super::{Error, Render, say};
 
 pub(super) async fn run(options: &Render) -> Result<ExitCode, Error> {
     let client = Client::try_default().await?;
@@ -31,7 +31,9 @@ async fn object_differs(client: &Client, namespace: &str, object: &Value) -> Res
     let resource: ApiResource = match discovery::pinned_kind(client, &kind_of).await {
         Ok((resource, _)) => resource,
         Err(_) => {
-            say(format_args!("? {kind} {name}: the cluster does not know this kind\n"))?;
+            say(format_args!(
+                "? {kind} {name}: the cluster does not know this kind\n"
+            ))?;
             return Ok(false);
         }
     };
@@ -58,7 +60,13 @@ fn comparable(object: &DynamicObject) -> Value {
         fields.shift_remove("status");
     }
     if let Some(metadata) = value["metadata"].as_object_mut() {
-        for field in ["managedFields", "resourceVersion", "generation", "uid", "creationTimestamp"] {
+        for field in [
+            "managedFields",
+            "resourceVersion",
+            "generation",
+            "uid",
+            "creationTimestamp",
+        ] {
             metadata.shift_remove(field);
         }
     }
@@ -69,7 +77,12 @@ fn compare(path: &str, before: &Value, after: &Value, changes: &mut Vec<String>)
     match (before, after) {
         (Value::Object(old), Value::Object(new)) => {
             for (key, value) in new {
-                compare(&format!("{path}.{key}"), old.get(key).unwrap_or(&Value::Null), value, changes);
+                compare(
+                    &format!("{path}.{key}"),
+                    old.get(key).unwrap_or(&Value::Null),
+                    value,
+                    changes,
+                );
             }
             for (key, value) in old.iter().filter(|(key, _)| !new.contains_key(*key)) {
                 compare(&format!("{path}.{key}"), value, &Value::Null, changes);

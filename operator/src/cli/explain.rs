@@ -5,9 +5,11 @@ use std::process::ExitCode;
 use serde_json::Value;
 use tempo_operator::api::reference;
 use tempo_operator::config;
-use tempo_operator::topology::{Component, Names, Topology, block_builder_replicas, live_store_replicas, zone_count};
+use tempo_operator::topology::{
+    Component, Names, Topology, block_builder_replicas, live_store_replicas, zone_count,
+};
 
-use super::{say, Error, Explain, File};
+use super::{Error, Explain, File, say};
 
 pub(super) fn run(options: &Explain) -> Result<ExitCode, Error> {
     if let Some(path) = &options.path {
@@ -37,21 +39,43 @@ fn values(file: &File) -> Result<ExitCode, Error> {
         let written = written(&text, &name);
         let effective = serde_json::to_value(&stack.spec).unwrap_or_default();
         say(format_args!("TempoStack {name}\n"))?;
-        print_values("spec", &effective, written.get("spec").unwrap_or(&Value::Null))?;
+        print_values(
+            "spec",
+            &effective,
+            written.get("spec").unwrap_or(&Value::Null),
+        )?;
         let names = Names::of(&stack);
         let topology = Topology::settled(&stack);
         say(format_args!("\nfollows from that:\n"))?;
-        say(format_args!("  Kafka topic: {} (kafka.topic.name, or tempo-<namespace>-<name>)\n", names.topic(&stack)))?;
-        say(format_args!("  gossip cluster: {} (namespace and name: stacks never mix)\n", names.cluster_label()))?;
+        say(format_args!(
+            "  Kafka topic: {} (kafka.topic.name, or tempo-<namespace>-<name>)\n",
+            names.topic(&stack)
+        ))?;
+        say(format_args!(
+            "  gossip cluster: {} (namespace and name: stacks never mix)\n",
+            names.cluster_label()
+        ))?;
         if topology.cluster.is_some() {
             let replicas = live_store_replicas(&stack);
             let zones = zone_count(&stack);
-            say(format_args!("  live-stores: {replicas} in each of {zones} zones (components.liveStore.replicas, else size, else 1)\n"))?;
-            say(format_args!("  block-builders: {} (enough for {replicas} partitions; more while old ones hold data)\n", block_builder_replicas(&stack, replicas)))?;
+            say(format_args!(
+                "  live-stores: {replicas} in each of {zones} zones (components.liveStore.replicas, else size, else 1)\n"
+            ))?;
+            say(format_args!(
+                "  block-builders: {} (enough for {replicas} partitions; more while old ones hold data)\n",
+                block_builder_replicas(&stack, replicas)
+            ))?;
         }
-        let component = if topology.monolith.is_some() { Component::Monolith } else { Component::QueryFrontend };
+        let component = if topology.monolith.is_some() {
+            Component::Monolith
+        } else {
+            Component::QueryFrontend
+        };
         let configuration = config::render(&stack, component, true)?;
-        say(format_args!("\nconfiguration of {}:\n{configuration}\n", component.target()))?;
+        say(format_args!(
+            "\nconfiguration of {}:\n{configuration}\n",
+            component.target()
+        ))?;
     }
     Ok(ExitCode::SUCCESS)
 }

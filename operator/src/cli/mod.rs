@@ -292,7 +292,11 @@ fn check(file: &File) -> Result<ExitCode, Error> {
         Ok(rendered) => {
             for (stack, objects) in rendered {
                 let name = stack.metadata.name.as_deref().unwrap_or_default();
-                say(format_args!("{}: TempoStack {name} is valid; it makes {} objects\n", file.name(), objects.len()))?;
+                say(format_args!(
+                    "{}: TempoStack {name} is valid; it makes {} objects\n",
+                    file.name(),
+                    objects.len()
+                ))?;
                 let named = references::of(&stack);
                 if !named.is_empty() {
                     say("it needs, in its namespace:\n")?;
@@ -323,9 +327,12 @@ async fn operate(options: Run) -> Result<(), Error> {
     } else {
         tempo_runtime::logging::LogFormat::Logfmt
     };
-    let traces = tempo_runtime::own_traces::OwnTraces::from_env("operator", env!("CARGO_PKG_VERSION"))
-        .map_err(|error| Error::Other(format!("own traces: {error}")))?;
-    let tracer = traces.as_ref().map(tempo_runtime::own_traces::OwnTraces::tracer);
+    let traces =
+        tempo_runtime::own_traces::OwnTraces::from_env("operator", env!("CARGO_PKG_VERSION"))
+            .map_err(|error| Error::Other(format!("own traces: {error}")))?;
+    let tracer = traces
+        .as_ref()
+        .map(tempo_runtime::own_traces::OwnTraces::tracer);
     tempo_runtime::logging::init(format, options.log_level, tracer)
         .map_err(|error| Error::Other(error.to_string()))?;
     let registry = tempo_runtime::metrics::registry(env!("CARGO_PKG_VERSION"), "")

@@ -6,7 +6,7 @@ use kube::api::ListParams;
 use kube::{Api, Client, ResourceExt};
 use tempo_operator::api::{DrainPhase, MigrationPhase, TempoStack};
 
-use super::{say, Error, Status};
+use super::{Error, Status, say};
 
 pub(super) async fn run(options: &Status) -> Result<ExitCode, Error> {
     let client = Client::try_default().await?;
@@ -34,9 +34,15 @@ fn text(stack: &TempoStack) -> String {
     let Some(status) = &stack.status else {
         return format!("{name}: no operator has looked at it yet; is one running?\n");
     };
-    let phase = status.phase.map(|phase| format!("{phase:?}")).unwrap_or_default();
+    let phase = status
+        .phase
+        .map(|phase| format!("{phase:?}"))
+        .unwrap_or_default();
     let mode = status.mode.map(|mode| mode.name()).unwrap_or_default();
-    lines.push(format!("{name}: {phase}, {mode}, Tempo {}", status.version.tempo));
+    lines.push(format!(
+        "{name}: {phase}, {mode}, Tempo {}",
+        status.version.tempo
+    ));
     if status.observed_generation != stack.metadata.generation {
         lines.push("  the operator has not seen the last change of the spec yet".to_owned());
     }
@@ -44,7 +50,10 @@ fn text(stack: &TempoStack) -> String {
         lines.push(format!("  {}", status.message));
     }
     for (component, pods) in &status.components {
-        lines.push(format!("  {component}: {}/{} ready", pods.ready, pods.desired));
+        lines.push(format!(
+            "  {component}: {}/{} ready",
+            pods.ready, pods.desired
+        ));
     }
     if let Some(live) = &status.live_store {
         lines.push(format!(
@@ -60,11 +69,18 @@ fn text(stack: &TempoStack) -> String {
                 drain.message
             ));
             if drain.phase < DrainPhase::Shrink {
-                lines.push(format!("    to cancel it: kubectl scale tempostack {name} --replicas={}", drain.from));
+                lines.push(format!(
+                    "    to cancel it: kubectl scale tempostack {name} --replicas={}",
+                    drain.from
+                ));
             }
         }
     }
-    if let Some(migration) = status.migration.as_ref().filter(|migration| migration.phase != MigrationPhase::Completed) {
+    if let Some(migration) = status
+        .migration
+        .as_ref()
+        .filter(|migration| migration.phase != MigrationPhase::Completed)
+    {
         lines.push(format!(
             "  change from {} to {}, {:?} since {}: {}",
             migration.from.name(),
@@ -74,14 +90,27 @@ fn text(stack: &TempoStack) -> String {
             migration.message
         ));
         if migration.phase < MigrationPhase::CompactionHandover {
-            lines.push(format!("    to turn back: set spec.mode to {}", migration.from.name()));
+            lines.push(format!(
+                "    to turn back: set spec.mode to {}",
+                migration.from.name()
+            ));
         }
     }
-    for condition in status.conditions.iter().filter(|condition| !condition.message.is_empty()) {
-        lines.push(format!("  {} {} ({}): {}", condition.kind, condition.status, condition.reason, condition.message));
+    for condition in status
+        .conditions
+        .iter()
+        .filter(|condition| !condition.message.is_empty())
+    {
+        lines.push(format!(
+            "  {} {} ({}): {}",
+            condition.kind, condition.status, condition.reason, condition.message
+        ));
     }
     if let Some(endpoints) = &status.endpoints {
-        lines.push(format!("  spans to {} or {}, queries to {}", endpoints.otlp_grpc, endpoints.otlp_http, endpoints.query));
+        lines.push(format!(
+            "  spans to {} or {}, queries to {}",
+            endpoints.otlp_grpc, endpoints.otlp_http, endpoints.query
+        ));
     }
     lines.push(String::new());
     lines.join("\n")

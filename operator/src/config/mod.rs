@@ -167,18 +167,27 @@ mod tests {
     fn tempo_takes_the_configuration_of_every_sample() {
         for sample in SAMPLES {
             let stack = check::load(sample).unwrap().remove(0);
-            for component in Component::UPGRADE_ORDER.into_iter().chain([Component::Monolith]) {
+            for component in Component::UPGRADE_ORDER
+                .into_iter()
+                .chain([Component::Monolith])
+            {
                 let text = render(&stack, component, true).unwrap();
                 let line = CommandLine::parse(arguments(component)).unwrap();
-                let config = Config::load(Some(&text), &line, &|name| Some(name.to_owned())).unwrap();
+                let config =
+                    Config::load(Some(&text), &line, &|name| Some(name.to_owned())).unwrap();
                 assert_eq!(config.target.name(), component.target());
                 let warnings = config.warnings();
                 assert!(
-                    warnings.iter().all(|warning| warning.message.contains("mcp_server") || warning.message.contains("backend is local")),
+                    warnings
+                        .iter()
+                        .all(|warning| warning.message.contains("mcp_server")
+                            || warning.message.contains("backend is local")),
                     "{warnings:?}"
                 );
             }
-            let tenants = tempo_config::parse_runtime_overrides(&overrides(&stack, true).unwrap(), false).unwrap();
+            let tenants =
+                tempo_config::parse_runtime_overrides(&overrides(&stack, true).unwrap(), false)
+                    .unwrap();
             assert_eq!(tenants.len(), stack.spec.tenancy.tenants.len());
         }
     }
@@ -195,16 +204,23 @@ mod tests {
         assert_eq!(*team.global.max_bytes_per_trace, 5_000_000);
         assert_eq!(*team.read.max_bytes_per_tag_values_query, 1_000_000);
         assert_eq!(team.compaction.block_retention.0.as_secs(), 72 * 3600);
-        assert_eq!(team.metrics_generator.processors, ["service-graphs", "span-metrics"]);
+        assert_eq!(
+            team.metrics_generator.processors,
+            ["service-graphs", "span-metrics"]
+        );
     }
 
     #[test]
     fn secrets_stand_between_quotes_and_out_of_the_text() {
         let stack = check::load(SAMPLES[1]).unwrap().remove(0);
         let text = render(&stack, Component::Distributor, false).unwrap();
-        assert!(text.contains("sasl_password: '${TEMPO_KAFKA_PASSWORD}'"), "{text}");
+        assert!(
+            text.contains("sasl_password: '${TEMPO_KAFKA_PASSWORD}'"),
+            "{text}"
+        );
         let line = CommandLine::parse(arguments(Component::Distributor)).unwrap();
-        let config = Config::load(Some(&text), &line, &|_| Some("a: \"b\" # {c}".to_owned())).unwrap();
+        let config =
+            Config::load(Some(&text), &line, &|_| Some("a: \"b\" # {c}".to_owned())).unwrap();
         assert_eq!(config.ingest.kafka.sasl_password.reveal(), "a: \"b\" # {c}");
     }
 
@@ -216,10 +232,19 @@ mod tests {
         let set = |stack: &mut TempoStack, value: Value| {
             stack.spec.extra_config = serde_json::from_value(value).unwrap();
         };
-        set(&mut stack, serde_json::json!({"ingest": {"kafka": {"topic": "x"}}}));
+        set(
+            &mut stack,
+            serde_json::json!({"ingest": {"kafka": {"topic": "x"}}}),
+        );
         let refused = render(&stack, Component::Monolith, true).unwrap_err();
-        assert!(refused.0.contains("spec.extraConfig.ingest.kafka"), "{refused}");
-        set(&mut stack, serde_json::json!({"query_frontend": {"serch": {}}}));
+        assert!(
+            refused.0.contains("spec.extraConfig.ingest.kafka"),
+            "{refused}"
+        );
+        set(
+            &mut stack,
+            serde_json::json!({"query_frontend": {"serch": {}}}),
+        );
         let refused = render(&stack, Component::Monolith, true).unwrap_err();
         assert!(refused.0.contains("query_frontend.serch"), "{refused}");
     }
@@ -234,7 +259,11 @@ mod tests {
             let text = render(&stack, Component::LiveStore, false).unwrap();
             let line = CommandLine::parse(arguments(Component::LiveStore)).unwrap();
             let config = Config::load(Some(&text), &line, &|_| None).unwrap();
-            let forgotten = config.live_store.partition_ring.delete_inactive_partition_after.0;
+            let forgotten = config
+                .live_store
+                .partition_ring
+                .delete_inactive_partition_after
+                .0;
             assert!(forgotten <= stack.spec.update_strategy.drain_wait.get().unwrap());
             assert!(!forgotten.is_zero());
         }

@@ -84,7 +84,13 @@ pub fn render(stack: &TempoStack, compaction: bool) -> Result<String, ConfigErro
 fn entry(stack: &TempoStack, tenant: &Tenant, compaction: bool) -> Value {
     let mut tree = tempo_defaults();
     merge::deep(&mut tree, &defaults(stack, compaction));
-    if let Some(extra) = stack.spec.extra_config.0.get("overrides").and_then(|o| o.get("defaults")) {
+    if let Some(extra) = stack
+        .spec
+        .extra_config
+        .0
+        .get("overrides")
+        .and_then(|o| o.get("defaults"))
+    {
         merge::deep(&mut tree, extra);
     }
     let mut own = limits(&tenant.limits);

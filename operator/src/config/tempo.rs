@@ -36,14 +36,24 @@ pub(super) fn tree(stack: &TempoStack, component: Component, compaction: bool) -
     if component != C::Gateway {
         tree["memberlist"] = memberlist(&names);
     }
-    if has(&[C::LiveStore, C::BlockBuilder, C::Querier, C::QueryFrontend, C::BackendScheduler, C::BackendWorker]) {
+    if has(&[
+        C::LiveStore,
+        C::BlockBuilder,
+        C::Querier,
+        C::QueryFrontend,
+        C::BackendScheduler,
+        C::BackendWorker,
+    ]) {
         tree["storage"] = json!({"trace": storage(stack)});
     }
     if has(&[C::Distributor]) {
         tree["distributor"] = json!({"receivers": receivers(stack)});
     }
     if let Some(kafka) = &spec.kafka
-        && matches!(component, C::Distributor | C::LiveStore | C::BlockBuilder | C::MetricsGenerator)
+        && matches!(
+            component,
+            C::Distributor | C::LiveStore | C::BlockBuilder | C::MetricsGenerator
+        )
     {
         tree["ingest"] = json!({"kafka": ingest(stack, &names, kafka)});
     }
@@ -60,7 +70,10 @@ pub(super) fn tree(stack: &TempoStack, component: Component, compaction: bool) -
         tree["query_frontend"] = query_frontend(stack);
     }
     if component == C::Querier {
-        let address = format!("{}:9095", names.host(&names.with("query-frontend-discovery")));
+        let address = format!(
+            "{}:9095",
+            names.host(&names.with("query-frontend-discovery"))
+        );
         tree["querier"] = json!({"frontend_worker": {
             "frontend_address": address,
             "grpc_client_config": grpc_client(stack),
@@ -139,7 +152,8 @@ pub(crate) fn folder(kind: Kind, name: &str) -> String {
 
 /// Whether a pod needs a referenced object as files.
 pub(crate) fn is_mounted(reference: &Reference) -> bool {
-    !reference.expanded && reference.field != "storage.s3.credentials.secretRef"
+    !reference.expanded
+        && reference.field != "storage.s3.credentials.secretRef"
         && !reference.field.starts_with("gateway.")
 }
 
@@ -152,8 +166,15 @@ fn storage(stack: &TempoStack) -> Value {
             .trim_start_matches("https://")
             .trim_start_matches("http://")
             .trim_end_matches('/');
-        let amazon = s3.region.as_ref().map(|region| format!("s3.{region}.amazonaws.com"));
-        let host = if host.is_empty() { amazon.unwrap_or_default() } else { host.to_owned() };
+        let amazon = s3
+            .region
+            .as_ref()
+            .map(|region| format!("s3.{region}.amazonaws.com"));
+        let host = if host.is_empty() {
+            amazon.unwrap_or_default()
+        } else {
+            host.to_owned()
+        };
         let mut settings = json!({
             "bucket": s3.bucket,
             "prefix": storage.prefix,
@@ -311,7 +332,8 @@ fn ingest(stack: &TempoStack, names: &Names, kafka: &Kafka) -> Value {
 /// long before, since its data is read from them until then.
 fn forget_after_secs(stack: &TempoStack) -> u64 {
     let wait = stack.spec.update_strategy.drain_wait.seconds();
-    wait.saturating_sub(FORGET_EARLIER_SECS.min(wait / 3)).max(1)
+    wait.saturating_sub(FORGET_EARLIER_SECS.min(wait / 3))
+        .max(1)
 }
 
 fn live_store(stack: &TempoStack, component: Component) -> Value {

@@ -58,7 +58,10 @@ pub(super) async fn all(
     let mut wanted = BTreeSet::new();
     for mut object in objects {
         let kind = object["kind"].as_str().unwrap_or_default().to_owned();
-        let name = object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+        let name = object["metadata"]["name"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned();
         object["metadata"]["ownerReferences"] = json!([owner(stack)]);
         wanted.insert((kind.clone(), name.clone()));
         match one(context, stack, &object, seen).await {
@@ -123,7 +126,8 @@ async fn one(
     let Some(resource) = context.kinds.of(object) else {
         return Ok(false);
     };
-    let api: Api<DynamicObject> = Api::namespaced_with(context.client.clone(), &namespace, resource);
+    let api: Api<DynamicObject> =
+        Api::namespaced_with(context.client.clone(), &namespace, resource);
     let live = seen.objects.get(&(kind.to_owned(), name.to_owned()));
     let id = format!("{kind}/{name}");
     let desired = hash_text(&object.to_string());
@@ -134,7 +138,9 @@ async fn one(
             live: essence(live),
         };
         let memory = context.memory.lock();
-        let before = memory.get(&stack_key).and_then(|memory| memory.applied.get(&id));
+        let before = memory
+            .get(&stack_key)
+            .and_then(|memory| memory.applied.get(&id));
         if before == Some(&now) {
             return Ok(false);
         }
@@ -199,9 +205,13 @@ async fn hand_over_replicas(
         "metadata": {"name": name},
         "spec": {"replicas": replicas},
     });
-    api.patch(name, &PatchParams::apply(HANDOVER).force(), &Patch::Apply(number))
-        .await
-        .map(drop)
+    api.patch(
+        name,
+        &PatchParams::apply(HANDOVER).force(),
+        &Patch::Apply(number),
+    )
+    .await
+    .map(drop)
 }
 
 fn claim_size(object: &Value) -> Option<&str> {
@@ -230,14 +240,23 @@ async fn grow_volumes(
     let prefix = format!("{}-{name}-", super::reconcile::DATA_CLAIM);
     for claim in claims.list(&ListParams::default()).await? {
         let claim_name = claim.name_any();
-        if claim_name.strip_prefix(&prefix).is_some_and(|rest| rest.parse::<u32>().is_ok()) {
+        if claim_name
+            .strip_prefix(&prefix)
+            .is_some_and(|rest| rest.parse::<u32>().is_ok())
+        {
             let patch = json!({"spec": {"resources": {"requests": {"storage": wanted}}}});
             claims
                 .patch(&claim_name, &PatchParams::default(), &Patch::Merge(patch))
                 .await?;
         }
     }
-    tracing::info!(stack = super::key(stack), object = name, from = present, to = wanted, "volumes grow");
+    tracing::info!(
+        stack = super::key(stack),
+        object = name,
+        from = present,
+        to = wanted,
+        "volumes grow"
+    );
     api.delete(name, &DeleteParams::orphan()).await?;
     for _ in 0..GONE_LOOKS {
         if api.get_metadata_opt(name).await?.is_none() {
@@ -262,7 +281,10 @@ async fn prune(
             .as_array()
             .into_iter()
             .flatten()
-            .any(|owner| owner["uid"].as_str() == stack.metadata.uid.as_deref() && owner["kind"] == "TempoStack");
+            .any(|owner| {
+                owner["uid"].as_str() == stack.metadata.uid.as_deref()
+                    && owner["kind"] == "TempoStack"
+            });
         let leaves = object["metadata"]["deletionTimestamp"].is_string();
         if wanted.contains(&(kind.clone(), name.clone())) || !is_ours || leaves {
             continue;
@@ -270,11 +292,16 @@ async fn prune(
         let Some(resource) = context.kinds.of(object) else {
             continue;
         };
-        let api: Api<DynamicObject> = Api::namespaced_with(context.client.clone(), &namespace, resource);
+        let api: Api<DynamicObject> =
+            Api::namespaced_with(context.client.clone(), &namespace, resource);
         match api.delete(name, &DeleteParams::background()).await {
             Ok(_) => {
                 changes += 1;
-                tracing::info!(stack = super::key(stack), object = format!("{kind}/{name}"), "taken away");
+                tracing::info!(
+                    stack = super::key(stack),
+                    object = format!("{kind}/{name}"),
+                    "taken away"
+                );
             }
             Err(kube::Error::Api(status)) if status.code == 404 => {}
             Err(error) => return Err(error),

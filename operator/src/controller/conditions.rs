@@ -116,13 +116,22 @@ fn versions(observed: &Observed, before: &TempoStackStatus) -> Versions {
     let mut tempo: Vec<&str> = observed
         .workloads
         .values()
-        .filter(|workload| workload.component != Some(Component::Gateway) && workload.is_rolled_out())
+        .filter(|workload| {
+            workload.component != Some(Component::Gateway)
+                && workload.replicas > 0
+                && workload.is_rolled_out()
+        })
         .map(|workload| version_of(&workload.image))
         .collect();
     tempo.dedup();
-    let all_done = observed.workloads.values().all(|workload| workload.is_rolled_out());
+    let all_done = observed
+        .workloads
+        .values()
+        .all(|workload| workload.is_rolled_out());
     let current = match tempo.as_slice() {
-        [first, rest @ ..] if all_done && rest.iter().all(|other| other == first) => (*first).to_owned(),
+        [first, rest @ ..] if all_done && rest.iter().all(|other| other == first) => {
+            (*first).to_owned()
+        }
         _ => before.version.tempo.clone(),
     };
     Versions {
@@ -160,10 +169,22 @@ fn endpoints(stack: &TempoStack, names: &Names) -> Endpoints {
     let distributor = names.host(&names.component(Component::Distributor));
     let frontend = names.host(&names.component(Component::QueryFrontend));
     let otlp = &stack.spec.receivers.otlp;
-    let scheme = if stack.spec.security.internal_tls_secret_ref.is_some() { "https" } else { "http" };
+    let scheme = if stack.spec.security.internal_tls_secret_ref.is_some() {
+        "https"
+    } else {
+        "http"
+    };
     Endpoints {
-        otlp_grpc: if otlp.grpc { format!("{distributor}:4317") } else { String::new() },
-        otlp_http: if otlp.http { format!("{distributor}:4318") } else { String::new() },
+        otlp_grpc: if otlp.grpc {
+            format!("{distributor}:4317")
+        } else {
+            String::new()
+        },
+        otlp_http: if otlp.http {
+            format!("{distributor}:4318")
+        } else {
+            String::new()
+        },
         query: format!("{scheme}://{frontend}:3200"),
     }
 }
@@ -194,30 +215,41 @@ impl Health {
         };
         let serving = findings.plan.map(|plan| {
             let mut needed = Vec::new();
-            for mode in [plan.topology.reads, plan.topology.writes] {
-                match mode {
-                    Mode::Monolithic => needed.push("monolith"),
-                    Mode::Microservices => {
-                        needed.extend(["distributor", "liveStore", "querier", "queryFrontend", "blockBuilder", "backendScheduler"]);
-                    }
-                }
+            if [plan.topology.reads, plan.topology.writes].contains(&Mode::Monolithic) {
+                needed.push("monolith");
+            }
+            if [plan.topology.reads, plan.topology.writes].contains(&Mode::Microservices) {
+                needed.extend([
+                    "distributor",
+                    "liveStore",
+                    "querier",
+                    "queryFrontend",
+                    "blockBuilder",
+                    "backendScheduler",
+                ]);
             }
             needed
         });
         for name in serving.iter().flatten() {
             // While the mode changes, compaction may rest.
             let may_rest = *name == "backendScheduler"
-                && findings.plan.is_some_and(|plan| plan.topology.cluster.as_ref().is_some_and(|cluster| cluster.schedulers == 0));
+                && findings.plan.is_some_and(|plan| {
+                    plan.topology
+                        .cluster
+                        .as_ref()
+                        .is_some_and(|cluster| cluster.schedulers == 0)
+                });
             match components.get(*name) {
                 Some(component) if component.ready > 0 || (may_rest && component.desired == 0) => {}
                 _ if may_rest => {}
                 _ => health.down.push((*name).to_owned()),
             }
         }
-        health.down.dedup();
         for (name, workload) in &observed.workloads {
             if workload.ready < workload.replicas {
-                health.short.push(format!("{name} {}/{}", workload.ready, workload.replicas));
+                health
+                    .short
+                    .push(format!("{name} {}/{}", workload.ready, workload.replicas));
             }
             if !workload.current || workload.updated < workload.replicas {
                 health.rolling.push(name.clone());
@@ -250,7 +282,10 @@ impl Health {
             Phase::Migrating
         } else if !self.down.is_empty() || !self.any {
             // A node may still come; a container that fails will not mend by itself.
-            let waits = self.trouble.as_ref().is_none_or(|trouble| trouble.contains("Unschedulable"));
+            let waits = self
+                .trouble
+                .as_ref()
+                .is_none_or(|trouble| trouble.contains("Unschedulable"));
             if waits { Phase::Pending } else { Phase::Failed }
         } else if self.is_broken(findings) || self.recent_reads(findings).is_some() {
             Phase::Degraded
@@ -277,9 +312,15 @@ impl Health {
             .partitions()
             .filter(|partition| {
                 partition.state == PartitionState::Active
-                    || (partition.id < plan.live_stores && partition.state == PartitionState::Inactive)
+                    || (partition.id < plan.live_stores
+                        && partition.state == PartitionState::Inactive)
             })
-            .filter(|partition| !findings.observed.owners_of(partition.id).any(|pod| pod.ready))
+            .filter(|partition| {
+                !findings
+                    .observed
+                    .owners_of(partition.id)
+                    .any(|pod| pod.ready)
+            })
             .map(|partition| partition.id.to_string())
             .collect();
         (!unowned.is_empty()).then(|| {
@@ -290,7 +331,12 @@ impl Health {
         })
     }
 
-    fn conditions(&self, findings: &Findings<'_>, mode: Option<Mode>, conditions: &mut Conditions<'_>) {
+    fn conditions(
+        &self,
+        findings: &Findings<'_>,
+        mode: Option<Mode>,
+        conditions: &mut Conditions<'_>,
+    ) {
         let plan = findings.plan;
         self.ready(findings, conditions);
         self.progressing(findings, conditions);
@@ -301,19 +347,39 @@ impl Health {
                 "ConfigValid",
                 false,
                 "ManifestRejected",
-                &format!("Kubernetes does not take {}: {}", rejected.object, rejected.reason),
+                &format!(
+                    "Kubernetes does not take {}: {}",
+                    rejected.object, rejected.reason
+                ),
             ),
-            (None, None) => conditions.set("ConfigValid", true, "Valid", "references exist, and Tempo's parser takes the configuration"),
+            (None, None) => conditions.set(
+                "ConfigValid",
+                true,
+                "Valid",
+                "references exist, and Tempo's parser takes the configuration",
+            ),
         }
         self.storage(findings, conditions);
-        if mode == Some(Mode::Microservices) || plan.is_some_and(|plan| plan.topology.cluster.is_some()) || plan.is_some_and(|plan| plan.kafka.is_some()) {
+        if mode == Some(Mode::Microservices)
+            || plan.is_some_and(|plan| plan.topology.cluster.is_some())
+            || plan.is_some_and(|plan| plan.kafka.is_some())
+        {
             match plan.and_then(|plan| plan.kafka.as_ref()) {
-                Some(problem) => conditions.set("KafkaReady", false, problem.reason, &problem.message),
-                None if findings.observed.kafka.is_some() => conditions.set("KafkaReady", true, "Ready", "brokers answer, and the topic has enough partitions"),
+                Some(problem) => {
+                    conditions.set("KafkaReady", false, problem.reason, &problem.message)
+                }
+                None if findings.observed.kafka.is_some() => conditions.set(
+                    "KafkaReady",
+                    true,
+                    "Ready",
+                    "brokers answer, and the topic has enough partitions",
+                ),
                 None => {}
             }
         }
-        let migration = plan.and_then(|plan| plan.migration.as_ref()).filter(|migration| migration.phase != MigrationPhase::Completed);
+        let migration = plan
+            .and_then(|plan| plan.migration.as_ref())
+            .filter(|migration| migration.phase != MigrationPhase::Completed);
         match (migration, plan.and_then(|plan| plan.blocked.as_ref())) {
             (_, Some(blocked)) => conditions.set("Migrating", true, "MigrationBlocked", blocked),
             (Some(migration), None) => {
@@ -323,10 +389,30 @@ impl Health {
             (None, None) => conditions.set("Migrating", false, "Idle", ""),
         }
         let version_changes = findings.observed.workloads.values().any(|workload| {
-            workload.component != Some(Component::Gateway) && workload.image != findings.observed.image && !workload.image.is_empty()
+            workload.component != Some(Component::Gateway)
+                && workload.image != findings.observed.image
+                && !workload.image.is_empty()
         });
-        conditions.set("Upgrading", version_changes, if version_changes { "RollingOut" } else { "Idle" }, "");
-        conditions.set("Paused", findings.stack.spec.paused, if findings.stack.spec.paused { "PausedBySpec" } else { "Running" }, "");
+        conditions.set(
+            "Upgrading",
+            version_changes,
+            if version_changes {
+                "RollingOut"
+            } else {
+                "Idle"
+            },
+            "",
+        );
+        conditions.set(
+            "Paused",
+            findings.stack.spec.paused,
+            if findings.stack.spec.paused {
+                "PausedBySpec"
+            } else {
+                "Running"
+            },
+            "",
+        );
         if findings.missing_kinds.is_empty() {
             conditions.set("IntegrationsReady", true, "Ready", "");
         } else {
@@ -349,7 +435,11 @@ impl Health {
         if !self.any {
             return conditions.set("Ready", false, "MissingComponents", "there are no pods yet");
         }
-        let trouble = self.trouble.as_deref().map(|trouble| format!("; {trouble}")).unwrap_or_default();
+        let trouble = self
+            .trouble
+            .as_deref()
+            .map(|trouble| format!("; {trouble}"))
+            .unwrap_or_default();
         if !self.down.is_empty() {
             return conditions.set(
                 "Ready",
@@ -359,20 +449,41 @@ impl Health {
             );
         }
         if !self.short.is_empty() || !self.rolling.is_empty() {
-            let what = if self.short.is_empty() { &self.rolling } else { &self.short };
-            return conditions.set("Ready", false, "WaitingForPods", &format!("{}{trouble}", what.join(", ")));
+            let what = if self.short.is_empty() {
+                &self.rolling
+            } else {
+                &self.short
+            };
+            return conditions.set(
+                "Ready",
+                false,
+                "WaitingForPods",
+                &format!("{}{trouble}", what.join(", ")),
+            );
         }
         if self.is_broken(findings) {
-            return conditions.set("Ready", false, "OldSpecRuns", "pods run as the last valid spec said; see ConfigValid");
+            return conditions.set(
+                "Ready",
+                false,
+                "OldSpecRuns",
+                "pods run as the last valid spec said; see ConfigValid",
+            );
         }
-        conditions.set("Ready", true, "AllComponentsReady", "spans and queries are served");
+        conditions.set(
+            "Ready",
+            true,
+            "AllComponentsReady",
+            "spans and queries are served",
+        );
     }
 
     fn progressing(&self, findings: &Findings<'_>, conditions: &mut Conditions<'_>) {
         let under_way = findings.plan.and_then(|plan| plan.progress.clone());
         match (under_way, &findings.failed_action) {
             (_, Some(failed)) => conditions.set("Progressing", true, "Retrying", failed),
-            (Some((reason, message)), None) => conditions.set("Progressing", true, reason, &message),
+            (Some((reason, message)), None) => {
+                conditions.set("Progressing", true, reason, &message)
+            }
             (None, None) if !self.rolling.is_empty() => {
                 conditions.set("Progressing", true, "RollingOut", &self.rolling.join(", "));
             }
@@ -382,14 +493,26 @@ impl Health {
 
     fn degraded(&self, findings: &Findings<'_>, conditions: &mut Conditions<'_>) {
         let zone_down = findings.observed.workloads.iter().find(|(_, workload)| {
-            workload.component == Some(Component::LiveStore) && workload.replicas > 0 && workload.ready == 0
+            workload.component == Some(Component::LiveStore)
+                && workload.replicas > 0
+                && workload.ready == 0
         });
         if let Some((name, _)) = zone_down {
-            conditions.set("Degraded", true, "ZoneDown", &format!("no live-store of {name} is ready"));
+            conditions.set(
+                "Degraded",
+                true,
+                "ZoneDown",
+                &format!("no live-store of {name} is ready"),
+            );
         } else if let Some(reason) = self.recent_reads(findings) {
             conditions.set("Degraded", true, "PartitionUnowned", &reason);
         } else if self.down.iter().any(|name| name == "backendScheduler") {
-            conditions.set("Degraded", true, "SchedulerDown", "blocks are not joined while the backend-scheduler is down");
+            conditions.set(
+                "Degraded",
+                true,
+                "SchedulerDown",
+                "blocks are not joined while the backend-scheduler is down",
+            );
         } else if !self.short.is_empty() {
             conditions.set("Degraded", true, "PodsMissing", &self.short.join(", "));
         } else {
@@ -407,7 +530,9 @@ impl Health {
             .find_map(storage_fault);
         match text {
             Some((reason, message)) => conditions.set("StorageReady", false, reason, &message),
-            None if self.any && self.down.is_empty() => conditions.set("StorageReady", true, "Reachable", ""),
+            None if self.any && self.down.is_empty() => {
+                conditions.set("StorageReady", true, "Reachable", "")
+            }
             None => conditions.unknown("StorageReady", "NotAskedYet", "pods tell once they run"),
         }
     }
@@ -415,7 +540,10 @@ impl Health {
 
 fn storage_fault(trouble: &str) -> Option<(&'static str, String)> {
     let lower = trouble.to_lowercase();
-    let reason = if lower.contains("accessdenied") || lower.contains("access denied") || lower.contains("invalidaccesskeyid") {
+    let reason = if lower.contains("accessdenied")
+        || lower.contains("access denied")
+        || lower.contains("invalidaccesskeyid")
+    {
         "AccessDenied"
     } else if lower.contains("nosuchbucket") || lower.contains("no such bucket") {
         "NoSuchBucket"
@@ -455,5 +583,175 @@ impl Conditions<'_> {
             last_transition_time: since,
             observed_generation: self.generation,
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::check;
+    use crate::plan::{Pod, Workload, plan};
+
+    fn stack() -> TempoStack {
+        check::load(include_str!("../../../crds/samples/minimal.yaml"))
+            .unwrap()
+            .remove(0)
+    }
+
+    fn observed(stack: &TempoStack, ready: bool, trouble: Option<&str>) -> Observed {
+        let name = Names::of(stack).component(Component::Monolith);
+        let mut observed = Observed {
+            now: At(1000),
+            image: "tempo:1".to_owned(),
+            ..Observed::default()
+        };
+        observed.pods.push(Pod {
+            name: format!("{name}-0"),
+            component: Some(Component::Monolith),
+            ordinal: Some(0),
+            ready,
+            is_tempo: true,
+            trouble: trouble.map(ToOwned::to_owned),
+            ..Pod::default()
+        });
+        observed.workloads.insert(
+            name,
+            Workload {
+                component: Some(Component::Monolith),
+                replicas: 1,
+                ready: u32::from(ready),
+                updated: 1,
+                current: true,
+                image: "tempo:1".to_owned(),
+                ..Workload::default()
+            },
+        );
+        observed
+    }
+
+    fn make(
+        stack: &TempoStack,
+        observed: &Observed,
+        config: Option<(&'static str, String)>,
+    ) -> TempoStackStatus {
+        let plan = plan(stack, observed);
+        status(&Findings {
+            stack,
+            observed,
+            plan: config.is_none().then_some(&plan),
+            config,
+            rejected: &[],
+            missing_kinds: &[],
+            failed_action: None,
+        })
+    }
+
+    fn condition<'a>(status: &'a TempoStackStatus, kind: &str) -> (&'a str, &'a str) {
+        let found = status
+            .conditions
+            .iter()
+            .find(|condition| condition.kind == kind)
+            .unwrap();
+        (&found.status, &found.reason)
+    }
+
+    #[test]
+    fn ready_means_that_pods_are() {
+        let stack = stack();
+        let none = make(&stack, &Observed::default(), None);
+        assert_eq!(none.phase, Some(Phase::Pending));
+        assert_eq!(condition(&none, "Ready"), ("False", "MissingComponents"));
+        let starting = make(&stack, &observed(&stack, false, None), None);
+        assert_eq!(starting.phase, Some(Phase::Pending));
+        let ready = make(&stack, &observed(&stack, true, None), None);
+        assert_eq!(ready.phase, Some(Phase::Ready));
+        assert_eq!(condition(&ready, "Ready"), ("True", "AllComponentsReady"));
+        assert_eq!(ready.version.tempo, "1");
+        assert!(
+            ready
+                .conditions
+                .iter()
+                .all(|condition| condition.kind != "KafkaReady")
+        );
+    }
+
+    #[test]
+    fn why_pods_fail_is_told() {
+        let stack = stack();
+        let crashing = make(
+            &stack,
+            &observed(&stack, false, Some("CrashLoopBackOff: AccessDenied: no")),
+            None,
+        );
+        assert_eq!(crashing.phase, Some(Phase::Failed));
+        assert_eq!(
+            condition(&crashing, "StorageReady"),
+            ("False", "AccessDenied")
+        );
+        assert!(
+            crashing.message.contains("AccessDenied"),
+            "{}",
+            crashing.message
+        );
+        let waiting = make(
+            &stack,
+            &observed(&stack, false, Some("Unschedulable: no nodes")),
+            None,
+        );
+        assert_eq!(waiting.phase, Some(Phase::Pending));
+    }
+
+    #[test]
+    fn old_pods_go_on_under_a_broken_spec() {
+        let stack = stack();
+        let broken = Some(("SecretNotFound", "Secret \"a\" does not exist".to_owned()));
+        let running = make(&stack, &observed(&stack, true, None), broken.clone());
+        assert_eq!(running.phase, Some(Phase::Degraded));
+        assert_eq!(
+            condition(&running, "ConfigValid"),
+            ("False", "SecretNotFound")
+        );
+        assert_eq!(condition(&running, "Ready"), ("False", "OldSpecRuns"));
+        let fresh = make(&stack, &Observed::default(), broken);
+        assert_eq!(fresh.phase, Some(Phase::Failed));
+    }
+
+    #[test]
+    fn conditions_keep_the_time_of_their_last_change() {
+        let mut stack = stack();
+        let mut seen = observed(&stack, true, None);
+        stack.status = Some(make(&stack, &seen, None));
+        seen.now = At(5000);
+        let again = make(&stack, &seen, None);
+        assert_eq!(
+            Some(&again),
+            stack.status.as_ref(),
+            "nothing changed, so nothing is written"
+        );
+        seen.pods[0].ready = false;
+        seen.workloads
+            .values_mut()
+            .for_each(|workload| workload.ready = 0);
+        let later = make(&stack, &seen, None);
+        let ready = later
+            .conditions
+            .iter()
+            .find(|condition| condition.kind == "Ready")
+            .unwrap();
+        assert_eq!(ready.last_transition_time, At(5000));
+    }
+
+    #[test]
+    fn paused_and_stopped_are_told() {
+        let mut stack = stack();
+        stack.spec.stopped = true;
+        assert_eq!(
+            make(&stack, &Observed::default(), None).phase,
+            Some(Phase::Stopped)
+        );
+        stack.spec.paused = true;
+        let paused = make(&stack, &Observed::default(), None);
+        assert_eq!(paused.phase, Some(Phase::Paused));
+        assert_eq!(condition(&paused, "Paused").0, "True");
     }
 }

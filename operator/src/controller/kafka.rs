@@ -32,7 +32,12 @@ pub(super) struct Admin {
 
 impl Admin {
     /// What there is to know of a stack's topic.
-    pub(super) async fn view(&self, stack: &TempoStack, found: &Found, busy: bool) -> Option<KafkaView> {
+    pub(super) async fn view(
+        &self,
+        stack: &TempoStack,
+        found: &Found,
+        busy: bool,
+    ) -> Option<KafkaView> {
         let kafka = stack.spec.kafka.as_ref()?;
         let key = super::key(stack);
         let ttl = if busy { BUSY_TTL } else { IDLE_TTL };
@@ -48,7 +53,9 @@ impl Admin {
                 ..KafkaView::default()
             },
         };
-        self.answers.lock().insert(key, (Instant::now(), view.clone()));
+        self.answers
+            .lock()
+            .insert(key, (Instant::now(), view.clone()));
         Some(view)
     }
 
@@ -58,7 +65,12 @@ impl Admin {
     }
 
     /// Creates the topic.
-    pub(super) async fn create(&self, stack: &TempoStack, found: &Found, partitions: u32) -> Result<(), String> {
+    pub(super) async fn create(
+        &self,
+        stack: &TempoStack,
+        found: &Found,
+        partitions: u32,
+    ) -> Result<(), String> {
         let Some(kafka) = &stack.spec.kafka else {
             return Ok(());
         };
@@ -84,14 +96,20 @@ impl Admin {
     }
 
     /// Adds partitions to the topic.
-    pub(super) async fn grow(&self, stack: &TempoStack, found: &Found, partitions: u32) -> Result<(), String> {
+    pub(super) async fn grow(
+        &self,
+        stack: &TempoStack,
+        found: &Found,
+        partitions: u32,
+    ) -> Result<(), String> {
         let Some(kafka) = &stack.spec.kafka else {
             return Ok(());
         };
         let files = Files::new(stack, found)?;
         let config = config(stack, kafka, found, &files)?;
         let partitions = i32::try_from(partitions).unwrap_or(i32::MAX);
-        let grown = tokio::time::timeout(TIMEOUT, admin::create_partitions(&config, partitions)).await;
+        let grown =
+            tokio::time::timeout(TIMEOUT, admin::create_partitions(&config, partitions)).await;
         self.forget(stack);
         flatten(grown)
     }
@@ -121,7 +139,12 @@ fn problem(error: &Error) -> KafkaProblem {
     }
 }
 
-async fn ask(stack: &TempoStack, kafka: &Kafka, found: &Found, busy: bool) -> Result<KafkaView, KafkaProblem> {
+async fn ask(
+    stack: &TempoStack,
+    kafka: &Kafka,
+    found: &Found,
+    busy: bool,
+) -> Result<KafkaView, KafkaProblem> {
     let unusable = |message: String| KafkaProblem {
         reason: "InvalidSettings",
         message,
@@ -152,7 +175,9 @@ async fn ask(stack: &TempoStack, kafka: &Kafka, found: &Found, busy: bool) -> Re
         for group in groups {
             let config = config.clone();
             let lag = tokio::task::spawn_blocking(move || lag(&config, group, count));
-            let lag = tokio::time::timeout(TIMEOUT, lag).await.map_err(|_| late())?;
+            let lag = tokio::time::timeout(TIMEOUT, lag)
+                .await
+                .map_err(|_| late())?;
             match lag {
                 Ok(Ok(lag)) => {
                     for (partition, records) in lag {
@@ -178,9 +203,14 @@ fn lag(config: &KafkaConfig, group: &str, count: i32) -> Result<BTreeMap<u32, u6
         // Without a commit a group begins at the oldest record.
         let next = committed
             .get(&partition)
-            .map_or(watermarks.low, |committed| committed.offset.max(watermarks.low));
+            .map_or(watermarks.low, |committed| {
+                committed.offset.max(watermarks.low)
+            });
         if let Ok(partition) = u32::try_from(partition) {
-            lag.insert(partition, u64::try_from(watermarks.high - next).unwrap_or(0));
+            lag.insert(
+                partition,
+                u64::try_from(watermarks.high - next).unwrap_or(0),
+            );
         }
     }
     Ok(lag)
@@ -207,7 +237,12 @@ struct Files {
 
 impl Files {
     fn new(stack: &TempoStack, found: &Found) -> Result<Self, String> {
-        let Some(tls) = stack.spec.kafka.as_ref().and_then(|kafka| kafka.tls.as_ref()) else {
+        let Some(tls) = stack
+            .spec
+            .kafka
+            .as_ref()
+            .and_then(|kafka| kafka.tls.as_ref())
+        else {
             return Ok(Self { folder: None });
         };
         let name = format!("tempo-operator-{}-{:016x}", std::process::id(), unique());
@@ -226,10 +261,21 @@ impl Files {
             })
             .and_then(|()| {
                 let cert = tls.cert_secret_ref.as_ref();
-                write("tls.crt", cert.and_then(|cert| value(found, &cert.name, "tls.crt")))?;
-                write("tls.key", cert.and_then(|cert| value(found, &cert.name, "tls.key")))
+                write(
+                    "tls.crt",
+                    cert.and_then(|cert| value(found, &cert.name, "tls.crt")),
+                )?;
+                write(
+                    "tls.key",
+                    cert.and_then(|cert| value(found, &cert.name, "tls.key")),
+                )
             })
-            .map_err(|error| format!("certificates can't be written to {}: {error}", folder.display()))?;
+            .map_err(|error| {
+                format!(
+                    "certificates can't be written to {}: {error}",
+                    folder.display()
+                )
+            })?;
         Ok(files)
     }
 
@@ -259,7 +305,12 @@ fn unique() -> u64 {
     COUNTER.fetch_add(1, Ordering::Relaxed)
 }
 
-fn config(stack: &TempoStack, kafka: &Kafka, found: &Found, files: &Files) -> Result<KafkaConfig, String> {
+fn config(
+    stack: &TempoStack,
+    kafka: &Kafka,
+    found: &Found,
+    files: &Files,
+) -> Result<KafkaConfig, String> {
     let sasl = match &kafka.sasl {
         None => Sasl::Off,
         Some(sasl) => {
@@ -281,7 +332,10 @@ fn config(stack: &TempoStack, kafka: &Kafka, found: &Found, files: &Files) -> Re
         }
     };
     let tls = kafka.tls.as_ref().map(|tls| Tls {
-        ca_path: tls.ca_secret_ref.as_ref().and_then(|_| files.path("ca.crt")),
+        ca_path: tls
+            .ca_secret_ref
+            .as_ref()
+            .and_then(|_| files.path("ca.crt")),
         certificate: tls
             .cert_secret_ref
             .as_ref()

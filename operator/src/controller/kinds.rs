@@ -13,17 +13,47 @@ const ALWAYS: &[(&str, &str, &str, &str)] = &[
     ("", "v1", "ServiceAccount", "serviceaccounts"),
     ("apps", "v1", "Deployment", "deployments"),
     ("apps", "v1", "StatefulSet", "statefulsets"),
-    ("policy", "v1", "PodDisruptionBudget", "poddisruptionbudgets"),
-    ("networking.k8s.io", "v1", "NetworkPolicy", "networkpolicies"),
+    (
+        "policy",
+        "v1",
+        "PodDisruptionBudget",
+        "poddisruptionbudgets",
+    ),
+    (
+        "networking.k8s.io",
+        "v1",
+        "NetworkPolicy",
+        "networkpolicies",
+    ),
     ("networking.k8s.io", "v1", "Ingress", "ingresses"),
-    ("autoscaling", "v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers"),
+    (
+        "autoscaling",
+        "v2",
+        "HorizontalPodAutoscaler",
+        "horizontalpodautoscalers",
+    ),
 ];
 
 /// Kinds that others bring.
 const SOMETIMES: &[(&str, &str, &str, &str)] = &[
-    ("monitoring.coreos.com", "v1", "ServiceMonitor", "servicemonitors"),
-    ("monitoring.coreos.com", "v1", "PrometheusRule", "prometheusrules"),
-    ("grafana.integreatly.org", "v1beta1", "GrafanaDatasource", "grafanadatasources"),
+    (
+        "monitoring.coreos.com",
+        "v1",
+        "ServiceMonitor",
+        "servicemonitors",
+    ),
+    (
+        "monitoring.coreos.com",
+        "v1",
+        "PrometheusRule",
+        "prometheusrules",
+    ),
+    (
+        "grafana.integreatly.org",
+        "v1beta1",
+        "GrafanaDatasource",
+        "grafanadatasources",
+    ),
     ("gateway.networking.k8s.io", "v1", "HTTPRoute", "httproutes"),
     ("gateway.networking.k8s.io", "v1", "GRPCRoute", "grpcroutes"),
     ("keda.sh", "v1alpha1", "ScaledObject", "scaledobjects"),
@@ -98,7 +128,12 @@ impl Kinds {
     }
 }
 
-async fn knows(client: &Client, group: &str, version: &str, kind: &str) -> Result<bool, kube::Error> {
+async fn knows(
+    client: &Client,
+    group: &str,
+    version: &str,
+    kind: &str,
+) -> Result<bool, kube::Error> {
     match client
         .list_api_group_resources(&format!("{group}/{version}"))
         .await

@@ -71,7 +71,9 @@ impl Lease {
                 Ok(true) => renewed = tokio::time::Instant::now(),
                 Ok(false) => return Err(Error::LeaseLost),
                 // Others take it when it has run out; before that we are gone.
-                Err(_) if renewed.elapsed() + RENEW_EVERY >= DURATION => return Err(Error::LeaseLost),
+                Err(_) if renewed.elapsed() + RENEW_EVERY >= DURATION => {
+                    return Err(Error::LeaseLost);
+                }
                 Err(error) => tracing::warn!(%error, "lease could not be renewed"),
             }
         }
@@ -86,7 +88,9 @@ impl Lease {
             let spec = lease.spec.get_or_insert_default();
             if spec.holder_identity.as_deref() == Some(&self.identity) {
                 spec.holder_identity = None;
-                self.api.replace(&self.name, &PostParams::default(), &lease).await?;
+                self.api
+                    .replace(&self.name, &PostParams::default(), &lease)
+                    .await?;
             }
             Ok::<(), kube::Error>(())
         };
@@ -114,7 +118,11 @@ impl Lease {
                     ..LeaseSpec::default()
                 }),
             };
-            return won(self.api.create(&PostParams::default(), &lease).await.map(drop));
+            return won(self
+                .api
+                .create(&PostParams::default(), &lease)
+                .await
+                .map(drop));
         };
         let spec = lease.spec.get_or_insert_default();
         let ours = spec.holder_identity.as_deref() == Some(&self.identity);
@@ -139,7 +147,10 @@ impl Lease {
 fn is_held(spec: &LeaseSpec, now: Timestamp) -> bool {
     let holder = spec.holder_identity.as_deref().unwrap_or_default();
     let seconds = i64::from(spec.lease_duration_seconds.unwrap_or(0));
-    let renewed = spec.renew_time.as_ref().map_or(0, |time| time.0.as_second());
+    let renewed = spec
+        .renew_time
+        .as_ref()
+        .map_or(0, |time| time.0.as_second());
     !holder.is_empty() && renewed + seconds > now.as_second()
 }
 

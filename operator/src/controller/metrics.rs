@@ -1,6 +1,8 @@
 //! Metrics of the operator.
 
-use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
+use prometheus::{
+    Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+};
 
 use crate::api::{At, TempoStack};
 
@@ -22,13 +24,22 @@ impl Metrics {
         let opts = |name: &str, help: &str| Opts::new(format!("tempo_operator_{name}"), help);
         let stack = ["namespace", "name"];
         let metrics = Self {
-            reconcile_total: IntCounterVec::new(opts("reconcile_total", "Looks at stacks, by result."), &["result"])?,
+            reconcile_total: IntCounterVec::new(
+                opts("reconcile_total", "Looks at stacks, by result."),
+                &["result"],
+            )?,
             reconcile_duration_seconds: Histogram::with_opts(
-                HistogramOpts::new("tempo_operator_reconcile_duration_seconds", "Time of a look at a stack.")
-                    .buckets(vec![0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0]),
+                HistogramOpts::new(
+                    "tempo_operator_reconcile_duration_seconds",
+                    "Time of a look at a stack.",
+                )
+                .buckets(vec![0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0]),
             )?,
             stack_condition: IntGaugeVec::new(
-                opts("stack_condition", "1 for the status that a condition of a stack has."),
+                opts(
+                    "stack_condition",
+                    "1 for the status that a condition of a stack has.",
+                ),
                 &["namespace", "name", "type", "status"],
             )?,
             stack_info: IntGaugeVec::new(
@@ -36,15 +47,27 @@ impl Metrics {
                 &["namespace", "name", "mode", "version"],
             )?,
             partition_drain_seconds: IntGaugeVec::new(
-                opts("partition_drain_seconds", "Time since partitions of a stack began to be drained; 0 when none are."),
+                opts(
+                    "partition_drain_seconds",
+                    "Time since partitions of a stack began to be drained; 0 when none are.",
+                ),
                 &stack,
             )?,
             migration_phase: IntGaugeVec::new(
-                opts("migration_phase", "1 for the phase of a stack's change of mode."),
+                opts(
+                    "migration_phase",
+                    "1 for the phase of a stack's change of mode.",
+                ),
                 &["namespace", "name", "phase"],
             )?,
-            apply_conflicts: IntCounter::with_opts(opts("apply_conflicts_total", "Objects that others changed at the same time."))?,
-            applied: IntCounterVec::new(opts("applied_total", "Objects that were written, by kind."), &["kind"])?,
+            apply_conflicts: IntCounter::with_opts(opts(
+                "apply_conflicts_total",
+                "Objects that others changed at the same time.",
+            ))?,
+            applied: IntCounterVec::new(
+                opts("applied_total", "Objects that were written, by kind."),
+                &["kind"],
+            )?,
             leader: IntGauge::with_opts(opts("leader", "1 while this operator leads."))?,
         };
         registry.register(Box::new(metrics.reconcile_total.clone()))?;
@@ -83,11 +106,16 @@ impl Metrics {
                 .with_label_values(&[namespace, name, mode.name(), &status.version.tempo])
                 .set(1);
         }
-        let drain = status.live_store.as_ref().and_then(|live| live.drain.as_ref());
+        let drain = status
+            .live_store
+            .as_ref()
+            .and_then(|live| live.drain.as_ref());
         let since = drain.and_then(|drain| drain.started_at);
         self.partition_drain_seconds
             .with_label_values(&[namespace, name])
-            .set(since.map_or(0, |since| i64::try_from(now.seconds_since(since)).unwrap_or(0)));
+            .set(since.map_or(0, |since| {
+                i64::try_from(now.seconds_since(since)).unwrap_or(0)
+            }));
         if let Some(migration) = &status.migration {
             self.migration_phase
                 .with_label_values(&[namespace, name, &format!("{:?}", migration.phase)])
@@ -97,7 +125,12 @@ impl Metrics {
 
     /// Takes away all that is told of a stack.
     pub(super) fn forget(&self, namespace: &str, name: &str) {
-        for family in [&self.stack_condition, &self.stack_info, &self.migration_phase, &self.partition_drain_seconds] {
+        for family in [
+            &self.stack_condition,
+            &self.stack_info,
+            &self.migration_phase,
+            &self.partition_drain_seconds,
+        ] {
             let mut gone = Vec::new();
             for metric in prometheus::core::Collector::collect(family) {
                 for series in metric.get_metric() {
@@ -106,7 +139,9 @@ impl Metrics {
                         .iter()
                         .map(|label| (label.name().to_owned(), label.value().to_owned()))
                         .collect();
-                    let is = |key: &str, value: &str| labels.get(key).is_some_and(|found| found == value);
+                    let is = |key: &str, value: &str| {
+                        labels.get(key).is_some_and(|found| found == value)
+                    };
                     if is("namespace", namespace) && is("name", name) {
                         gone.push(labels);
                     }

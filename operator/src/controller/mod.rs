@@ -57,13 +57,17 @@ pub struct Config {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The API of Kubernetes does not answer, or refuses.
-    #[error("the API of Kubernetes: {0}; is there a kubeconfig, or a ServiceAccount with the operator's role?")]
+    #[error(
+        "the API of Kubernetes: {0}; is there a kubeconfig, or a ServiceAccount with the operator's role?"
+    )]
     Kubernetes(#[from] kube::Error),
     /// How to reach the API is not known.
     #[error("how to reach Kubernetes is not known: {0}")]
     Connection(#[from] kube::config::InferConfigError),
     /// The definition of the resource is missing.
-    #[error("the cluster does not know TempoStack: run `tempo-operator crd | kubectl apply --server-side -f -` first")]
+    #[error(
+        "the cluster does not know TempoStack: run `tempo-operator crd | kubectl apply --server-side -f -` first"
+    )]
     NoDefinition,
     /// Another operator holds the lease now.
     #[error("the lease was lost to another operator")]
@@ -114,7 +118,11 @@ const MAX_BACKOFF: Duration = Duration::from_secs(300);
 ///
 /// # Errors
 /// When Kubernetes can't be reached at the start, or the lease is lost.
-pub async fn run(config: Config, registry: Registry, shutdown: CancellationToken) -> Result<(), Error> {
+pub async fn run(
+    config: Config,
+    registry: Registry,
+    shutdown: CancellationToken,
+) -> Result<(), Error> {
     let client = Client::try_default().await?;
     let metrics = metrics::Metrics::register(&registry)?;
     let health = server::Health::default();
@@ -154,7 +162,14 @@ async fn lead(
     };
     metrics.leader.set(1);
     tracing::info!(identity = config.identity, "leading");
-    let controlling = control(config, client, metrics.clone(), kinds, health.clone(), stop.clone());
+    let controlling = control(
+        config,
+        client,
+        metrics.clone(),
+        kinds,
+        health.clone(),
+        stop.clone(),
+    );
     let outcome = match lease {
         Some(lease) => {
             let renewing = lease.keep(&shutdown);
@@ -223,7 +238,8 @@ async fn control(
         .concurrency(concurrency);
     let mut controller = Controller::new(stacks, watcher::Config::default()).with_config(pace);
     let store = controller.store();
-    let ours = watcher::Config::default().labels(&format!("app.kubernetes.io/managed-by={MANAGER}"));
+    let ours =
+        watcher::Config::default().labels(&format!("app.kubernetes.io/managed-by={MANAGER}"));
     for resource in kinds.watched() {
         let api: Api<DynamicObject> = match &namespace {
             Some(namespace) => Api::namespaced_with(client.clone(), namespace, &resource),
@@ -322,7 +338,9 @@ mod tests {
 
     #[test]
     fn waits_grow_up_to_a_limit() {
-        let waits: Vec<u64> = (1..12).map(|failures| backoff(failures, "").as_secs()).collect();
+        let waits: Vec<u64> = (1..12)
+            .map(|failures| backoff(failures, "").as_secs())
+            .collect();
         assert_eq!(waits, [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300]);
         assert!(backoff(1000, "tracing/prod") <= MAX_BACKOFF * 6 / 5);
     }

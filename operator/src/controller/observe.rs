@@ -57,14 +57,17 @@ pub(super) async fn references(
                     .map(|(key, ByteString(value))| (key, value))
                     .collect()
             }),
-            Kind::ConfigMap => config_maps.get_opt(&reference.name).await?.map(|config_map| {
-                config_map
-                    .data
-                    .unwrap_or_default()
-                    .into_iter()
-                    .map(|(key, value)| (key, value.into_bytes()))
-                    .collect()
-            }),
+            Kind::ConfigMap => config_maps
+                .get_opt(&reference.name)
+                .await?
+                .map(|config_map| {
+                    config_map
+                        .data
+                        .unwrap_or_default()
+                        .into_iter()
+                        .map(|(key, value)| (key, value.into_bytes()))
+                        .collect()
+                }),
         };
         if let Some(content) = content {
             found.insert(key, content);
@@ -82,7 +85,8 @@ pub(super) async fn stack(
     let namespace = stack.namespace().unwrap_or_default();
     let labels = selector(stack);
     let list = |resource: &kube::core::ApiResource| {
-        let api: Api<DynamicObject> = Api::namespaced_with(context.client.clone(), &namespace, resource);
+        let api: Api<DynamicObject> =
+            Api::namespaced_with(context.client.clone(), &namespace, resource);
         let labels = labels.clone();
         async move { api.list(&labels).await }
     };
@@ -120,7 +124,10 @@ pub(super) async fn stack(
 }
 
 fn number(value: &Value) -> u32 {
-    value.as_u64().and_then(|number| u32::try_from(number).ok()).unwrap_or(0)
+    value
+        .as_u64()
+        .and_then(|number| u32::try_from(number).ok())
+        .unwrap_or(0)
 }
 
 fn component(labels: &Value) -> Option<Component> {
@@ -142,7 +149,10 @@ fn workload(kind: &str, object: &Value) -> Option<Workload> {
         ready: number(&status["readyReplicas"]),
         updated: number(&status["updatedReplicas"]),
         current: status["observedGeneration"] == object["metadata"]["generation"],
-        revision: status["updateRevision"].as_str().unwrap_or_default().to_owned(),
+        revision: status["updateRevision"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned(),
         image: spec["template"]["spec"]["containers"][0]["image"]
             .as_str()
             .unwrap_or_default()
@@ -173,7 +183,10 @@ fn pod(name: &str, object: &Value) -> Pod {
         ordinal,
         ready,
         terminating: object["metadata"]["deletionTimestamp"].is_string(),
-        revision: labels["controller-revision-hash"].as_str().unwrap_or_default().to_owned(),
+        revision: labels["controller-revision-hash"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned(),
         is_tempo: component.is_some_and(|component| component != Component::Gateway),
         trouble: trouble(object),
     }
@@ -223,7 +236,8 @@ async fn members(context: &Context, stack: &TempoStack, found: &Found, seen: &mu
         .migration
         .filter(|migration| migration.phase != crate::api::MigrationPhase::Completed);
     let drain = status.live_store.and_then(|live| live.drain);
-    let changes_mode = migration.is_some() || status.mode.is_some_and(|mode| mode != stack.spec.mode);
+    let changes_mode =
+        migration.is_some() || status.mode.is_some_and(|mode| mode != stack.spec.mode);
     let has_cluster = changes_mode || stack.spec.mode == crate::api::Mode::Microservices;
     if !has_cluster {
         return;

@@ -18,9 +18,13 @@ const FLUSH_TIMEOUT: Duration = Duration::from_secs(120);
 /// Largest answer.
 const MAX_ANSWER_BYTES: usize = 32 << 20;
 
+/// Port of the HTTP API of every pod.
+const PORT: u16 = 3200;
+
 /// A client for pods.
 pub(super) struct PodClient {
     client: Client<HttpConnector, Empty<axum::body::Bytes>>,
+    port: u16,
 }
 
 impl Default for PodClient {
@@ -31,6 +35,7 @@ impl Default for PodClient {
             client: Client::builder(TokioExecutor::new())
                 .pool_idle_timeout(Duration::from_secs(30))
                 .build(connector),
+            port: PORT,
         }
     }
 }
@@ -54,8 +59,12 @@ impl PodClient {
         path: &str,
         timeout: Duration,
     ) -> Result<(StatusCode, String), PodError> {
-        let host = if ip.contains(':') { format!("[{ip}]") } else { ip.to_owned() };
-        let url = format!("http://{host}:3200{path}");
+        let host = if ip.contains(':') {
+            format!("[{ip}]")
+        } else {
+            ip.to_owned()
+        };
+        let url = format!("http://{host}:{}{path}", self.port);
         let fail = |status, reason: String| PodError {
             method: method.clone(),
             url: url.clone(),
@@ -79,20 +88,29 @@ impl PodClient {
                 .collect()
                 .await
                 .map_err(|error| fail(Some(status), error.to_string()))?;
-            Ok((status, String::from_utf8_lossy(&body.to_bytes()).into_owned()))
+            Ok((
+                status,
+                String::from_utf8_lossy(&body.to_bytes()).into_owned(),
+            ))
         })
         .await;
         answer.unwrap_or_else(|_| Err(fail(None, format!("no answer in {timeout:?}"))))
     }
 
-    async fn ask(&self, method: Method, ip: &str, path: &str, timeout: Duration) -> Result<String, PodError> {
+    async fn ask(
+        &self,
+        method: Method,
+        ip: &str,
+        path: &str,
+        timeout: Duration,
+    ) -> Result<String, PodError> {
         let (status, body) = self.send(method.clone(), ip, path, timeout).await?;
         if status.is_success() {
             return Ok(body);
         }
         Err(PodError {
             method,
-            url: format!("http://{ip}:3200{path}"),
+            url: format!("http://{ip}:{}{path}", self.port),
             status: Some(status),
             reason: format!("{status}: {}", crate::text::cut(body.trim(), 200)),
         })
@@ -100,7 +118,9 @@ impl PodClient {
 
     /// Partitions, as a member of the ring tells.
     pub(super) async fn ring(&self, ip: &str) -> Result<Vec<Partition>, PodError> {
-        let body = self.ask(Method::GET, ip, "/partition-ring", TIMEOUT).await?;
+        let body = self
+            .ask(Method::GET, ip, "/partition-ring", TIMEOUT)
+            .await?;
         Ok(parse_ring(&body).unwrap_or_default())
     }
 
@@ -121,7 +141,12 @@ impl PodClient {
     /// to tell of.
     pub(super) async fn is_inactive(&self, ip: &str) -> Result<Option<bool>, PodError> {
         match self
-            .ask(Method::GET, ip, "/live-store/prepare-partition-downscale", TIMEOUT)
+            .ask(
+                Method::GET,
+                ip,
+                "/live-store/prepare-partition-downscale",
+                TIMEOUT,
+            )
             .await
         {
             Ok(body) => {
@@ -134,15 +159,25 @@ impl PodClient {
     }
 
     pub(super) async fn deactivate(&self, ip: &str) -> Result<(), PodError> {
-        self.ask(Method::POST, ip, "/live-store/prepare-partition-downscale", TIMEOUT)
-            .await
-            .map(drop)
+        self.ask(
+            Method::POST,
+            ip,
+            "/live-store/prepare-partition-downscale",
+            TIMEOUT,
+        )
+        .await
+        .map(drop)
     }
 
     pub(super) async fn reactivate(&self, ip: &str) -> Result<(), PodError> {
-        self.ask(Method::DELETE, ip, "/live-store/prepare-partition-downscale", TIMEOUT)
-            .await
-            .map(drop)
+        self.ask(
+            Method::DELETE,
+            ip,
+            "/live-store/prepare-partition-downscale",
+            TIMEOUT,
+        )
+        .await
+        .map(drop)
     }
 
     /// The pod notes it before it looks whether it may: after a refusal the note is taken back.
@@ -169,7 +204,9 @@ impl PodClient {
 
     /// Answers when all that the pod holds is in the object store.
     pub(super) async fn flush(&self, ip: &str) -> Result<(), PodError> {
-        self.ask(Method::POST, ip, "/flush", FLUSH_TIMEOUT).await.map(drop)
+        self.ask(Method::POST, ip, "/flush", FLUSH_TIMEOUT)
+            .await
+            .map(drop)
     }
 }
 
@@ -250,9 +287,103 @@ mod tests {
         assert_eq!(ring[0].since, ring[1].since);
     }
 
+    /// A pod that answers by a script and notes what it was asked.
+    async fn pod(
+        answers: Vec<(&'static str, StatusCode, &'static str)>,
+    ) -> (PodClient, std::sync::Arc<parking_lot::Mutex<Vec<String>>>) {
+        let asked = std::sync::Arc::new(parking_lot::Mutex::new(Vec::new()));
+        let notes = asked.clone();
+        let answers = std::sync::Arc::new(answers);
+        let router = axum::Router::new().fallback(move |method: Method, uri: http::Uri| {
+            let request = format!("{method} {}", uri.path());
+            notes.lock().push(request.clone());
+            let answer = answers
+                .iter()
+                .find(|(wanted, _, _)| *wanted == request)
+                .map_or((StatusCode::NOT_FOUND, ""), |(_, status, body)| {
+                    (*status, *body)
+                });
+            async move { answer }
+        });
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        let client = PodClient {
+            port,
+            ..PodClient::default()
+        };
+        (client, asked)
+    }
+
+    #[tokio::test]
+    async fn a_note_that_was_refused_is_taken_back() {
+        let (client, asked) = pod(vec![
+            (
+                "POST /live-store/prepare-downscale",
+                StatusCode::CONFLICT,
+                "partition is active",
+            ),
+            (
+                "DELETE /live-store/prepare-downscale",
+                StatusCode::NO_CONTENT,
+                "",
+            ),
+        ])
+        .await;
+        let refused = client.prepare_downscale("127.0.0.1").await.unwrap_err();
+        assert!(
+            refused.to_string().contains("partition is active"),
+            "{refused}"
+        );
+        assert_eq!(
+            *asked.lock(),
+            [
+                "POST /live-store/prepare-downscale",
+                "DELETE /live-store/prepare-downscale"
+            ]
+        );
+    }
+
+    #[tokio::test]
+    async fn a_pod_without_partitions_is_told_from_one_that_fails() {
+        let (client, _) = pod(vec![]).await;
+        assert_eq!(client.is_inactive("127.0.0.1").await.unwrap(), None);
+        let (client, _) = pod(vec![(
+            "GET /live-store/prepare-partition-downscale",
+            StatusCode::OK,
+            r#"{"timestamp":1700000000,"state":"PartitionInactive"}"#,
+        )])
+        .await;
+        assert_eq!(client.is_inactive("127.0.0.1").await.unwrap(), Some(true));
+        let (client, _) = pod(vec![(
+            "GET /live-store/prepare-partition-downscale",
+            StatusCode::SERVICE_UNAVAILABLE,
+            "not running",
+        )])
+        .await;
+        assert!(client.is_inactive("127.0.0.1").await.is_err());
+    }
+
+    #[tokio::test]
+    async fn marks_are_read_and_failures_of_a_flush_are_told() {
+        let (client, _) = pod(vec![
+            ("GET /live-store/prepare-downscale", StatusCode::OK, "set\n"),
+            (
+                "POST /flush",
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "2 blocks are left",
+            ),
+        ])
+        .await;
+        assert!(client.is_leaving("127.0.0.1").await.unwrap());
+        let failed = client.flush("127.0.0.1").await.unwrap_err();
+        assert!(failed.to_string().contains("2 blocks are left"));
+    }
+
     #[test]
     fn metrics_are_summed() {
-        let page = "# HELP a b\na_total{x=\"1\"} 2\na_total{x=\"2} \"} 3 123\na_total_more 9\nb 7\n";
+        let page =
+            "# HELP a b\na_total{x=\"1\"} 2\na_total{x=\"2} \"} 3 123\na_total_more 9\nb 7\n";
         assert_eq!(sum(page, "a_total"), Some(5.0));
         assert_eq!(sum(page, "b"), Some(7.0));
         assert_eq!(sum(page, "c"), None);

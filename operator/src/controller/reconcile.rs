@@ -36,7 +36,10 @@ pub(super) enum Error {
 }
 
 /// Looks at a stack once.
-pub(super) async fn reconcile(stack: Arc<TempoStack>, context: Arc<Context>) -> Result<Requeue, Error> {
+pub(super) async fn reconcile(
+    stack: Arc<TempoStack>,
+    context: Arc<Context>,
+) -> Result<Requeue, Error> {
     let timer = context.metrics.reconcile_duration_seconds.start_timer();
     if stack.metadata.deletion_timestamp.is_some() {
         // What was made for it goes by its owner references.
@@ -101,18 +104,29 @@ async fn look(stack: &TempoStack, context: &Context) -> Result<u64, Error> {
     }
     // A step of a long operation is written down before it is carried out.
     let before = stack.status.clone().unwrap_or_default();
-    let drain_before = before.live_store.as_ref().and_then(|live| live.drain.as_ref());
-    if before.migration != plan.migration || drain_before != plan.drain.as_ref() || before.mode != Some(plan.mode) {
+    let drain_before = before
+        .live_store
+        .as_ref()
+        .and_then(|live| live.drain.as_ref());
+    if before.migration != plan.migration
+        || drain_before != plan.drain.as_ref()
+        || before.mode != Some(plan.mode)
+    {
         look.tell(Some(&plan), &[], None, None).await?;
     }
     let outcome = apply::all(context, stack, objects, &look.seen).await?;
     let failed = act(context, stack, &look.seen, &found, &plan.actions).await?;
-    look.tell(Some(&plan), &outcome.rejected, None, failed).await?;
+    look.tell(Some(&plan), &outcome.rejected, None, failed)
+        .await?;
     for note in &plan.notes {
         tell_event(context, stack, note).await;
     }
     let busy = outcome.changes > 0 || !outcome.rejected.is_empty();
-    Ok(if busy { plan.look_again_secs.min(30) } else { plan.look_again_secs })
+    Ok(if busy {
+        plan.look_again_secs.min(30)
+    } else {
+        plan.look_again_secs
+    })
 }
 
 /// After a change of the spec nothing is waited for that belonged to the old one.
@@ -170,8 +184,10 @@ async fn write_status(
     stack: &TempoStack,
     status: &TempoStackStatus,
 ) -> Result<(), kube::Error> {
-    let api: Api<TempoStack> =
-        Api::namespaced(context.client.clone(), &stack.namespace().unwrap_or_default());
+    let api: Api<TempoStack> = Api::namespaced(
+        context.client.clone(),
+        &stack.namespace().unwrap_or_default(),
+    );
     let patch = json!({
         "apiVersion": format!("{GROUP}/{VERSION}"),
         "kind": "TempoStack",
@@ -221,19 +237,31 @@ async fn carry_out(
         Action::CreateTopic { partitions } => context.kafka.create(stack, found, *partitions).await,
         Action::GrowTopic { partitions } => context.kafka.grow(stack, found, *partitions).await,
         Action::Deactivate { pod } => match ip(pod) {
-            Ok(ip) => pods.deactivate(&ip).await.map_err(|error| error.to_string()),
+            Ok(ip) => pods
+                .deactivate(&ip)
+                .await
+                .map_err(|error| error.to_string()),
             Err(reason) => Err(reason),
         },
         Action::Reactivate { pod } => match ip(pod) {
-            Ok(ip) => pods.reactivate(&ip).await.map_err(|error| error.to_string()),
+            Ok(ip) => pods
+                .reactivate(&ip)
+                .await
+                .map_err(|error| error.to_string()),
             Err(reason) => Err(reason),
         },
         Action::PrepareDownscale { pod } => match ip(pod) {
-            Ok(ip) => pods.prepare_downscale(&ip).await.map_err(|error| error.to_string()),
+            Ok(ip) => pods
+                .prepare_downscale(&ip)
+                .await
+                .map_err(|error| error.to_string()),
             Err(reason) => Err(reason),
         },
         Action::CancelDownscale { pod } => match ip(pod) {
-            Ok(ip) => pods.cancel_downscale(&ip).await.map_err(|error| error.to_string()),
+            Ok(ip) => pods
+                .cancel_downscale(&ip)
+                .await
+                .map_err(|error| error.to_string()),
             Err(reason) => Err(reason),
         },
         Action::Flush { pod } => match ip(pod) {
@@ -241,7 +269,12 @@ async fn carry_out(
                 let flushed = pods.flush(&ip).await.map_err(|error| error.to_string());
                 if flushed.is_ok() {
                     let now = Timestamp::now().as_second();
-                    context.memory.lock().entry(key(stack)).or_default().flushed_at = Some(now);
+                    context
+                        .memory
+                        .lock()
+                        .entry(key(stack))
+                        .or_default()
+                        .flushed_at = Some(now);
                 }
                 flushed
             }
@@ -270,7 +303,11 @@ async fn tell_event(context: &Context, stack: &TempoStack, note: &Note) {
         if memory.told.len() >= MAX_TOLD {
             memory.told.retain(|_, told| now - *told < EVENT_SECS);
         }
-        if memory.told.get(&id).is_some_and(|told| now - told < EVENT_SECS) {
+        if memory
+            .told
+            .get(&id)
+            .is_some_and(|told| now - told < EVENT_SECS)
+        {
             return;
         }
         if memory.told.len() < MAX_TOLD {
@@ -278,13 +315,21 @@ async fn tell_event(context: &Context, stack: &TempoStack, note: &Note) {
         }
     }
     let event = Event {
-        type_: if note.warning { EventType::Warning } else { EventType::Normal },
+        type_: if note.warning {
+            EventType::Warning
+        } else {
+            EventType::Normal
+        },
         reason: note.reason.to_owned(),
         note: Some(crate::text::cut(&note.message, 1000).to_owned()),
         action: "Reconcile".to_owned(),
         secondary: None,
     };
-    if let Err(error) = context.recorder.publish(&event, &stack.object_ref(&())).await {
+    if let Err(error) = context
+        .recorder
+        .publish(&event, &stack.object_ref(&()))
+        .await
+    {
         tracing::warn!(stack = key(stack), %error, "event could not be told");
     }
 }

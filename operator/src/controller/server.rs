@@ -60,7 +60,11 @@ pub(super) struct Server {
 }
 
 impl Server {
-    pub(super) async fn bind(address: &str, registry: Registry, health: Health) -> Result<Self, Error> {
+    pub(super) async fn bind(
+        address: &str,
+        registry: Registry,
+        health: Health,
+    ) -> Result<Self, Error> {
         let listener = TcpListener::bind(address)
             .await
             .map_err(|source| Error::Listen {
@@ -87,7 +91,10 @@ impl Server {
 
 async fn healthz(State(pages): State<Pages>) -> (StatusCode, &'static str) {
     if pages.health.is_stuck() {
-        (StatusCode::SERVICE_UNAVAILABLE, "no stack was looked at for half an hour\n")
+        (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "no stack was looked at for half an hour\n",
+        )
     } else {
         (StatusCode::OK, "ok\n")
     }
@@ -97,7 +104,10 @@ async fn readyz(State(pages): State<Pages>) -> (StatusCode, &'static str) {
     if pages.health.state.ready.load(Ordering::Relaxed) {
         (StatusCode::OK, "ready\n")
     } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "Kubernetes has not answered yet\n")
+        (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "Kubernetes has not answered yet\n",
+        )
     }
 }
 

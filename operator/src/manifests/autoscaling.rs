@@ -17,10 +17,15 @@ pub(super) fn all(context: &Context<'_>) -> Vec<Value> {
     components
         .into_iter()
         .filter_map(|component| {
-            let runs = context.topology.cluster.as_ref().is_some_and(|cluster| match component {
-                Component::BackendWorker => cluster.workers,
-                _ => cluster.others,
-            }) || component == Component::Gateway;
+            let runs = context
+                .topology
+                .cluster
+                .as_ref()
+                .is_some_and(|cluster| match component {
+                    Component::BackendWorker => cluster.workers,
+                    _ => cluster.others,
+                })
+                || component == Component::Gateway;
             let scaling = settings::pods(context.stack, component).autoscaling?;
             if !runs || component == Component::Monolith {
                 return None;
@@ -45,7 +50,9 @@ fn target(context: &Context<'_>, component: Component) -> Value {
 }
 
 fn by_cpu(context: &Context<'_>, component: Component, scaling: &Autoscaling) -> Value {
-    let percent = scaling.target_cpu_utilization.unwrap_or(DEFAULT_CPU_PERCENT);
+    let percent = scaling
+        .target_cpu_utilization
+        .unwrap_or(DEFAULT_CPU_PERCENT);
     context.object(
         "autoscaling/v2",
         "HorizontalPodAutoscaler",

@@ -83,7 +83,11 @@ fn deployment(context: &Context<'_>, name: &str, users: &str, config: &str) -> V
         },
     });
     if pods.autoscaling.is_none() {
-        spec["replicas"] = json!(if running { settings::replicas(context.stack, Component::Gateway) } else { 0 });
+        spec["replicas"] = json!(if running {
+            settings::replicas(context.stack, Component::Gateway)
+        } else {
+            0
+        });
     }
     context.object(
         "apps/v1",

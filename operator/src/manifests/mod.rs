@@ -89,10 +89,26 @@ impl Capabilities {
                 .is_some_and(|scaling| scaling.target_outstanding_blocks.is_some())
         });
         [
-            (observability.service_monitor.enabled, self.service_monitor, "ServiceMonitor (monitoring.coreos.com/v1)"),
-            (observability.prometheus_rule.enabled, self.prometheus_rule, "PrometheusRule (monitoring.coreos.com/v1)"),
-            (observability.grafana_datasource.enabled, self.grafana_datasource, "GrafanaDatasource (grafana.integreatly.org/v1beta1)"),
-            (stack.spec.exposure.gateway_api.is_some(), self.gateway_api, "HTTPRoute and GRPCRoute (gateway.networking.k8s.io/v1)"),
+            (
+                observability.service_monitor.enabled,
+                self.service_monitor,
+                "ServiceMonitor (monitoring.coreos.com/v1)",
+            ),
+            (
+                observability.prometheus_rule.enabled,
+                self.prometheus_rule,
+                "PrometheusRule (monitoring.coreos.com/v1)",
+            ),
+            (
+                observability.grafana_datasource.enabled,
+                self.grafana_datasource,
+                "GrafanaDatasource (grafana.integreatly.org/v1beta1)",
+            ),
+            (
+                stack.spec.exposure.gateway_api.is_some(),
+                self.gateway_api,
+                "HTTPRoute and GRPCRoute (gateway.networking.k8s.io/v1)",
+            ),
             (keda, self.keda, "ScaledObject (keda.sh/v1alpha1)"),
         ]
         .into_iter()
@@ -145,7 +161,14 @@ impl Context<'_> {
     }
 
     /// An object with these labels; `rest` is merged in.
-    fn object(&self, api_version: &str, kind: &str, name: &str, labels: Value, rest: Value) -> Value {
+    fn object(
+        &self,
+        api_version: &str,
+        kind: &str,
+        name: &str,
+        labels: Value,
+        rest: Value,
+    ) -> Value {
         let mut object = json!({
             "apiVersion": api_version,
             "kind": kind,

@@ -213,15 +213,51 @@ fn datasource(context: &Context<'_>) -> Value {
 
 /// Panels of the dashboard: title, unit, expression.
 const PANELS: &[(&str, &str, &str)] = &[
-    ("Spans received", "short", "sum by (tenant) (rate(tempo_distributor_spans_received_total{SELECTOR}[$__rate_interval]))"),
-    ("Bytes received", "Bps", "sum by (tenant) (rate(tempo_distributor_bytes_received_total{SELECTOR}[$__rate_interval]))"),
-    ("Spans refused", "short", "sum by (reason) (rate(tempo_discarded_spans_total{SELECTOR}[$__rate_interval]))"),
-    ("Queries", "reqps", "sum by (route, status_code) (rate(tempo_request_duration_seconds_count{SELECTOR, route=~\"api_.*\"}[$__rate_interval]))"),
-    ("Latency of queries (99 %)", "s", "histogram_quantile(0.99, sum by (le, route) (rate(tempo_request_duration_seconds_bucket{SELECTOR, route=~\"api_.*\"}[$__rate_interval])))"),
-    ("Blocks", "short", "max by (tenant) (tempodb_blocklist_length{SELECTOR})"),
-    ("Lag behind Kafka", "s", "max by (container, partition) (tempo_ingest_group_partition_lag_seconds{SELECTOR})"),
-    ("Memory", "bytes", "max by (pod) (process_resident_memory_bytes{SELECTOR})"),
-    ("CPU", "short", "sum by (pod) (rate(process_cpu_seconds_total{SELECTOR}[$__rate_interval]))"),
+    (
+        "Spans received",
+        "short",
+        "sum by (tenant) (rate(tempo_distributor_spans_received_total{SELECTOR}[$__rate_interval]))",
+    ),
+    (
+        "Bytes received",
+        "Bps",
+        "sum by (tenant) (rate(tempo_distributor_bytes_received_total{SELECTOR}[$__rate_interval]))",
+    ),
+    (
+        "Spans refused",
+        "short",
+        "sum by (reason) (rate(tempo_discarded_spans_total{SELECTOR}[$__rate_interval]))",
+    ),
+    (
+        "Queries",
+        "reqps",
+        "sum by (route, status_code) (rate(tempo_request_duration_seconds_count{SELECTOR, route=~\"api_.*\"}[$__rate_interval]))",
+    ),
+    (
+        "Latency of queries (99 %)",
+        "s",
+        "histogram_quantile(0.99, sum by (le, route) (rate(tempo_request_duration_seconds_bucket{SELECTOR, route=~\"api_.*\"}[$__rate_interval])))",
+    ),
+    (
+        "Blocks",
+        "short",
+        "max by (tenant) (tempodb_blocklist_length{SELECTOR})",
+    ),
+    (
+        "Lag behind Kafka",
+        "s",
+        "max by (container, partition) (tempo_ingest_group_partition_lag_seconds{SELECTOR})",
+    ),
+    (
+        "Memory",
+        "bytes",
+        "max by (pod) (process_resident_memory_bytes{SELECTOR})",
+    ),
+    (
+        "CPU",
+        "short",
+        "sum by (pod) (rate(process_cpu_seconds_total{SELECTOR}[$__rate_interval]))",
+    ),
 ];
 
 fn dashboard(context: &Context<'_>) -> Value {

@@ -23,7 +23,10 @@ pub(super) struct Zone {
 
 impl Zone {
     pub(super) fn name(self) -> String {
-        format!("zone-{}", ZONE_LETTERS.get(self.index).copied().unwrap_or("a"))
+        format!(
+            "zone-{}",
+            ZONE_LETTERS.get(self.index).copied().unwrap_or("a")
+        )
     }
 }
 
@@ -138,10 +141,18 @@ pub(super) fn container_security(pods: &Pods) -> Value {
     security
 }
 
-fn container(context: &Context<'_>, component: Component, pods: &Pods, zone: Option<Zone>) -> Value {
+fn container(
+    context: &Context<'_>,
+    component: Component,
+    pods: &Pods,
+    zone: Option<Zone>,
+) -> Value {
     let mut args = config::arguments(component);
     if let Some(zone) = zone {
-        args.push(format!("-live-store.instance-availability-zone={}", zone.name()));
+        args.push(format!(
+            "-live-store.instance-availability-zone={}",
+            zone.name()
+        ));
     }
     args.extend(pods.extra_args.iter().cloned());
     let scheme = context.scheme();
@@ -178,9 +189,13 @@ fn ports(context: &Context<'_>, component: Component) -> Value {
         json!({"name": "gossip-udp", "containerPort": 7946, "protocol": "UDP"}),
     ];
     if matches!(component, Component::Monolith | Component::Distributor) {
-        ports.extend(super::services::receiver_ports(context.stack).into_iter().map(
-            |(name, port)| json!({"name": name, "containerPort": port, "protocol": "TCP"}),
-        ));
+        ports.extend(
+            super::services::receiver_ports(context.stack)
+                .into_iter()
+                .map(
+                    |(name, port)| json!({"name": name, "containerPort": port, "protocol": "TCP"}),
+                ),
+        );
     }
     json!(ports)
 }
@@ -199,8 +214,16 @@ fn env(context: &Context<'_>, component: Component, pods: &Pods) -> Value {
         .and_then(|s3| s3.credentials.as_ref())
         .and_then(|credentials| credentials.secret_ref.as_ref())
     {
-        env.push(from_secret("AWS_ACCESS_KEY_ID", &secret.name, &secret.access_key_id_key));
-        env.push(from_secret("AWS_SECRET_ACCESS_KEY", &secret.name, &secret.secret_access_key_key));
+        env.push(from_secret(
+            "AWS_ACCESS_KEY_ID",
+            &secret.name,
+            &secret.access_key_id_key,
+        ));
+        env.push(from_secret(
+            "AWS_SECRET_ACCESS_KEY",
+            &secret.name,
+            &secret.secret_access_key_key,
+        ));
     }
     if let Some(secret) = spec
         .storage
@@ -225,7 +248,10 @@ fn env(context: &Context<'_>, component: Component, pods: &Pods) -> Value {
     }
     let uses_kafka = matches!(
         component,
-        Component::Distributor | Component::LiveStore | Component::BlockBuilder | Component::MetricsGenerator
+        Component::Distributor
+            | Component::LiveStore
+            | Component::BlockBuilder
+            | Component::MetricsGenerator
     );
     if let Some(sasl) = spec.kafka.as_ref().and_then(|kafka| kafka.sasl.as_ref())
         && uses_kafka

@@ -20,13 +20,11 @@ fn has_budget(context: &Context<'_>, component: Component) -> bool {
     match component {
         // One of them has nobody to stand in, and a budget would only block a drain of its node.
         Component::Monolith | Component::BackendScheduler | Component::BackendWorker => false,
-        Component::LiveStore => {
-            context
-                .topology
-                .cluster
-                .as_ref()
-                .is_some_and(|cluster| cluster.live_stores.iter().sum::<u32>() > 1)
-        }
+        Component::LiveStore => context
+            .topology
+            .cluster
+            .as_ref()
+            .is_some_and(|cluster| cluster.live_stores.iter().sum::<u32>() > 1),
         Component::BlockBuilder => context
             .topology
             .cluster
@@ -34,9 +32,10 @@ fn has_budget(context: &Context<'_>, component: Component) -> bool {
             .is_some_and(|cluster| cluster.block_builders > 1),
         component => {
             let pods = settings::pods(stack, component);
-            let fewest = pods
-                .autoscaling
-                .map_or_else(|| settings::replicas(stack, component), |scaling| scaling.min_replicas);
+            let fewest = pods.autoscaling.map_or_else(
+                || settings::replicas(stack, component),
+                |scaling| scaling.min_replicas,
+            );
             fewest > 1
         }
     }
@@ -73,7 +72,10 @@ fn network_policy(context: &Context<'_>) -> Value {
         "app.kubernetes.io/name": "tempo",
         "app.kubernetes.io/instance": context.names.stack(),
     });
-    let mut open = vec![json!({"port": 3200, "protocol": "TCP"}), json!({"port": 9095, "protocol": "TCP"})];
+    let mut open = vec![
+        json!({"port": 3200, "protocol": "TCP"}),
+        json!({"port": 9095, "protocol": "TCP"}),
+    ];
     open.extend(
         super::services::receiver_ports(context.stack)
             .into_iter()

@@ -24,7 +24,11 @@ pub(crate) fn receiver_ports(stack: &TempoStack) -> Vec<(&'static str, u16)> {
 }
 
 pub(super) fn all(context: &Context<'_>) -> Vec<Value> {
-    let mut services = vec![distributor(context), query_frontend(context), gossip(context)];
+    let mut services = vec![
+        distributor(context),
+        query_frontend(context),
+        gossip(context),
+    ];
     for component in context.components() {
         match component {
             Component::Distributor => {}
@@ -196,5 +200,10 @@ fn internal(context: &Context<'_>, component: Component) -> Value {
         spec["clusterIP"] = json!("None");
         spec["publishNotReadyAddresses"] = json!(true);
     }
-    service(context, &context.names.component(component), component, spec)
+    service(
+        context,
+        &context.names.component(component),
+        component,
+        spec,
+    )
 }

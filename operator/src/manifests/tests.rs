@@ -13,15 +13,27 @@ use super::*;
 use crate::api::check;
 
 const SAMPLES: &[(&str, &str)] = &[
-    ("minimal", include_str!("../../../crds/samples/minimal.yaml")),
-    ("production", include_str!("../../../crds/samples/production.yaml")),
-    ("all-fields", include_str!("../../../crds/samples/all-fields.yaml")),
+    (
+        "minimal",
+        include_str!("../../../crds/samples/minimal.yaml"),
+    ),
+    (
+        "production",
+        include_str!("../../../crds/samples/production.yaml"),
+    ),
+    (
+        "all-fields",
+        include_str!("../../../crds/samples/all-fields.yaml"),
+    ),
 ];
 
 fn stack(sample: &str) -> TempoStack {
     let (_, text) = SAMPLES.iter().find(|(name, _)| *name == sample).unwrap();
     let mut stack = check::load(text).unwrap().remove(0);
-    stack.metadata.namespace.get_or_insert_with(|| "tracing".to_owned());
+    stack
+        .metadata
+        .namespace
+        .get_or_insert_with(|| "tracing".to_owned());
     stack
 }
 
@@ -75,7 +87,10 @@ fn sorted(value: &Value) -> Value {
         Value::Object(fields) => {
             let mut entries: Vec<_> = fields.iter().collect();
             entries.sort_by_key(|(key, _)| key.as_str());
-            entries.into_iter().map(|(key, value)| (key.clone(), sorted(value))).collect()
+            entries
+                .into_iter()
+                .map(|(key, value)| (key.clone(), sorted(value)))
+                .collect()
         }
         Value::Array(items) => items.iter().map(sorted).collect(),
         other => other.clone(),
@@ -96,7 +111,8 @@ fn kubernetes_knows_every_field() {
                 "NetworkPolicy" => same_after_typing::<NetworkPolicy>(&object),
                 "Ingress" => same_after_typing::<Ingress>(&object),
                 "HorizontalPodAutoscaler" => same_after_typing::<HorizontalPodAutoscaler>(&object),
-                "ServiceMonitor" | "PrometheusRule" | "GrafanaDatasource" | "HTTPRoute" | "GRPCRoute" => {}
+                "ServiceMonitor" | "PrometheusRule" | "GrafanaDatasource" | "HTTPRoute"
+                | "GRPCRoute" => {}
                 other => panic!("{other} is not compared"),
             }
         }
@@ -108,9 +124,14 @@ fn every_pod_fits_the_profile_restricted_and_has_no_secret_in_its_arguments() {
     for (name, _) in SAMPLES {
         for object in settled(name) {
             let pod = &object["spec"]["template"]["spec"];
-            let Some(containers) = pod["containers"].as_array() else { continue };
+            let Some(containers) = pod["containers"].as_array() else {
+                continue;
+            };
             assert_eq!(pod["securityContext"]["runAsNonRoot"], true);
-            assert_eq!(pod["securityContext"]["seccompProfile"]["type"], "RuntimeDefault");
+            assert_eq!(
+                pod["securityContext"]["seccompProfile"]["type"],
+                "RuntimeDefault"
+            );
             assert_eq!(pod["automountServiceAccountToken"], false);
             for container in containers {
                 let security = &container["securityContext"];
@@ -119,7 +140,10 @@ fn every_pod_fits_the_profile_restricted_and_has_no_secret_in_its_arguments() {
                 assert_eq!(security["capabilities"]["drop"], json!(["ALL"]));
                 assert!(!container["args"].to_string().contains("${"), "{container}");
                 let liveness = container["livenessProbe"].to_string();
-                assert!(!liveness.contains("/ready"), "a process that catches up is alive");
+                assert!(
+                    !liveness.contains("/ready"),
+                    "a process that catches up is alive"
+                );
             }
         }
     }
@@ -128,17 +152,24 @@ fn every_pod_fits_the_profile_restricted_and_has_no_secret_in_its_arguments() {
 #[test]
 fn names_and_ports_of_the_addresses_are_the_same_in_both_modes() {
     let mut stack = stack("production");
-    let ports = |objects: &[Value], name: &str| find(objects, "Service", name).unwrap()["spec"]["ports"].clone();
+    let ports = |objects: &[Value], name: &str| {
+        find(objects, "Service", name).unwrap()["spec"]["ports"].clone()
+    };
     let cluster = render(&stack, &Topology::settled(&stack));
     stack.spec.mode = crate::api::Mode::Monolithic;
     let monolith = render(&stack, &Topology::settled(&stack));
     for name in ["tempo-prod-distributor", "tempo-prod-query-frontend"] {
         assert_eq!(ports(&cluster, name), ports(&monolith, name));
-        let selector = |objects: &[Value]| find(objects, "Service", name).unwrap()["spec"]["selector"]["app.kubernetes.io/component"].clone();
+        let selector = |objects: &[Value]| {
+            find(objects, "Service", name).unwrap()["spec"]["selector"]["app.kubernetes.io/component"].clone()
+        };
         assert_eq!(selector(&monolith), "all");
         assert_ne!(selector(&cluster), "all");
     }
-    let image = |objects: &[Value], kind: &str, name: &str| find(objects, kind, name).unwrap()["spec"]["template"]["spec"]["containers"][0]["image"].clone();
+    let image = |objects: &[Value], kind: &str, name: &str| {
+        find(objects, kind, name).unwrap()["spec"]["template"]["spec"]["containers"][0]["image"]
+            .clone()
+    };
     assert_eq!(
         image(&cluster, "Deployment", "tempo-prod-querier"),
         image(&monolith, "StatefulSet", "tempo-prod-monolith")
@@ -148,9 +179,23 @@ fn names_and_ports_of_the_addresses_are_the_same_in_both_modes() {
 #[test]
 fn what_autoscalers_choose_is_not_named() {
     let objects = settled("production");
-    assert!(find(&objects, "Deployment", "tempo-prod-distributor").unwrap()["spec"].get("replicas").is_none());
-    assert!(find(&objects, "HorizontalPodAutoscaler", "tempo-prod-distributor").is_some());
-    assert_eq!(find(&objects, "Deployment", "tempo-prod-querier").unwrap()["spec"]["replicas"], 4);
+    assert!(
+        find(&objects, "Deployment", "tempo-prod-distributor").unwrap()["spec"]
+            .get("replicas")
+            .is_none()
+    );
+    assert!(
+        find(
+            &objects,
+            "HorizontalPodAutoscaler",
+            "tempo-prod-distributor"
+        )
+        .is_some()
+    );
+    assert_eq!(
+        find(&objects, "Deployment", "tempo-prod-querier").unwrap()["spec"]["replicas"],
+        4
+    );
 }
 
 #[test]
@@ -165,10 +210,19 @@ fn a_key_of_one_component_changes_only_its_pods() {
         .filter(|(a, b)| a["spec"]["template"].is_object() && a != b)
         .map(|(a, _)| a["metadata"]["name"].as_str().unwrap().to_owned())
         .collect();
-    assert_eq!(changed, BTreeSet::from(["tempo-prod-query-frontend".to_owned()]));
+    assert_eq!(
+        changed,
+        BTreeSet::from(["tempo-prod-query-frontend".to_owned()])
+    );
     // Limits of tenants are read again without a restart.
     let before = after;
-    stack.spec.tenancy.tenants.get_mut("team-a").unwrap().retention = Some("24h".into());
+    stack
+        .spec
+        .tenancy
+        .tenants
+        .get_mut("team-a")
+        .unwrap()
+        .retention = Some("24h".into());
     let after = render(&stack, &Topology::settled(&stack));
     for (a, b) in before.iter().zip(&after).filter(|(a, b)| a != b) {
         assert_eq!(a["metadata"]["name"], "tempo-prod-overrides");
@@ -185,8 +239,12 @@ fn a_pod_template_is_laid_over_but_not_over_identity() {
     }))
     .unwrap();
     let objects = render(&stack, &Topology::settled(&stack));
-    let template = &find(&objects, "StatefulSet", "tempo-demo-monolith").unwrap()["spec"]["template"];
-    assert_eq!(template["metadata"]["labels"]["app.kubernetes.io/component"], "all");
+    let template =
+        &find(&objects, "StatefulSet", "tempo-demo-monolith").unwrap()["spec"]["template"];
+    assert_eq!(
+        template["metadata"]["labels"]["app.kubernetes.io/component"],
+        "all"
+    );
     assert_eq!(template["metadata"]["labels"]["team"], "x");
     assert_eq!(template["spec"]["serviceAccountName"], "tempo-demo");
     assert_eq!(template["spec"]["containers"][0]["workingDir"], "/x");
@@ -200,7 +258,11 @@ fn a_stopped_stack_has_no_pods_and_keeps_its_objects() {
     stack.spec.stopped = true;
     for object in render(&stack, &Topology::settled(&stack)) {
         if object["spec"]["template"].is_object() {
-            assert_eq!(object["spec"]["replicas"], 0, "{}", object["metadata"]["name"]);
+            assert_eq!(
+                object["spec"]["replicas"], 0,
+                "{}",
+                object["metadata"]["name"]
+            );
         }
         assert_ne!(object["kind"], "HorizontalPodAutoscaler");
     }
@@ -224,7 +286,13 @@ fn what_the_cluster_lacks_is_left_out() {
         .iter()
         .map(|object| object["kind"].as_str().unwrap().to_owned())
         .collect();
-    for kind in ["ServiceMonitor", "PrometheusRule", "GrafanaDatasource", "HTTPRoute", "GRPCRoute"] {
+    for kind in [
+        "ServiceMonitor",
+        "PrometheusRule",
+        "GrafanaDatasource",
+        "HTTPRoute",
+        "GRPCRoute",
+    ] {
         assert!(!kinds.contains(kind));
     }
     assert_eq!(Capabilities::default().missing(&stack).len(), 4);
@@ -234,7 +302,10 @@ fn what_the_cluster_lacks_is_left_out() {
 fn images_are_named_by_digest_and_tell_their_version() {
     let mut stack = stack("minimal");
     let defaults = Defaults::default();
-    assert_eq!(image(&stack, &defaults), format!("ghcr.io/tempostack/tempo:{}", env!("CARGO_PKG_VERSION")));
+    assert_eq!(
+        image(&stack, &defaults),
+        format!("ghcr.io/tempostack/tempo:{}", env!("CARGO_PKG_VERSION"))
+    );
     stack.spec.image.repository = Some("registry:5000/tempo".to_owned());
     stack.spec.image.digest = Some("sha256:abc".to_owned());
     assert_eq!(image(&stack, &defaults), "registry:5000/tempo@sha256:abc");

@@ -53,7 +53,10 @@ impl Workload<'_> {
     fn replicas(&self) -> u32 {
         let topology = self.context.topology;
         if self.component == Component::Monolith {
-            return topology.monolith.as_ref().map_or(0, |monolith| monolith.replicas);
+            return topology
+                .monolith
+                .as_ref()
+                .map_or(0, |monolith| monolith.replicas);
         }
         let Some(cluster) = &topology.cluster else {
             return 0;
@@ -225,6 +228,12 @@ impl Workload<'_> {
         if !self.is_autoscaled() {
             spec["replicas"] = json!(replicas);
         }
-        context.object("apps/v1", "StatefulSet", &name, labels, json!({"spec": spec}))
+        context.object(
+            "apps/v1",
+            "StatefulSet",
+            &name,
+            labels,
+            json!({"spec": spec}),
+        )
     }
 }

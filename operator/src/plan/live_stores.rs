@@ -28,11 +28,9 @@ pub(super) fn plan(stack: &TempoStack, observed: &Observed, plan: &mut Plan) {
     if let Some(cluster) = &mut plan.topology.cluster {
         cluster.live_stores = shape;
         cluster.block_builders = builders;
-        let runs = planner
-            .observed
-            .workloads
-            .values()
-            .any(|workload| workload.component == Some(Component::Querier) && workload.replicas > 0);
+        let runs = planner.observed.workloads.values().any(|workload| {
+            workload.component == Some(Component::Querier) && workload.replicas > 0
+        });
         if plan.live_stores == 0 && !runs {
             // Without a topic every process would only fail, and hide the reason.
             cluster.block_builders = 0;
@@ -64,11 +62,16 @@ impl Planner<'_> {
 
     /// Live-stores of each zone that there shall be.
     fn shape(&self, plan: &mut Plan) -> Vec<u32> {
-        let present = (0..self.zones).map(|zone| self.present(zone)).max().unwrap_or(0);
+        let present = (0..self.zones)
+            .map(|zone| self.present(zone))
+            .max()
+            .unwrap_or(0);
         let orphaned = self.orphaned(present);
         let mut shape = match plan.drain.take() {
             Some(drain) => self.go_on(drain, plan),
-            None if orphaned > present.max(self.wanted) && !self.leaves => self.adopt(orphaned, present, plan),
+            None if orphaned > present.max(self.wanted) && !self.leaves => {
+                self.adopt(orphaned, present, plan)
+            }
             None if self.wanted < present && !self.leaves => self.begin(present, plan),
             None => {
                 let replicas = if self.leaves {
@@ -90,7 +93,9 @@ impl Planner<'_> {
     fn orphaned(&self, present: u32) -> u32 {
         self.observed
             .partitions()
-            .filter(|partition| partition.state != PartitionState::Inactive && partition.id >= present)
+            .filter(|partition| {
+                partition.state != PartitionState::Inactive && partition.id >= present
+            })
             .map(|partition| partition.id + 1)
             .max()
             .unwrap_or(0)
@@ -142,7 +147,9 @@ impl Planner<'_> {
         let active = self
             .observed
             .partitions()
-            .filter(|partition| partition.id < replicas && partition.state == PartitionState::Active)
+            .filter(|partition| {
+                partition.id < replicas && partition.state == PartitionState::Active
+            })
             .count();
         u32::try_from(active).unwrap_or(u32::MAX)
     }
@@ -153,7 +160,9 @@ impl Planner<'_> {
         let inactive: Vec<u32> = self
             .observed
             .partitions()
-            .filter(|partition| partition.id < replicas && partition.state == PartitionState::Inactive)
+            .filter(|partition| {
+                partition.id < replicas && partition.state == PartitionState::Inactive
+            })
             .map(|partition| partition.id)
             .collect();
         for id in inactive {
@@ -226,7 +235,10 @@ impl Planner<'_> {
 
     /// The spec may have changed since the drain began.
     fn follow_spec(&self, drain: &mut Drain, plan: &mut Plan) {
-        let settled = matches!(drain.phase, DrainPhase::Shrink | DrainPhase::Forget | DrainPhase::Cancel);
+        let settled = matches!(
+            drain.phase,
+            DrainPhase::Shrink | DrainPhase::Forget | DrainPhase::Cancel
+        );
         if settled || self.wanted == drain.target {
             return;
         }
@@ -234,7 +246,10 @@ impl Planner<'_> {
             self.enter(drain, DrainPhase::Cancel, plan);
             plan.notes.push(Note::normal(
                 "DrainCancelled",
-                format!("live-stores shall be {} again; partitions take spans again", self.wanted),
+                format!(
+                    "live-stores shall be {} again; partitions take spans again",
+                    self.wanted
+                ),
             ));
             return;
         }
@@ -281,8 +296,14 @@ impl Planner<'_> {
         let shape = self.shape_of(&drain);
         if done {
             let (reason, message) = match drain.phase {
-                DrainPhase::Cancel => ("DrainCancelled", "all partitions take spans again".to_owned()),
-                _ => ("DrainCompleted", format!("partitions {} to {} are gone", drain.target, drain.from - 1)),
+                DrainPhase::Cancel => (
+                    "DrainCancelled",
+                    "all partitions take spans again".to_owned(),
+                ),
+                _ => (
+                    "DrainCompleted",
+                    format!("partitions {} to {} are gone", drain.target, drain.from - 1),
+                ),
             };
             plan.notes.push(Note::normal(reason, message));
         } else {
@@ -298,6 +319,10 @@ impl Planner<'_> {
     /// Replicas of each zone at this step: zones go one after another.
     fn shape_of(&self, drain: &Drain) -> Vec<u32> {
         match drain.phase {
+            // Without news of partitions no further live-store goes.
+            DrainPhase::Shrink if self.observed.ring.is_none() => (0..self.zones)
+                .map(|zone| self.present(zone).clamp(drain.target, drain.from))
+                .collect(),
             DrainPhase::Shrink => {
                 let mut shape = vec![drain.from; self.zones];
                 for (zone, replicas) in shape.iter_mut().enumerate() {
@@ -338,7 +363,11 @@ impl Planner<'_> {
                 latest = latest.max(partition.since);
             }
         }
-        Some(if latest == At(0) { drain.phase_started_at } else { latest })
+        Some(if latest == At(0) {
+            drain.phase_started_at
+        } else {
+            latest
+        })
     }
 
     fn deactivate(&self, drain: &mut Drain, plan: &mut Plan) -> bool {
@@ -347,8 +376,10 @@ impl Planner<'_> {
             for id in Self::leaving_ids(drain) {
                 let state = self.observed.partition(id).map(|partition| partition.state);
                 if state.is_some_and(|state| state != PartitionState::Inactive) {
-                    plan.actions.extend(self.observed.owners_of(id).map(|pod| Action::Deactivate {
-                        pod: pod.name.clone(),
+                    plan.actions.extend(self.observed.owners_of(id).map(|pod| {
+                        Action::Deactivate {
+                            pod: pod.name.clone(),
+                        }
                     }));
                 }
             }
@@ -407,7 +438,11 @@ impl Planner<'_> {
 
     /// Records of the partitions that consumers have not read.
     fn lag(&self, drain: &Drain) -> Option<u64> {
-        let kafka = self.observed.kafka.as_ref().filter(|kafka| kafka.problem.is_none())?;
+        let kafka = self
+            .observed
+            .kafka
+            .as_ref()
+            .filter(|kafka| kafka.problem.is_none())?;
         Self::leaving_ids(drain)
             .map(|id| kafka.lag.get(&id).copied())
             .sum()
@@ -435,10 +470,14 @@ impl Planner<'_> {
             "pods go, one zone after another".clone_into(&mut drain.message);
             return false;
         }
-        drain.message = format!("{} live-stores are told to leave for good", unprepared.len());
-        plan.actions.extend(unprepared.into_iter().map(|pod| Action::PrepareDownscale {
-            pod: pod.name.clone(),
-        }));
+        drain.message = format!(
+            "{} live-stores are told to leave for good",
+            unprepared.len()
+        );
+        plan.actions
+            .extend(unprepared.into_iter().map(|pod| Action::PrepareDownscale {
+                pod: pod.name.clone(),
+            }));
         false
     }
 
@@ -446,6 +485,10 @@ impl Planner<'_> {
         if (0..self.zones).all(|zone| self.has_shrunk(zone, drain.target)) {
             self.enter(drain, DrainPhase::Forget, plan);
             return self.forget(drain, plan);
+        }
+        // One that started anew may have made its partition again.
+        if self.was_undone(drain, plan) {
+            return false;
         }
         "pods go, one zone after another".clone_into(&mut drain.message);
         false
@@ -460,13 +503,16 @@ impl Planner<'_> {
             return true;
         }
         drain.message = format!("members forget partitions {}", left.join(", "));
-        if !left.is_empty() && has_passed(self.observed.now, Some(drain.phase_started_at), FORGET_SECS) {
+        if !left.is_empty()
+            && has_passed(self.observed.now, Some(drain.phase_started_at), FORGET_SECS)
+        {
             let remedy = format!(
                 "partitions {} have no live-store and are not forgotten: recent queries fail now. Set components.liveStore.replicas to {}, and look at live_store.partition_ring.delete_inactive_partition_after",
                 left.join(", "),
                 drain.from
             );
-            plan.notes.push(Note::warning("PartitionNotForgotten", remedy.clone()));
+            plan.notes
+                .push(Note::warning("PartitionNotForgotten", remedy.clone()));
             plan.recent_reads = Some(remedy);
             // Asked back, they come back: the remedy must not wait for itself.
             if self.wanted >= drain.from {
@@ -508,13 +554,20 @@ impl Planner<'_> {
             let Some(workload) = self.observed.workloads.get(&name) else {
                 continue;
             };
-            let has_pods = self.observed.live_stores().any(|pod| pod.zone == Some(zone));
+            let has_pods = self
+                .observed
+                .live_stores()
+                .any(|pod| pod.zone == Some(zone));
             if workload.replicas == 0 && !has_pods {
                 continue;
             }
             let wanted = shape.first().copied().unwrap_or(0);
             let others_are_well = (0..self.zones).all(|zone| self.ready_in(zone) >= wanted);
-            let replicas = if others_are_well && plan.drain.is_none() { 0 } else { workload.replicas };
+            let replicas = if others_are_well && plan.drain.is_none() {
+                0
+            } else {
+                workload.replicas
+            };
             shape.resize(zone, 0);
             shape.push(replicas);
             plan.progress = Some((

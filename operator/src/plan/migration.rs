@@ -64,8 +64,15 @@ fn target_exists(phase: Phase, to: Mode) -> bool {
 
 /// Takes one look at a change of mode: begins one, goes on with one, or turns one back.
 pub(super) fn advance(stack: &TempoStack, observed: &Observed, plan: &mut Plan) {
-    let Some(mut migration) = plan.migration.take().filter(|m| m.phase != Phase::Completed) else {
-        let last = stack.status.as_ref().and_then(|status| status.migration.clone());
+    let Some(mut migration) = plan
+        .migration
+        .take()
+        .filter(|m| m.phase != Phase::Completed)
+    else {
+        let last = stack
+            .status
+            .as_ref()
+            .and_then(|status| status.migration.clone());
         if stack.spec.mode == plan.mode {
             plan.topology = topology_of(stack, plan.mode);
             keep_source(stack, observed, last.as_ref(), &mut plan.topology);
@@ -75,7 +82,9 @@ pub(super) fn advance(stack: &TempoStack, observed: &Observed, plan: &mut Plan) 
         if plan.drain.is_some() {
             plan.topology = topology_of(stack, plan.mode);
             plan.migration = last;
-            plan.blocked = Some("partitions are being drained; the change of mode begins after that".to_owned());
+            plan.blocked = Some(
+                "partitions are being drained; the change of mode begins after that".to_owned(),
+            );
             return;
         }
         plan.notes.push(Note::normal(
@@ -164,7 +173,10 @@ fn turn_back(
         }
         if from == Mode::Monolithic
             && let Some(pod) = monolith_pod(observed)
-            && observed.monolith.as_ref().is_some_and(|monolith| monolith.inactive)
+            && observed
+                .monolith
+                .as_ref()
+                .is_some_and(|monolith| monolith.inactive)
         {
             plan.actions.push(Action::Reactivate { pod });
         }
@@ -235,7 +247,11 @@ enum Gate {
 
 impl Gate {
     fn when(open: bool, otherwise: impl Into<String>) -> Self {
-        if open { Self::Open } else { Self::Waits(otherwise.into()) }
+        if open {
+            Self::Open
+        } else {
+            Self::Waits(otherwise.into())
+        }
     }
 }
 
@@ -257,12 +273,15 @@ fn is_forgettable(observed: &Observed) -> bool {
 fn deactivate_all(observed: &Observed, plan: &mut Plan) {
     for partition in observed.partitions() {
         if partition.state == PartitionState::Active {
-            plan.actions.extend(
-                observed
-                    .owners_of(partition.id)
-                    .take(1)
-                    .map(|pod| Action::Deactivate { pod: pod.name.clone() }),
-            );
+            plan.actions
+                .extend(
+                    observed
+                        .owners_of(partition.id)
+                        .take(1)
+                        .map(|pod| Action::Deactivate {
+                            pod: pod.name.clone(),
+                        }),
+                );
         }
     }
 }
@@ -273,12 +292,15 @@ fn reactivate_all(observed: &Observed, plan: &mut Plan) -> bool {
     for partition in observed.partitions() {
         if partition.state == PartitionState::Inactive {
             waits = true;
-            plan.actions.extend(
-                observed
-                    .owners_of(partition.id)
-                    .take(1)
-                    .map(|pod| Action::Reactivate { pod: pod.name.clone() }),
-            );
+            plan.actions
+                .extend(
+                    observed
+                        .owners_of(partition.id)
+                        .take(1)
+                        .map(|pod| Action::Reactivate {
+                            pod: pod.name.clone(),
+                        }),
+                );
         }
     }
     waits
@@ -315,7 +337,9 @@ impl Step<'_> {
                 monolith.replicas = 0;
             }
         }
-        if handed_over && migration.compaction == from && from == Mode::Microservices
+        if handed_over
+            && migration.compaction == from
+            && from == Mode::Microservices
             && let Some(cluster) = &mut cluster
         {
             cluster.schedulers = 0;
@@ -344,8 +368,11 @@ impl Step<'_> {
                     return waits;
                 }
                 Gate::when(
-                    has_passed(self.observed.now, Some(migration.phase_started_at), ROUTING_SECS)
-                        && self.is_ready(migration.to),
+                    has_passed(
+                        self.observed.now,
+                        Some(migration.phase_started_at),
+                        ROUTING_SECS,
+                    ) && self.is_ready(migration.to),
                     "queries go to the target; nodes are learning it",
                 )
             }
@@ -413,9 +440,17 @@ impl Step<'_> {
         }
         let replicas = live_store_replicas(self.stack);
         let zones = zone_count(self.stack);
-        let is_left_over = |id: u32| id >= replicas && !self.observed.owners_of(id).any(|pod| pod.ready);
-        if self.observed.partitions().any(|partition| is_left_over(partition.id)) {
-            return Gate::Waits("partitions of an earlier attempt get their live-stores back, or are forgotten".to_owned());
+        let is_left_over =
+            |id: u32| id >= replicas && !self.observed.owners_of(id).any(|pod| pod.ready);
+        if self
+            .observed
+            .partitions()
+            .any(|partition| is_left_over(partition.id))
+        {
+            return Gate::Waits(
+                "partitions of an earlier attempt get their live-stores back, or are forgotten"
+                    .to_owned(),
+            );
         }
         let owned = (0..replicas)
             .filter(|id| {
@@ -427,9 +462,14 @@ impl Step<'_> {
             })
             .count();
         if owned < replicas as usize {
-            return Gate::Waits(format!("{owned} of {replicas} partitions are active, with an owner in each zone"));
+            return Gate::Waits(format!(
+                "{owned} of {replicas} partitions are active, with an owner in each zone"
+            ));
         }
-        Gate::when(self.is_ready(Mode::Microservices), "components of the cluster start")
+        Gate::when(
+            self.is_ready(Mode::Microservices),
+            "components of the cluster start",
+        )
     }
 
     /// Whether all that a mode needs to take spans and queries is there and ready.
@@ -447,12 +487,19 @@ impl Step<'_> {
                     self.observed
                         .workloads
                         .get(&self.names.live_store(zone))
-                        .is_some_and(|workload| workload.replicas > 0 && workload.ready >= workload.replicas)
+                        .is_some_and(|workload| {
+                            workload.replicas > 0 && workload.ready >= workload.replicas
+                        })
                 });
                 zones
-                    && [Component::Distributor, Component::Querier, Component::QueryFrontend, Component::BlockBuilder]
-                        .into_iter()
-                        .all(|component| ready(&self.names.component(component)))
+                    && [
+                        Component::Distributor,
+                        Component::Querier,
+                        Component::QueryFrontend,
+                        Component::BlockBuilder,
+                    ]
+                    .into_iter()
+                    .all(|component| ready(&self.names.component(component)))
             }
         }
     }
@@ -465,14 +512,19 @@ impl Step<'_> {
             return waits;
         }
         let received = match migration.from {
-            Mode::Monolithic => self.observed.monolith.as_ref().and_then(|view| view.spans_received),
+            Mode::Monolithic => self
+                .observed
+                .monolith
+                .as_ref()
+                .and_then(|view| view.spans_received),
             Mode::Microservices => self.observed.cluster_spans_received,
         };
         let Some(received) = received else {
             migration.gate_open_since = None;
             return Gate::Waits("the source does not tell how many spans it received".to_owned());
         };
-        if migration.source_spans_received != Some(received) || migration.gate_open_since.is_none() {
+        if migration.source_spans_received != Some(received) || migration.gate_open_since.is_none()
+        {
             migration.source_spans_received = Some(received);
             migration.gate_open_since = Some(self.observed.now);
         }
@@ -492,14 +544,26 @@ impl Step<'_> {
                     migration.gate_open_since = None;
                     return waits;
                 }
-                let left = self.observed.monolith.as_ref().and_then(|view| view.unflushed);
+                let left = self
+                    .observed
+                    .monolith
+                    .as_ref()
+                    .and_then(|view| view.unflushed);
                 if left != Some(0) {
-                    plan.actions.extend(monolith_pod(self.observed).map(|pod| Action::Flush { pod }));
+                    plan.actions
+                        .extend(monolith_pod(self.observed).map(|pod| Action::Flush { pod }));
                 }
-                (left, timings.query_backend_after.seconds() + timings.blocklist_poll.seconds())
+                (
+                    left,
+                    timings.query_backend_after.seconds() + timings.blocklist_poll.seconds(),
+                )
             }
             Mode::Microservices => {
-                let kafka = self.observed.kafka.as_ref().filter(|kafka| kafka.problem.is_none());
+                let kafka = self
+                    .observed
+                    .kafka
+                    .as_ref()
+                    .filter(|kafka| kafka.problem.is_none());
                 // Of every partition of the topic, whoever owns it.
                 let left = kafka.and_then(|kafka| {
                     (0..kafka.topic_partitions?)
@@ -521,12 +585,16 @@ impl Step<'_> {
             Mode::Microservices => "records",
         };
         match left {
-            None => Gate::Waits(format!("how many {what} of the source are not in the object store is not known")),
+            None => Gate::Waits(format!(
+                "how many {what} of the source are not in the object store is not known"
+            )),
             Some(0) => Gate::when(
                 has_passed(self.observed.now, migration.gate_open_since, wait),
                 "all is in the object store; queries turn to it",
             ),
-            Some(left) => Gate::Waits(format!("{left} {what} of the source are not in the object store")),
+            Some(left) => Gate::Waits(format!(
+                "{left} {what} of the source are not in the object store"
+            )),
         }
     }
 
@@ -558,13 +626,14 @@ impl Step<'_> {
     }
 
     fn is_gone(&self, components: &[Component]) -> bool {
-        let has_pods = self
-            .observed
-            .pods
-            .iter()
-            .any(|pod| pod.component.is_some_and(|component| components.contains(&component)));
+        let has_pods = self.observed.pods.iter().any(|pod| {
+            pod.component
+                .is_some_and(|component| components.contains(&component))
+        });
         let shall_have = self.observed.workloads.values().any(|workload| {
-            workload.component.is_some_and(|component| components.contains(&component))
+            workload
+                .component
+                .is_some_and(|component| components.contains(&component))
                 && workload.replicas > 0
         });
         !has_pods && !shall_have

@@ -13,16 +13,12 @@ mod simulation;
 #[cfg(test)]
 mod tests;
 
-use crate::api::{
-    At, Drain, MigrationStatus, Mode, TempoStack, TopicManagement,
-};
+use crate::api::{At, Drain, MigrationStatus, Mode, TempoStack, TopicManagement};
 use crate::topology::{
     ClusterShape, MonolithShape, Topology, block_builder_replicas, live_store_replicas, zone_count,
 };
 
-pub use observed::{
-    KafkaView, MonolithView, Observed, Partition, PartitionState, Pod, Workload,
-};
+pub use observed::{KafkaView, MonolithView, Observed, Partition, PartitionState, Pod, Workload};
 
 /// Something to do outside the API of Kubernetes, or to a pod.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -149,7 +145,10 @@ pub fn plan(stack: &TempoStack, observed: &Observed) -> Plan {
         actions: Vec::new(),
         mode,
         live_stores: 0,
-        drain: status.live_store.as_ref().and_then(|live| live.drain.clone()),
+        drain: status
+            .live_store
+            .as_ref()
+            .and_then(|live| live.drain.clone()),
         migration: status.migration.clone(),
         blocked: None,
         kafka: None,
@@ -310,7 +309,8 @@ fn usable_partitions(stack: &TempoStack, observed: &Observed, plan: &mut Plan) -
         }
         None => {
             if manage != TopicManagement::None {
-                plan.actions.push(Action::CreateTopic { partitions: wanted });
+                plan.actions
+                    .push(Action::CreateTopic { partitions: wanted });
             }
             plan.kafka = Some(KafkaProblem {
                 reason: "TopicMissing",

@@ -33,9 +33,6 @@ fn hold_images(stack: &TempoStack, observed: &Observed, plan: &mut Plan) {
             .values()
             .filter(|workload| workload.component == Some(component))
             .collect();
-        let Some(first) = workloads.first() else {
-            continue;
-        };
         if let Some(before) = waiting_for {
             let old = workloads
                 .iter()
@@ -46,7 +43,12 @@ fn hold_images(stack: &TempoStack, observed: &Observed, plan: &mut Plan) {
                 plan.progress.get_or_insert_with(|| {
                     (
                         "RollingOut",
-                        format!("{} waits for {} to run on {}", names.component(component), before.target(), observed.image),
+                        format!(
+                            "{} waits for {} to run on {}",
+                            names.component(component),
+                            before.target(),
+                            observed.image
+                        ),
                     )
                 });
             }
@@ -55,9 +57,11 @@ fn hold_images(stack: &TempoStack, observed: &Observed, plan: &mut Plan) {
         let done = workloads
             .iter()
             .all(|workload| workload.image == observed.image && workload.is_rolled_out());
-        if !done && workloads.iter().any(|workload| workload.image != observed.image) {
-            waiting_for = Some(component);
-        } else if !done && first.image == observed.image && upgrade_is_under_way(observed, component) {
+        let is_upgrade = workloads
+            .iter()
+            .any(|workload| workload.image != observed.image)
+            || upgrade_is_under_way(observed, component);
+        if !done && is_upgrade {
             waiting_for = Some(component);
         }
     }
@@ -70,10 +74,9 @@ fn upgrade_is_under_way(observed: &Observed, component: Component) -> bool {
         .skip_while(|other| *other != component)
         .skip(1)
         .any(|other| {
-            observed
-                .workloads
-                .values()
-                .any(|workload| workload.component == Some(other) && workload.image != observed.image)
+            observed.workloads.values().any(|workload| {
+                workload.component == Some(other) && workload.image != observed.image
+            })
         })
 }
 
@@ -84,7 +87,11 @@ fn is_outdated(pod: &Pod, revision: &str) -> bool {
 /// The old one goes first, the new one comes after.
 fn replace_scheduler(stack: &TempoStack, observed: &Observed, plan: &mut Plan) {
     let name = Names::of(stack).component(Component::BackendScheduler);
-    let Some(workload) = observed.workloads.get(&name).filter(|workload| workload.current) else {
+    let Some(workload) = observed
+        .workloads
+        .get(&name)
+        .filter(|workload| workload.current)
+    else {
         return;
     };
     let outdated = observed.pods.iter().filter(|pod| {
@@ -133,13 +140,18 @@ fn replace_live_stores(stack: &TempoStack, observed: &Observed, plan: &mut Plan)
         plan.progress.get_or_insert_with(|| {
             (
                 "RollingOut",
-                format!("{} live-stores of {} are to be replaced", outdated.len(), names.live_store(*zone)),
+                format!(
+                    "{} live-stores of {} are to be replaced",
+                    outdated.len(),
+                    names.live_store(*zone)
+                ),
             )
         });
         // I4: while a zone has pods down, no pod of another goes.
-        let others_are_well = zones.iter().filter(|other| *other != zone).all(|other| {
-            is_zone_well(observed, &names, *other)
-        });
+        let others_are_well = zones
+            .iter()
+            .filter(|other| *other != zone)
+            .all(|other| is_zone_well(observed, &names, *other));
         if !workload.current || !others_are_well {
             return;
         }
@@ -147,9 +159,13 @@ fn replace_live_stores(stack: &TempoStack, observed: &Observed, plan: &mut Plan)
         let broken = outdated.iter().filter(|pod| !pod.ready);
         let mut victims: Vec<&str> = broken.map(|pod| pod.name.as_str()).collect();
         if victims.is_empty() {
-            let down = pods.iter().filter(|pod| !pod.ready || pod.terminating).count();
+            let down = pods
+                .iter()
+                .filter(|pod| !pod.ready || pod.terminating)
+                .count();
             let missing = (workload.replicas as usize).saturating_sub(pods.len());
-            let spare = (max_unavailable(stack, workload.replicas) as usize).saturating_sub(down + missing);
+            let spare =
+                (max_unavailable(stack, workload.replicas) as usize).saturating_sub(down + missing);
             let mut ready: Vec<&&&Pod> = outdated.iter().filter(|pod| pod.ready).collect();
             ready.sort_by_key(|pod| std::cmp::Reverse(pod.ordinal));
             victims.extend(ready.iter().take(spare).map(|pod| pod.name.as_str()));
@@ -160,7 +176,10 @@ fn replace_live_stores(stack: &TempoStack, observed: &Observed, plan: &mut Plan)
                 ));
             }
         }
-        plan.actions.extend(victims.into_iter().map(|pod| Action::DeletePod { pod: pod.to_owned() }));
+        plan.actions
+            .extend(victims.into_iter().map(|pod| Action::DeletePod {
+                pod: pod.to_owned(),
+            }));
         // One zone at a time.
         return;
     }

@@ -142,14 +142,16 @@ impl World {
     }
 
     fn note(&mut self, text: String) {
-        self.history.push(format!("{}: {text}", self.now - 1_000_000));
+        self.history
+            .push(format!("{}: {text}", self.now - 1_000_000));
     }
 
     /// Time goes on, and the cluster with it.
     fn pass(&mut self, seconds: i64) {
         self.now += seconds;
         let now = self.now;
-        self.pods.retain(|_, pod| pod.gone_at.is_none_or(|gone| gone > now));
+        self.pods
+            .retain(|_, pod| pod.gone_at.is_none_or(|gone| gone > now));
         self.run_controllers();
         self.run_ring();
         self.run_data(seconds);
@@ -159,7 +161,10 @@ impl World {
         let mut wanted = BTreeMap::new();
         for (name, workload) in &self.workloads {
             for ordinal in 0..workload.replicas {
-                wanted.insert(format!("{name}-{ordinal}"), (name.clone(), workload.clone(), ordinal));
+                wanted.insert(
+                    format!("{name}-{ordinal}"),
+                    (name.clone(), workload.clone(), ordinal),
+                );
             }
         }
         let now = self.now;
@@ -169,11 +174,17 @@ impl World {
             }
         }
         for (name, (workload_name, workload, ordinal)) in wanted {
-            let rolls_itself = !matches!(workload.component, Component::LiveStore | Component::BackendScheduler);
+            let rolls_itself = !matches!(
+                workload.component,
+                Component::LiveStore | Component::BackendScheduler
+            );
             let delay = self.random.random_range(5..60);
             let is_missing = !self.pods.contains_key(&name);
             let is_old = rolls_itself
-                && self.pods.get(&name).is_some_and(|pod| pod.revision != workload.revision && pod.gone_at.is_none());
+                && self
+                    .pods
+                    .get(&name)
+                    .is_some_and(|pod| pod.revision != workload.revision && pod.gone_at.is_none());
             if is_old && let Some(pod) = self.pods.get_mut(&name) {
                 pod.gone_at = Some(now + 10);
             }
@@ -202,7 +213,9 @@ impl World {
     fn owners(&self, id: u32) -> Vec<&SimPod> {
         self.pods
             .values()
-            .filter(|pod| pod.component == Component::LiveStore && pod.ordinal == id && pod.gone_at.is_none())
+            .filter(|pod| {
+                pod.component == Component::LiveStore && pod.ordinal == id && pod.gone_at.is_none()
+            })
             .collect()
     }
 
@@ -216,36 +229,58 @@ impl World {
             .map(|pod| pod.ordinal)
             .collect();
         for id in &present {
-            let is_noted = self
-                .pods
-                .iter()
-                .any(|(name, pod)| pod.component == Component::LiveStore && pod.ordinal == *id && self.notes.contains(name));
+            let is_noted = self.pods.iter().any(|(name, pod)| {
+                pod.component == Component::LiveStore
+                    && pod.ordinal == *id
+                    && self.notes.contains(name)
+            });
             if !self.partitions.contains_key(id) && !is_noted {
-                self.partitions.insert(*id, SimPartition { state: PartitionState::Pending, since: now });
+                self.partitions.insert(
+                    *id,
+                    SimPartition {
+                        state: PartitionState::Pending,
+                        since: now,
+                    },
+                );
             }
         }
         let ids: Vec<u32> = self.partitions.keys().copied().collect();
         for id in ids {
-            let ready = self.owners(id).iter().filter(|pod| pod.ready_at <= now).count();
+            let ready = self
+                .owners(id)
+                .iter()
+                .filter(|pod| pod.ready_at <= now)
+                .count();
             let has_owner = present.contains(&id);
-            let Some(partition) = self.partitions.get_mut(&id) else { continue };
-            if partition.state == PartitionState::Pending && ready >= zones && now - partition.since >= 10 {
+            let Some(partition) = self.partitions.get_mut(&id) else {
+                continue;
+            };
+            if partition.state == PartitionState::Pending
+                && ready >= zones
+                && now - partition.since >= 10
+            {
                 partition.state = PartitionState::Active;
                 partition.since = now;
             }
             let age = u64::try_from(now - partition.since).unwrap_or(0);
-            if partition.state == PartitionState::Inactive && !has_owner && age >= DELETE_AFTER_SECS {
+            if partition.state == PartitionState::Inactive && !has_owner && age >= DELETE_AFTER_SECS
+            {
                 self.partitions.remove(&id);
             }
         }
     }
 
     fn is_ready(&self, component: Component) -> bool {
-        self.pods.values().any(|pod| pod.component == component && pod.ready_at <= self.now && pod.gone_at.is_none())
+        self.pods.values().any(|pod| {
+            pod.component == component && pod.ready_at <= self.now && pod.gone_at.is_none()
+        })
     }
 
     fn run_data(&mut self, seconds: i64) {
-        if self.writes == Mode::Microservices && self.is_ready(Component::Distributor) && self.kafka_works {
+        if self.writes == Mode::Microservices
+            && self.is_ready(Component::Distributor)
+            && self.kafka_works
+        {
             self.cluster_spans += seconds;
             let active: Vec<u32> = self
                 .partitions
@@ -268,12 +303,21 @@ impl World {
         if straggles && self.is_ready(Component::Distributor) && self.writes_since > 0 {
             self.cluster_spans += seconds;
         }
-        let per_instance = self.stack.spec.components.block_builder.partitions_per_instance;
+        let per_instance = self
+            .stack
+            .spec
+            .components
+            .block_builder
+            .partitions_per_instance;
         if self.kafka_works {
             let readers: BTreeSet<u32> = self
                 .pods
                 .values()
-                .filter(|pod| pod.component == Component::BlockBuilder && pod.ready_at <= self.now && pod.gone_at.is_none())
+                .filter(|pod| {
+                    pod.component == Component::BlockBuilder
+                        && pod.ready_at <= self.now
+                        && pod.gone_at.is_none()
+                })
                 .flat_map(|pod| pod.ordinal * per_instance..(pod.ordinal + 1) * per_instance)
                 .collect();
             for (id, lag) in &mut self.lag {
@@ -306,7 +350,11 @@ impl World {
                     component: Some(workload.component),
                     replicas: workload.replicas,
                     ready: count(pods.iter().filter(|pod| pod.ready_at <= now).count()),
-                    updated: count(pods.iter().filter(|pod| pod.revision == workload.revision).count()),
+                    updated: count(
+                        pods.iter()
+                            .filter(|pod| pod.revision == workload.revision)
+                            .count(),
+                    ),
                     current: !lies,
                     revision: format!("r{}", workload.revision),
                     image: workload.image.clone(),
@@ -326,7 +374,10 @@ impl World {
                 trouble: None,
             });
         }
-        let members = self.pods.values().any(|pod| pod.component == Component::LiveStore && pod.gone_at.is_none());
+        let members = self
+            .pods
+            .values()
+            .any(|pod| pod.component == Component::LiveStore && pod.gone_at.is_none());
         if members && !silent {
             let mut ring: Vec<Partition> = self
                 .partitions
@@ -345,19 +396,31 @@ impl World {
                 owners: Vec::new(),
             });
             observed.ring = Some(ring);
-            for name in self.pods.iter().filter(|(_, pod)| pod.component == Component::LiveStore && pod.gone_at.is_none()).map(|(name, _)| name) {
-                observed.leaving.insert(name.clone(), self.notes.contains(name));
+            for name in self
+                .pods
+                .iter()
+                .filter(|(_, pod)| pod.component == Component::LiveStore && pod.gone_at.is_none())
+                .map(|(name, _)| name)
+            {
+                observed
+                    .leaving
+                    .insert(name.clone(), self.notes.contains(name));
             }
         }
         observed.kafka = Some(if self.kafka_works {
             KafkaView {
                 problem: None,
                 topic_partitions: self.topic,
-                lag: (0..self.topic.unwrap_or(0)).map(|id| (id, self.lag.get(&id).copied().unwrap_or(0))).collect(),
+                lag: (0..self.topic.unwrap_or(0))
+                    .map(|id| (id, self.lag.get(&id).copied().unwrap_or(0)))
+                    .collect(),
             }
         } else {
             KafkaView {
-                problem: Some(KafkaProblem { reason: "Unreachable", message: String::new() }),
+                problem: Some(KafkaProblem {
+                    reason: "Unreachable",
+                    message: String::new(),
+                }),
                 ..KafkaView::default()
             }
         });
@@ -426,35 +489,71 @@ impl World {
     }
 
     fn fail(&self, invariant: &str) -> ! {
-        let last = self.history.iter().rev().take(40).rev().cloned().collect::<Vec<_>>().join("\n");
-        panic!("{invariant}\n{last}\nmode {:?}, status {:#?}", self.stack.spec.mode, self.stack.status);
+        let last = self
+            .history
+            .iter()
+            .rev()
+            .take(40)
+            .rev()
+            .cloned()
+            .collect::<Vec<_>>()
+            .join("\n");
+        panic!(
+            "{invariant}\n{last}\nmode {:?}, status {:#?}",
+            self.stack.spec.mode, self.stack.status
+        );
     }
 
     /// I4, and that nothing is lost: who goes has nothing that others do not have.
     fn check_removals(&self, plan: &Plan) {
-        let shape = plan.topology.cluster.as_ref().map(|cluster| cluster.live_stores.clone()).unwrap_or_default();
+        let shape = plan
+            .topology
+            .cluster
+            .as_ref()
+            .map(|cluster| cluster.live_stores.clone())
+            .unwrap_or_default();
         for (name, workload) in &self.workloads {
             if workload.component == Component::LiveStore {
                 let zone = workload.zone.unwrap_or(0);
                 let replicas = shape.get(zone).copied().unwrap_or(0);
                 for ordinal in replicas..workload.replicas {
-                    let Some(partition) = self.partitions.get(&ordinal) else { continue };
-                    let others = self.owners(ordinal).iter().any(|pod| pod.zone != Some(zone) && pod.ready_at <= self.now);
-                    let stays = shape.iter().enumerate().any(|(other, count)| other != zone && *count > ordinal);
+                    let Some(partition) = self.partitions.get(&ordinal) else {
+                        continue;
+                    };
+                    let others = self
+                        .owners(ordinal)
+                        .iter()
+                        .any(|pod| pod.zone != Some(zone) && pod.ready_at <= self.now);
+                    let stays = shape
+                        .iter()
+                        .enumerate()
+                        .any(|(other, count)| other != zone && *count > ordinal);
                     let lag = self.lag.get(&ordinal).copied().unwrap_or(0);
                     let age = u64::try_from(self.now - partition.since).unwrap_or(0);
-                    let is_drained = partition.state == PartitionState::Inactive && age >= DELETE_AFTER_SECS && lag == 0;
+                    let is_drained = partition.state == PartitionState::Inactive
+                        && age >= DELETE_AFTER_SECS
+                        && lag == 0;
                     // Before spans went to the cluster, there is nothing in it.
-                    let is_unused = lag == 0 && self.writes == Mode::Monolithic && plan.topology.cluster.is_none();
-                    if !(others && stays) && !is_drained && !is_unused {
+                    let is_unused = lag == 0
+                        && self.writes == Mode::Monolithic
+                        && plan.topology.cluster.is_none();
+                    let may_go = is_drained || is_unused || (others && stays);
+                    if !may_go {
                         self.fail(&format!("I4: {name} loses the owner of partition {ordinal} ({partition:?}, lag {lag})"));
                     }
                 }
             }
             if workload.component == Component::Monolith && workload.replicas > 0 {
-                let replicas = plan.topology.monolith.as_ref().map_or(0, |monolith| monolith.replicas);
+                let replicas = plan
+                    .topology
+                    .monolith
+                    .as_ref()
+                    .map_or(0, |monolith| monolith.replicas);
                 if replicas == 0 && (self.unflushed > 0 || self.writes == Mode::Monolithic) {
-                    self.fail(&format!("the monolith goes with {} that is in no store, spans go to {:?}", self.unflushed, self.writes));
+                    self.fail(&format!(
+                        "the monolith goes with {} that is in no store, spans go to {:?}",
+                        self.unflushed, self.writes
+                    ));
                 }
             }
         }
@@ -465,8 +564,12 @@ impl World {
             };
             // A fault may have taken it since, but it must have been there.
             let exists = match plan.topology.writes {
-                Mode::Monolithic => self.workloads.contains_key(&self.names.component(Component::Monolith)),
-                Mode::Microservices => self.workloads.contains_key(&self.names.component(Component::Distributor)),
+                Mode::Monolithic => self
+                    .workloads
+                    .contains_key(&self.names.component(Component::Monolith)),
+                Mode::Microservices => self
+                    .workloads
+                    .contains_key(&self.names.component(Component::Distributor)),
             };
             if !target_is_there && !exists && !self.workloads.is_empty() {
                 self.fail("spans are sent to where nobody is");
@@ -480,20 +583,35 @@ impl World {
         if let Some(monolith) = &topology.monolith {
             wanted.insert(
                 self.names.component(Component::Monolith),
-                (Component::Monolith, None, monolith.replicas, monolith.compaction),
+                (
+                    Component::Monolith,
+                    None,
+                    monolith.replicas,
+                    monolith.compaction,
+                ),
             );
         }
         if let Some(cluster) = &topology.cluster {
             for (zone, replicas) in cluster.live_stores.iter().enumerate() {
                 if let Some(partitions) = self.topic.filter(|partitions| partitions < replicas) {
-                    self.fail(&format!("I2: {replicas} live-stores, {partitions} partitions of the topic"));
+                    self.fail(&format!(
+                        "I2: {replicas} live-stores, {partitions} partitions of the topic"
+                    ));
                 }
                 if self.topic.is_none() && *replicas > 0 {
                     self.fail("I2: live-stores without a topic");
                 }
-                wanted.insert(self.names.live_store(zone), (Component::LiveStore, Some(zone), *replicas, false));
+                wanted.insert(
+                    self.names.live_store(zone),
+                    (Component::LiveStore, Some(zone), *replicas, false),
+                );
             }
-            let per_instance = self.stack.spec.components.block_builder.partitions_per_instance;
+            let per_instance = self
+                .stack
+                .spec
+                .components
+                .block_builder
+                .partitions_per_instance;
             let ring = self
                 .partitions
                 .iter()
@@ -501,20 +619,48 @@ impl World {
                 .map(|(id, _)| id + 1)
                 .max()
                 .unwrap_or(0);
-            let present = self.workloads.get(&self.names.component(Component::BlockBuilder)).map_or(0, |w| w.replicas);
+            let present = self
+                .workloads
+                .get(&self.names.component(Component::BlockBuilder))
+                .map_or(0, |w| w.replicas);
             if cluster.block_builders * per_instance < ring && cluster.block_builders < present {
-                self.fail(&format!("I3: {} block-builders for {ring} partitions", cluster.block_builders));
+                self.fail(&format!(
+                    "I3: {} block-builders for {ring} partitions",
+                    cluster.block_builders
+                ));
             }
-            wanted.insert(self.names.component(Component::BlockBuilder), (Component::BlockBuilder, None, cluster.block_builders, false));
-            wanted.insert(self.names.component(Component::BackendScheduler), (Component::BackendScheduler, None, cluster.schedulers, true));
-            wanted.insert(self.names.component(Component::BackendWorker), (Component::BackendWorker, None, u32::from(cluster.workers), true));
-            for component in [Component::Distributor, Component::Querier, Component::QueryFrontend] {
+            wanted.insert(
+                self.names.component(Component::BlockBuilder),
+                (Component::BlockBuilder, None, cluster.block_builders, false),
+            );
+            wanted.insert(
+                self.names.component(Component::BackendScheduler),
+                (Component::BackendScheduler, None, cluster.schedulers, true),
+            );
+            wanted.insert(
+                self.names.component(Component::BackendWorker),
+                (
+                    Component::BackendWorker,
+                    None,
+                    u32::from(cluster.workers),
+                    true,
+                ),
+            );
+            for component in [
+                Component::Distributor,
+                Component::Querier,
+                Component::QueryFrontend,
+            ] {
                 wanted.insert(self.names.component(component), (component, None, 2, false));
             }
         }
         self.workloads.retain(|name, _| wanted.contains_key(name));
         for (name, (component, zone, replicas, compaction)) in wanted {
-            let image = topology.held_images.get(&component).cloned().unwrap_or_else(|| self.image.clone());
+            let image = topology
+                .held_images
+                .get(&component)
+                .cloned()
+                .unwrap_or_else(|| self.image.clone());
             let workload = self.workloads.entry(name).or_insert(SimWorkload {
                 component,
                 zone,
@@ -564,8 +710,14 @@ impl World {
                     Some((Component::Monolith, _)) => self.monolith_inactive = inactive,
                     Some((_, ordinal)) => {
                         if let Some(partition) = self.partitions.get_mut(&ordinal) {
-                            let wanted = if inactive { PartitionState::Inactive } else { PartitionState::Active };
-                            if partition.state != PartitionState::Pending && partition.state != wanted {
+                            let wanted = if inactive {
+                                PartitionState::Inactive
+                            } else {
+                                PartitionState::Active
+                            };
+                            if partition.state != PartitionState::Pending
+                                && partition.state != wanted
+                            {
                                 partition.state = wanted;
                                 partition.since = now;
                             }
@@ -576,7 +728,10 @@ impl World {
             }
             Action::PrepareDownscale { pod } => {
                 if let Some((_, ordinal)) = live(self, pod) {
-                    let inactive = self.partitions.get(&ordinal).is_none_or(|partition| partition.state == PartitionState::Inactive);
+                    let inactive = self
+                        .partitions
+                        .get(&ordinal)
+                        .is_none_or(|partition| partition.state == PartitionState::Inactive);
                     if inactive {
                         self.notes.insert(pod.clone());
                     }
@@ -592,15 +747,23 @@ impl World {
                 }
             }
             Action::DeletePod { pod } => {
-                let Some(victim) = self.pods.get(pod).cloned() else { return };
+                let Some(victim) = self.pods.get(pod).cloned() else {
+                    return;
+                };
                 if victim.component == Component::LiveStore && victim.ready_at <= now {
                     for zone in 0..self.stack.spec.zones.count as usize {
                         let name = self.names.live_store(zone);
                         if Some(zone) == victim.zone {
                             continue;
                         }
-                        let replicas = observed.workloads.get(&name).map_or(0, |workload| workload.replicas);
-                        let ready = observed.live_stores().filter(|pod| pod.zone == Some(zone) && pod.ready && !pod.terminating).count();
+                        let replicas = observed
+                            .workloads
+                            .get(&name)
+                            .map_or(0, |workload| workload.replicas);
+                        let ready = observed
+                            .live_stores()
+                            .filter(|pod| pod.zone == Some(zone) && pod.ready && !pod.terminating)
+                            .count();
                         if ready < replicas as usize {
                             self.fail(&format!("I4: {pod} is replaced while zone {zone} has {ready} of {replicas} ready"));
                         }
@@ -616,8 +779,15 @@ impl World {
 
     /// I5: blocks are joined in one place.
     fn check(&self) {
-        let monolith = self.pods.values().any(|pod| pod.component == Component::Monolith && pod.compaction);
-        let scheduler = self.pods.values().filter(|pod| pod.component == Component::BackendScheduler).count();
+        let monolith = self
+            .pods
+            .values()
+            .any(|pod| pod.component == Component::Monolith && pod.compaction);
+        let scheduler = self
+            .pods
+            .values()
+            .filter(|pod| pod.component == Component::BackendScheduler)
+            .count();
         if (monolith && scheduler > 0) || scheduler > 1 {
             self.fail("I5: blocks are joined in two places");
         }
@@ -653,7 +823,8 @@ impl World {
                 if !names.is_empty() {
                     let name = &names[self.random.random_range(0..names.len())];
                     let down = self.random.random_range(10..300);
-                    self.history.push(format!("{}: {name} crashes", self.now - 1_000_000));
+                    self.history
+                        .push(format!("{}: {name} crashes", self.now - 1_000_000));
                     if let Some(pod) = self.pods.get_mut(name) {
                         pod.ready_at = self.now + down;
                         if pod.component == Component::Monolith {
@@ -678,23 +849,46 @@ impl World {
             self.pass(20);
             let plan = self.look();
             self.check();
-            let migrates = plan.migration.as_ref().is_some_and(|migration| migration.phase != MigrationPhase::Completed);
-            if !migrates && plan.drain.is_none() && plan.mode == self.stack.spec.mode && plan.progress.is_none() && plan.kafka.is_none() && plan.actions.is_empty() {
+            let migrates = plan
+                .migration
+                .as_ref()
+                .is_some_and(|migration| migration.phase != MigrationPhase::Completed);
+            if !migrates
+                && plan.drain.is_none()
+                && plan.mode == self.stack.spec.mode
+                && plan.progress.is_none()
+                && plan.kafka.is_none()
+                && plan.actions.is_empty()
+            {
                 if plan.mode == Mode::Microservices {
                     let wanted = live_store_replicas(&self.stack);
-                    let active: Vec<u32> = self.partitions.iter().filter(|(_, p)| p.state == PartitionState::Active).map(|(id, _)| *id).collect();
+                    let active: Vec<u32> = self
+                        .partitions
+                        .iter()
+                        .filter(|(_, p)| p.state == PartitionState::Active)
+                        .map(|(id, _)| *id)
+                        .collect();
                     if active != (0..wanted).collect::<Vec<u32>>() {
-                        if self.partitions.values().any(|p| p.state == PartitionState::Pending) {
+                        if self
+                            .partitions
+                            .values()
+                            .any(|p| p.state == PartitionState::Pending)
+                        {
                             continue;
                         }
-                        self.fail(&format!("I1: active partitions {active:?}, wanted {wanted}"));
+                        self.fail(&format!(
+                            "I1: active partitions {active:?}, wanted {wanted}"
+                        ));
                     }
                 }
                 return;
             }
         }
         let plan = self.look();
-        self.fail(&format!("does not come to rest: {:?} {:?} {:?} {:?} {:?}", plan.progress, plan.migration, plan.drain, plan.kafka, plan.actions));
+        self.fail(&format!(
+            "does not come to rest: {:?} {:?} {:?} {:?} {:?}",
+            plan.progress, plan.migration, plan.drain, plan.kafka, plan.actions
+        ));
     }
 }
 
@@ -726,7 +920,9 @@ fn nothing_is_lost_in_any_history() {
             .collect();
         let mut seen = Seen::default();
         for part in parts {
-            let one = part.join().unwrap_or_else(|cause| std::panic::resume_unwind(cause));
+            let one = part
+                .join()
+                .unwrap_or_else(|cause| std::panic::resume_unwind(cause));
             seen.migrations += one.migrations;
             seen.turned_back += one.turned_back;
             seen.drains += one.drains;
@@ -735,8 +931,16 @@ fn nothing_is_lost_in_any_history() {
         seen
     });
     let least = u32::try_from(histories / 4).unwrap();
-    assert!(seen.migrations > least, "{} changes of mode", seen.migrations);
-    assert!(seen.turned_back > least / 2, "{} turned back", seen.turned_back);
+    assert!(
+        seen.migrations > least,
+        "{} changes of mode",
+        seen.migrations
+    );
+    assert!(
+        seen.turned_back > least / 2,
+        "{} turned back",
+        seen.turned_back
+    );
     assert!(seen.drains > least, "{} drains", seen.drains);
     assert!(seen.replaced > least, "{} pods replaced", seen.replaced);
 }

@@ -53,11 +53,20 @@ fn cluster(stack: &TempoStack, replicas: u32) -> Observed {
         );
     };
     for zone in 0..2 {
-        add(Component::LiveStore, names.live_store(zone), Some(zone), replicas);
+        add(
+            Component::LiveStore,
+            names.live_store(zone),
+            Some(zone),
+            replicas,
+        );
     }
     for component in Component::UPGRADE_ORDER {
         if component != Component::LiveStore {
-            let count = if component == Component::BlockBuilder { replicas } else { 1 };
+            let count = if component == Component::BlockBuilder {
+                replicas
+            } else {
+                1
+            };
             add(component, names.component(component), None, count);
         }
     }
@@ -71,7 +80,10 @@ fn cluster(stack: &TempoStack, replicas: u32) -> Observed {
             })
             .collect(),
     );
-    observed.leaving = observed.live_stores().map(|pod| (pod.name.clone(), false)).collect();
+    observed.leaving = observed
+        .live_stores()
+        .map(|pod| (pod.name.clone(), false))
+        .collect();
     observed.kafka = Some(KafkaView {
         problem: None,
         topic_partitions: Some(replicas),
@@ -161,7 +173,12 @@ fn no_live_store_starts_before_kafka_answers() {
     let waiting = plan(&stack, &observed);
     assert_eq!(live_stores(&waiting), [0, 0]);
     let cluster = waiting.topology.cluster.unwrap();
-    assert!(!cluster.others && !cluster.workers && cluster.schedulers == 0 && cluster.block_builders == 0);
+    assert!(
+        !cluster.others
+            && !cluster.workers
+            && cluster.schedulers == 0
+            && cluster.block_builders == 0
+    );
     observed.kafka = Some(KafkaView::default());
     let missing = plan(&stack, &observed);
     assert_eq!(live_stores(&missing), [0, 0]);
@@ -203,7 +220,10 @@ fn a_drain_goes_step_by_step() {
     assert_eq!(live_stores(&ready), [4, 4]);
 
     drain(&mut stack, DrainPhase::Prepare, 100_001, Some(199_000));
-    observed.leaving.values_mut().for_each(|leaving| *leaving = true);
+    observed
+        .leaving
+        .values_mut()
+        .for_each(|leaving| *leaving = true);
     let told = plan(&stack, &observed);
     assert_eq!(phase(&told), Some(DrainPhase::Shrink));
     // Zone after zone.
@@ -278,7 +298,11 @@ fn partitions_that_are_not_forgotten_are_told_with_a_remedy() {
     });
     drain(&mut stack, DrainPhase::Forget, 0, Some(0));
     let plan = plan(&stack, &observed);
-    assert!(plan.recent_reads.unwrap().contains("Set components.liveStore.replicas to 4"));
+    assert!(
+        plan.recent_reads
+            .unwrap()
+            .contains("Set components.liveStore.replicas to 4")
+    );
 }
 
 #[test]
@@ -302,7 +326,11 @@ fn live_stores_are_replaced_zone_by_zone() {
     // 25 % of 4 is one at a time.
     assert_eq!(victims(&observed), [format!("{}-3", names.live_store(0))]);
     // While a pod of the other zone is down, nothing is replaced.
-    let other = observed.pods.iter_mut().find(|pod| pod.zone == Some(1)).unwrap();
+    let other = observed
+        .pods
+        .iter_mut()
+        .find(|pod| pod.zone == Some(1))
+        .unwrap();
     other.ready = false;
     assert_eq!(victims(&observed), Vec::<String>::new());
 }
@@ -315,17 +343,39 @@ fn a_new_image_goes_to_readers_first() {
     let first = plan(&stack, &observed);
     assert!(!first.topology.held_images.contains_key(&Component::Querier));
     for component in &Component::UPGRADE_ORDER[1..] {
-        assert_eq!(first.topology.held_images.get(component).map(String::as_str), Some("tempo:1"), "{component:?}");
+        assert_eq!(
+            first
+                .topology
+                .held_images
+                .get(component)
+                .map(String::as_str),
+            Some("tempo:1"),
+            "{component:?}"
+        );
     }
     let querier = Names::of(&stack).component(Component::Querier);
     observed.workloads.get_mut(&querier).unwrap().image = "tempo:2".to_owned();
     let second = plan(&stack, &observed);
-    assert!(!second.topology.held_images.contains_key(&Component::QueryFrontend));
-    assert!(second.topology.held_images.contains_key(&Component::LiveStore));
+    assert!(
+        !second
+            .topology
+            .held_images
+            .contains_key(&Component::QueryFrontend)
+    );
+    assert!(
+        second
+            .topology
+            .held_images
+            .contains_key(&Component::LiveStore)
+    );
     // A first component that does not come up holds all behind it.
     observed.workloads.get_mut(&querier).unwrap().ready = 0;
     let held = plan(&stack, &observed);
-    assert!(held.topology.held_images.contains_key(&Component::QueryFrontend));
+    assert!(
+        held.topology
+            .held_images
+            .contains_key(&Component::QueryFrontend)
+    );
 }
 
 #[test]
@@ -356,14 +406,22 @@ fn a_change_of_mode_needs_a_monolith_that_can_be_bridged() {
 
     observed.kafka.as_mut().unwrap().topic_partitions = Some(4);
     let mut status = plan(&stack, &observed);
-    assert_eq!(status.migration.as_ref().unwrap().phase, MigrationPhase::Bridge);
+    assert_eq!(
+        status.migration.as_ref().unwrap().phase,
+        MigrationPhase::Bridge
+    );
     stack.status.as_mut().unwrap().migration = status.migration.take();
     observed.monolith = Some(MonolithView {
         can_bridge: Some(false),
         ..MonolithView::default()
     });
     let blocked = plan(&stack, &observed);
-    assert!(blocked.blocked.unwrap().contains("can't take part in a cluster"));
+    assert!(
+        blocked
+            .blocked
+            .unwrap()
+            .contains("can't take part in a cluster")
+    );
     assert_eq!(blocked.topology.cluster, None);
     assert_eq!(blocked.topology.monolith.unwrap().replicas, 1);
     // Turned back, nothing is left of it.
