@@ -23,9 +23,9 @@ const CONNECTIONS: usize = 4;
 
 /// How long before the present live data begins: its last spans are then older than the last half
 /// minute, which queries leave out, and no request asks about the future.
-const AGE_SECONDS: u64 = 180;
+pub(crate) const AGE_SECONDS: u64 = 180;
 
-fn push(tempo: &Tempo, golden: &Golden) {
+pub(crate) fn push(tempo: &Tempo, golden: &Golden) {
     let mut client = Client::connect(&tempo.otlp_http).unwrap();
     let headers = [("content-type", "application/x-protobuf")];
     for body in &golden.requests {
