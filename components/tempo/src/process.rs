@@ -155,10 +155,19 @@ pub(crate) async fn run(
     overrides: tempo_overrides::Config,
     own_traces: Option<OwnTraces>,
 ) -> Result<(), AppError> {
-    let base = Base::open(&config, pages, overrides).await?;
-    let assembly = targets::open(&base, &config).await?;
+    // Before all that takes time: process 1 of a container never hears of a signal that came when
+    // it had no handler, and would be waited for until it is killed.
     let shutdown = CancellationToken::new();
     signals::cancel_on_signal(shutdown.clone())?;
+    let opening = async {
+        let base = Base::open(&config, pages, overrides).await?;
+        let assembly = targets::open(&base, &config).await?;
+        Ok::<_, AppError>((base, assembly))
+    };
+    let (base, assembly) = tokio::select! {
+        opened = opening => opened?,
+        () = shutdown.cancelled() => return Ok(()),
+    };
     let result = serve(base, assembly, &config, shutdown).await;
     if let Some(own_traces) = own_traces {
         let _ = tokio::task::spawn_blocking(move || own_traces.shutdown()).await;
