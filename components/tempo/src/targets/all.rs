@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use tempo_backend::TenantIndexRole;
+use tempo_backend::{TenantIndexRole, cache::remote::RemoteCaches};
 use tempo_config::Config;
 use tempo_live_store::{LiveStore, SystemClock};
 use tempo_querier::{BlockSource, Querier, Recent};
@@ -29,7 +29,8 @@ pub(super) async fn open(base: &Base, config: &Config) -> Result<Assembly, AppEr
     let storage = Storage::open(base, config, TenantIndexRole::Builder).await?;
     let dependencies = tempo_live_store::Dependencies {
         backend: Some(storage.backend.clone()),
-        cache: storage.cache.clone(),
+        // Its blocks are on the disk of this machine: no other process is quicker.
+        cache: storage.cache.clone().with_remote(RemoteCaches::default()),
         limits: limits.clone(),
         clock: Arc::new(SystemClock),
         registry,

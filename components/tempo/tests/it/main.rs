@@ -7,6 +7,7 @@
     clippy::print_stdout
 )]
 
+mod better;
 mod budget;
 mod caches;
 mod cli;
