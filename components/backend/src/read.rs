@@ -6,7 +6,7 @@ use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
 use object_store::ObjectStoreExt;
 
-use crate::{Backend, Error, ObjectKey, ReadStats, backend::StoreKind};
+use crate::{Backend, Error, ObjectKey, ReadStats, Timestamp, backend::StoreKind};
 
 /// Reading a page of the page cache twice costs less than copying a gap of this many bytes.
 const LOCAL_MERGE_GAP_BYTES: u64 = 4096;
@@ -169,6 +169,16 @@ impl Backend {
             Ok(_) => Ok(true),
             Err(error) if error.is_not_found() => Ok(false),
             Err(error) => Err(error),
+        }
+    }
+
+    /// When an object was last written, by the store's clock; `None` when it does not exist.
+    pub async fn last_modified(&self, key: &ObjectKey) -> Result<Option<Timestamp>, Error> {
+        let path = self.inner.prefix.path(key.as_str())?;
+        match self.inner.store.head(&path).await {
+            Ok(meta) => Ok(Some(Timestamp::from(meta.last_modified))),
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(error) => Err(Error::from_store("looking up", key.as_str(), error)),
         }
     }
 

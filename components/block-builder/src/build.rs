@@ -6,7 +6,7 @@ use std::sync::{
 };
 
 use futures::{FutureExt, StreamExt, TryStreamExt, future::BoxFuture, stream};
-use tempo_backend::{Backend, ObjectKey};
+use tempo_backend::{Backend, ObjectKey, Timestamp};
 use tempo_block::write::{
     BlockBuilder, BlockOptions, FinishedBlock, MAX_TRACE_BYTES, PublishError, PushedTrace,
     WriteError, publish, write_data,
@@ -24,6 +24,9 @@ use crate::{
 
 /// Blocks built at once. Each holds a row group in memory.
 const MAX_CONCURRENT_BLOCKS: usize = 4;
+
+/// How coarse the clocks of object stores are.
+const STORE_CLOCK_MILLIS: i64 = 1000;
 
 /// Questions to the object store at once.
 const MAX_CONCURRENT_QUESTIONS: usize = 16;
@@ -56,9 +59,10 @@ pub(crate) struct TenantBlock {
 impl Builder {
     /// Chooses a block's id: the first that has not been used up.
     ///
-    /// An id whose block is no longer live is used up. Where the section is only being decided, a
-    /// live block at its start is of unknown extent, left by a Tempo that died; it is retired, and
-    /// the next id is taken. Once the section is decided, a live block is one that we published.
+    /// An id whose block is no longer live is used up, and so is one whose block is older than the
+    /// section: the topic was made anew, and offsets begin again. Where the section is only being
+    /// decided, a younger block is of unknown extent, left by a Tempo that died; it is retired, and
+    /// the next id is taken. Once the section is decided, it is one that we published.
     async fn choose(
         &self,
         tenant: &Arc<str>,
@@ -68,29 +72,42 @@ impl Builder {
         decided: bool,
         may_retire: &Permission<'_>,
     ) -> Result<TenantBlock, SectionError> {
+        // What was written before the section's records cannot hold them.
+        let earliest = Timestamp::from_unix_nanos(
+            plan.timestamp_millis
+                .saturating_sub(self.slack_millis.max(STORE_CLOCK_MILLIS))
+                .saturating_mul(1_000_000),
+        );
         for sequence in 1.. {
             let id = block_id(tenant, partition, plan.start, sequence);
-            let live = self.backend.exists(&ObjectKey::meta(tenant, id)).await?;
-            if live && !decided {
-                may_retire().await?;
-                tracing::warn!(
-                    %tenant, block_id = %id, partition,
-                    "retiring a block of unknown extent at the start of the section"
-                );
-                self.backend.mark_compacted(tenant, id).await?;
-                continue;
-            }
-            let retired = !live
-                && self
-                    .backend
-                    .exists(&ObjectKey::compacted_meta(tenant, id))
-                    .await?;
-            if !retired {
+            let written = self
+                .backend
+                .last_modified(&ObjectKey::meta(tenant, id))
+                .await?;
+            let is_used_up = match written {
+                Some(written) if written < earliest => true,
+                Some(_) if decided => false,
+                Some(_) => {
+                    may_retire().await?;
+                    tracing::warn!(
+                        %tenant, block_id = %id, partition,
+                        "retiring a block of unknown extent at the start of the section"
+                    );
+                    self.backend.mark_compacted(tenant, id).await?;
+                    true
+                }
+                None => {
+                    self.backend
+                        .exists(&ObjectKey::compacted_meta(tenant, id))
+                        .await?
+                }
+            };
+            if !is_used_up {
                 return Ok(TenantBlock {
                     tenant: Arc::clone(tenant),
                     number,
                     id,
-                    is_published: live,
+                    is_published: written.is_some(),
                 });
             }
         }

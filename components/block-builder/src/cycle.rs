@@ -214,7 +214,8 @@ impl Worker {
             let high = offsets.watermarks(partition)?.high;
             let committed = offsets.committed(&[partition])?;
             let from = committed.get(&partition).map_or(0, |found| found.offset);
-            Ok::<_, tempo_ingest::Error>(high <= from)
+            // An offset beyond the end is one of a log that is gone; reading begins anew.
+            Ok::<_, tempo_ingest::Error>(high == from || high == 0)
         })
         .await??;
         if is_empty {

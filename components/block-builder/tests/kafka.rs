@@ -350,6 +350,27 @@ async fn blocks_hold_what_was_written_and_are_the_same_for_everybody() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn blocks_of_a_topic_that_is_gone_are_left_alone() {
+    let kafka = kafka().await;
+    let backend = testing::memory();
+    let mut all = Sent::new();
+    // Offsets, and with them the ids of blocks, begin again with each topic.
+    for seed in [6, 7] {
+        let config = topic(&kafka).await;
+        all.extend(send(&config, seed, 20).await);
+        let running = start_with(&config, "group", &backend, |config| {
+            config.ingestion_time_range_slack = Duration::ZERO;
+        })
+        .await;
+        caught_up(&config, "group").await;
+        running.stop().await;
+        // Until what is sent next is younger, also by a clock of whole seconds.
+        tokio::time::sleep(Duration::from_millis(1100)).await;
+    }
+    check(&backend, &all).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn wherever_the_store_fails_the_blocks_become_the_same() {
     let kafka = kafka().await;
     let config = topic(&kafka).await;
