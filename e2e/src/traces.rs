@@ -5,7 +5,7 @@ use std::{
     path::PathBuf,
     process::Command,
     thread,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use serde_json::Value;
@@ -173,12 +173,22 @@ impl Query {
         Ok(names)
     }
 
-    /// Trace ids that a TraceQL search finds, at most 1000.
+    /// Trace ids that a TraceQL search of the last hour finds, at most 1000. Without times a search
+    /// would ask for the most recent spans only.
     ///
     /// # Errors
     /// When it is not answered.
     pub fn search(&self, query: &str) -> Outcome<BTreeSet<String>> {
-        let path = format!("/api/search?limit=1000&q={}", encode(query));
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default()
+            .as_secs();
+        let path = format!(
+            "/api/search?limit=1000&start={}&end={}&q={}",
+            now - 3600,
+            now + 60,
+            encode(query)
+        );
         let answer = self.get(&path)?;
         ensure(answer.status == 200, || {
             format!(
