@@ -32,6 +32,12 @@ dist: setup ## Build the smallest and fastest tempo binary
 run: build ## Start one tempo with local storage below ./data
 	@scripts/run.sh $(CARGO_TARGET_DIR)/release/tempo $(DATA)
 
+.PHONY: cluster
+cluster: build ## Start Kafka and every target as a process of its own; CLUSTER_ARGS=--help
+	scripts/setup.sh kafka
+	cargo build --release --locked -p tempo-testkit --bin tempo-cluster
+	$(CARGO_TARGET_DIR)/release/tempo-cluster --binary $(CARGO_TARGET_DIR)/release/tempo --data $(DATA)/cluster $(CLUSTER_ARGS)
+
 .PHONY: test
 test: lint ## Run all tests, those with the real OpenTelemetry SDKs included
 	scripts/setup.sh test

@@ -3,6 +3,7 @@
 //! Owns what several crates' tests need. Must never be a dependency of anything that ships.
 
 pub mod cache_server;
+pub mod cluster;
 pub mod golden;
 pub mod http_client;
 pub mod kafka;
