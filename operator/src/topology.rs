@@ -37,12 +37,13 @@ pub enum Component {
 }
 
 impl Component {
-    /// The components of mode Microservices that are Tempo's, in the order of an upgrade: readers
-    /// before writers, consumers before producers.
+    /// The components of mode Microservices that are Tempo's, in the order of an upgrade: who is
+    /// asked before who asks (a job of a kind that is not known fails its query), consumers before
+    /// producers.
     pub const UPGRADE_ORDER: [Self; 8] = [
+        Self::LiveStore,
         Self::Querier,
         Self::QueryFrontend,
-        Self::LiveStore,
         Self::BackendWorker,
         Self::BackendScheduler,
         Self::BlockBuilder,

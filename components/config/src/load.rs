@@ -112,12 +112,16 @@ impl Config {
         if self.raw.target != Target::All {
             return;
         }
-        for ring in [
-            &mut self.raw.metrics_generator.ring,
-            &mut self.raw.live_store.ring,
+        // One that others read, by its reserved partition, must be found from outside.
+        let is_read_by_others = self.raw.live_store.partition_ring.partition_id >= 0;
+        for (ring, is_found_outside) in [
+            (&mut self.raw.metrics_generator.ring, false),
+            (&mut self.raw.live_store.ring, is_read_by_others),
         ] {
             ring.kvstore.store = RingStore::InMemory;
-            "127.0.0.1".clone_into(&mut ring.instance_addr);
+            if !is_found_outside {
+                "127.0.0.1".clone_into(&mut ring.instance_addr);
+            }
         }
         self.raw.live_store.partition_ring.kvstore.store = RingStore::InMemory;
         self.raw.backend_worker.ring.kvstore.store = RingStore::None;

@@ -89,7 +89,11 @@ fn text(stack: &TempoStack) -> String {
             migration.phase_started_at,
             migration.message
         ));
-        if migration.phase < MigrationPhase::CompactionHandover {
+        let is_handed_over = matches!(
+            migration.phase,
+            MigrationPhase::CompactionHandover | MigrationPhase::Retire
+        );
+        if !is_handed_over {
             lines.push(format!(
                 "    to turn back: set spec.mode to {}",
                 migration.from.name()

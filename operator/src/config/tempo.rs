@@ -339,6 +339,11 @@ fn forget_after_secs(stack: &TempoStack) -> u64 {
 fn live_store(stack: &TempoStack, component: Component) -> Value {
     let timings = &stack.spec.timings;
     let mut settings = json!({"complete_block_timeout": timings.complete_block_timeout});
+    if component == Component::Monolith && stack.spec.storage.local.is_none() {
+        // Always, so that a change of the mode finds a monolith that can be bridged without a
+        // restart.
+        settings["partition_ring"] = json!({"partition_id": crate::plan::BRIDGE_PARTITION_ID});
+    }
     if component == Component::LiveStore {
         settings["readiness_target_lag"] = json!(timings.readiness_target_lag);
         settings["readiness_max_wait"] = json!(timings.readiness_max_wait);

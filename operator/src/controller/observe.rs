@@ -336,9 +336,22 @@ async fn monolith(context: &Context, seen: &Seen, is_flushed: bool) -> Option<Mo
     Some(MonolithView {
         can_bridge: partition.as_ref().ok().map(Option::is_some),
         inactive: matches!(partition, Ok(Some(true))),
-        unflushed: is_flushed.then_some(0),
+        unflushed: if is_flushed {
+            Some(0)
+        } else {
+            unflushed(&page)
+        },
         spans_received: Some(spans),
     })
+}
+
+/// Blocks and traces that a monolith holds and the object store does not.
+fn unflushed(page: &str) -> Option<u64> {
+    let blocks = pods::sum(page, "tempo_live_store_unflushed_blocks")?;
+    let traces = pods::sum(page, "tempo_live_store_live_traces").unwrap_or(0.0);
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+    let left = (blocks + traces).max(0.0) as u64;
+    Some(left)
 }
 
 async fn cluster_spans(context: &Context, seen: &Seen) -> Option<i64> {

@@ -305,6 +305,8 @@ impl Planner<'_> {
                     format!("partitions {} to {} are gone", drain.target, drain.from - 1),
                 ),
             };
+            // The spec may ask for another number by now: that is for the next look, soon.
+            plan.progress = Some(("DrainingPartitions", message.clone()));
             plan.notes.push(Note::normal(reason, message));
         } else {
             plan.progress = Some((

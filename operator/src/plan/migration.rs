@@ -25,32 +25,61 @@ pub(super) fn is_under_way(migration: Option<&MigrationStatus>) -> bool {
 pub(super) fn leaves_cluster(stack: &TempoStack, migration: Option<&MigrationStatus>) -> bool {
     migration.is_some_and(|migration| {
         let is_left = migration.from == Mode::Microservices
-            && migration.phase >= Phase::DrainSource
+            && has_reached(migration.phase, Phase::DrainSource, migration.to)
             && migration.phase != Phase::Completed;
         let is_given_up = migration.to == Mode::Microservices
             && stack.spec.mode == Mode::Monolithic
-            && migration.phase < Phase::WriteCutover;
+            && !has_reached(migration.phase, Phase::WriteCutover, migration.to);
         is_left || is_given_up
     })
 }
 
+/// The steps of a change to this mode, in their order.
+///
+/// Queries of the cluster see the monolith, and not the other way round. So they go to the cluster
+/// before spans do, and from it only when all that it held is in blocks. And the monolith must
+/// exist before it can be bridged.
+fn steps(to: Mode) -> [Phase; 9] {
+    use Phase as P;
+    match to {
+        Mode::Microservices => [
+            P::Preflight,
+            P::Bridge,
+            P::ProvisionTarget,
+            P::ReadCutover,
+            P::WriteCutover,
+            P::DrainSource,
+            P::CompactionHandover,
+            P::Retire,
+            P::Completed,
+        ],
+        Mode::Monolithic => [
+            P::Preflight,
+            P::ProvisionTarget,
+            P::Bridge,
+            P::WriteCutover,
+            P::DrainSource,
+            P::ReadCutover,
+            P::CompactionHandover,
+            P::Retire,
+            P::Completed,
+        ],
+    }
+}
+
+/// Whether this step, or a later one, is reached.
+fn has_reached(phase: Phase, step: Phase, to: Mode) -> bool {
+    let rank = |wanted: Phase| steps(to).iter().position(|phase| *phase == wanted);
+    rank(phase) >= rank(step)
+}
+
 /// The step after this one.
 fn after(phase: Phase, to: Mode) -> Phase {
-    // The monolith must exist before it can be bridged.
-    let bridge_first = to == Mode::Microservices;
-    match phase {
-        Phase::Preflight if bridge_first => Phase::Bridge,
-        Phase::Preflight => Phase::ProvisionTarget,
-        Phase::Bridge if bridge_first => Phase::ProvisionTarget,
-        Phase::Bridge => Phase::ReadCutover,
-        Phase::ProvisionTarget if bridge_first => Phase::ReadCutover,
-        Phase::ProvisionTarget => Phase::Bridge,
-        Phase::ReadCutover => Phase::WriteCutover,
-        Phase::WriteCutover => Phase::DrainSource,
-        Phase::DrainSource => Phase::CompactionHandover,
-        Phase::CompactionHandover => Phase::Retire,
-        Phase::Retire | Phase::Completed => Phase::Completed,
-    }
+    steps(to)
+        .into_iter()
+        .skip_while(|step| *step != phase)
+        .nth(1)
+        .unwrap_or(Phase::Completed)
 }
 
 /// Whether the target's pods exist at this step.
@@ -105,7 +134,8 @@ pub(super) fn advance(stack: &TempoStack, observed: &Observed, plan: &mut Plan) 
         };
         return carry(stack, observed, plan, begun);
     };
-    if stack.spec.mode == migration.from && migration.phase < Phase::CompactionHandover {
+    let may_turn = !has_reached(migration.phase, Phase::CompactionHandover, migration.to);
+    if stack.spec.mode == migration.from && may_turn {
         match turn_back(stack, observed, plan, &mut migration) {
             Turn::Done => {
                 plan.topology = topology_of(stack, plan.mode);
@@ -149,14 +179,14 @@ fn turn_back(
         "MigrationReverted",
         format!("back to {}, as the spec says", from.name()),
     );
-    if migration.phase == Phase::ReadCutover {
+    if migration.phase == Phase::ReadCutover && migration.to == Mode::Microservices {
         // First queries, then the pods that answered them.
         migration.phase = Phase::ProvisionTarget;
         migration.phase_started_at = observed.now;
         "turning back: queries go to the source again".clone_into(&mut migration.message);
         return Turn::Waits;
     }
-    if migration.phase < Phase::WriteCutover {
+    if !has_reached(migration.phase, Phase::WriteCutover, migration.to) {
         if migration.phase == Phase::ProvisionTarget
             && !has_passed(observed.now, Some(migration.phase_started_at), ROUTING_SECS)
         {
@@ -324,7 +354,7 @@ impl Step<'_> {
             return topology;
         }
         let exists = |mode: Mode| mode == from || target_exists(phase, to);
-        let handed_over = phase >= Phase::CompactionHandover;
+        let handed_over = has_reached(phase, Phase::CompactionHandover, to);
         let mut cluster = exists(Mode::Microservices)
             .then(|| cluster(self.stack, migration.compaction == Mode::Microservices));
         let mut monolith = exists(Mode::Monolithic).then(|| MonolithShape {
@@ -352,8 +382,8 @@ impl Step<'_> {
         Topology {
             monolith,
             cluster,
-            reads: side(phase >= Phase::ReadCutover),
-            writes: side(phase >= Phase::WriteCutover),
+            reads: side(has_reached(phase, Phase::ReadCutover, to)),
+            writes: side(has_reached(phase, Phase::WriteCutover, to)),
             held_images: Default::default(),
         }
     }
@@ -506,9 +536,7 @@ impl Step<'_> {
 
     /// No span reaches the source any more: its clients' connections are closed.
     fn quiet(&self, migration: &mut MigrationStatus, plan: &mut Plan) -> Gate {
-        if migration.to == Mode::Microservices
-            && let Some(waits) = self.bridge_holds(plan)
-        {
+        if let Some(waits) = self.bridge_holds(plan) {
             return waits;
         }
         let received = match migration.from {

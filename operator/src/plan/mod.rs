@@ -18,7 +18,10 @@ use crate::topology::{
     ClusterShape, MonolithShape, Topology, block_builder_replicas, live_store_replicas, zone_count,
 };
 
-pub use observed::{KafkaView, MonolithView, Observed, Partition, PartitionState, Pod, Workload};
+pub use observed::{
+    BRIDGE_PARTITION_ID, KafkaView, MonolithView, Observed, Partition, PartitionState, Pod,
+    Workload,
+};
 
 /// Something to do outside the API of Kubernetes, or to a pod.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -104,6 +104,8 @@ pub struct Partition {
 }
 
 /// The partition under which a monolith takes part in a cluster: above any of a topic.
+pub const BRIDGE_PARTITION_ID: u32 = 9999;
+/// Partitions of a topic are below.
 pub(super) const BRIDGE_PARTITION: u32 = 1000;
 
 /// Kafka.

@@ -1,5 +1,5 @@
-//! Replacing pods: live-stores zone by zone, the scheduler never beside itself, images readers
-//! first.
+//! Replacing pods: live-stores zone by zone, the scheduler never beside itself, images first to
+//! who is asked.
 
 use crate::api::TempoStack;
 use crate::topology::{Component, Names};

@@ -336,12 +336,17 @@ fn live_stores_are_replaced_zone_by_zone() {
 }
 
 #[test]
-fn a_new_image_goes_to_readers_first() {
+fn a_new_image_goes_first_to_who_is_asked() {
     let stack = stack();
     let mut observed = cluster(&stack, 4);
     observed.image = "tempo:2".to_owned();
     let first = plan(&stack, &observed);
-    assert!(!first.topology.held_images.contains_key(&Component::Querier));
+    assert!(
+        !first
+            .topology
+            .held_images
+            .contains_key(&Component::LiveStore)
+    );
     for component in &Component::UPGRADE_ORDER[1..] {
         assert_eq!(
             first
@@ -353,29 +358,35 @@ fn a_new_image_goes_to_readers_first() {
             "{component:?}"
         );
     }
-    let querier = Names::of(&stack).component(Component::Querier);
-    observed.workloads.get_mut(&querier).unwrap().image = "tempo:2".to_owned();
+    let names = Names::of(&stack);
+    for zone in 0..2 {
+        observed
+            .workloads
+            .get_mut(&names.live_store(zone))
+            .unwrap()
+            .image = "tempo:2".to_owned();
+    }
     let second = plan(&stack, &observed);
     assert!(
         !second
             .topology
             .held_images
-            .contains_key(&Component::QueryFrontend)
+            .contains_key(&Component::Querier)
     );
     assert!(
         second
             .topology
             .held_images
-            .contains_key(&Component::LiveStore)
-    );
-    // A first component that does not come up holds all behind it.
-    observed.workloads.get_mut(&querier).unwrap().ready = 0;
-    let held = plan(&stack, &observed);
-    assert!(
-        held.topology
-            .held_images
             .contains_key(&Component::QueryFrontend)
     );
+    // A first component that does not come up holds all behind it.
+    observed
+        .workloads
+        .get_mut(&names.live_store(1))
+        .unwrap()
+        .ready = 0;
+    let held = plan(&stack, &observed);
+    assert!(held.topology.held_images.contains_key(&Component::Querier));
 }
 
 #[test]
