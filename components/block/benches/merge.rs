@@ -26,6 +26,9 @@ const BLOCKS: usize = 4;
 
 type Traces = BTreeMap<TraceId, Vec<Vec<u8>>>;
 
+/// Which block a trace goes to, by its id and number.
+type Home = fn(&TraceId, usize) -> usize;
+
 /// CPU time of this thread, in nanoseconds: neighbours do not count.
 fn cpu_nanos() -> u64 {
     let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
@@ -103,7 +106,7 @@ fn main() {
             &prometheus::Registry::new(),
         ))
         .expect("a store");
-    let cases: [(&str, fn(&TraceId, usize) -> usize, bool); 3] = [
+    let cases: [(&str, Home, bool); 3] = [
         ("interleaved", |_, number| number, false),
         ("shared", |_, number| number, true),
         ("apart", |id, _| usize::from(id.as_bytes()[0] >> 6), false),

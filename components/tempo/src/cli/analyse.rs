@@ -61,12 +61,16 @@ impl Usage {
             }
         }
         if let Some(lane) = &column.ints {
-            let ints = (0..column.len).filter(|&row| lane.get(row).is_some()).count() as u64;
+            let ints = (0..column.len)
+                .filter(|&row| lane.get(row).is_some())
+                .count() as u64;
             self.int_values += ints;
             self.bytes += 8 * ints;
         }
         if let Some(lane) = &column.floats {
-            let count = (0..column.len).filter(|&row| lane.get(row).is_some()).count() as u64;
+            let count = (0..column.len)
+                .filter(|&row| lane.get(row).is_some())
+                .count() as u64;
             self.bytes += 8 * count;
         }
     }
@@ -130,7 +134,9 @@ async fn read(store: Store, metas: Vec<Arc<BlockMeta>>) -> Result<Usages, CliErr
 
 fn read_table(table: &dyn SpanTable, usages: &mut Usages) -> Result<(), CliError> {
     for (scope, label) in SCOPES {
-        let names = table.attribute_names(scope, None).map_err(CliError::failed)?;
+        let names = table
+            .attribute_names(scope, None)
+            .map_err(CliError::failed)?;
         for name in names {
             let key = ColumnKey::attribute(scope, &name);
             let column = table.column(&key, None).map_err(CliError::failed)?;
@@ -145,25 +151,40 @@ fn print(usages: Usages, arguments: &Arguments, output: &Output) -> Result<(), C
     let most = arguments.number("num-attr", 20)?;
     let mut rows = Vec::new();
     for (_, label) in SCOPES {
-        let mut of_scope: Vec<_> = usages.iter().filter(|((scope, _), _)| *scope == label).collect();
+        let mut of_scope: Vec<_> = usages
+            .iter()
+            .filter(|((scope, _), _)| *scope == label)
+            .collect();
         let all: u64 = of_scope.iter().map(|(_, usage)| usage.bytes).sum();
         of_scope.sort_by_key(|(_, usage)| std::cmp::Reverse(usage.bytes));
-        rows.extend(of_scope.into_iter().take(most).map(|((scope, name), usage)| {
-            json!({
-                "scope": scope,
-                "attribute": &**name,
-                "size": size(usage.bytes),
-                "size_bytes": usage.bytes,
-                "share": format!("{:.1}%", usage.bytes as f64 * 100.0 / all.max(1) as f64),
-                "values": usage.values,
-                "texts": usage.text_values,
-                "ints": usage.int_values,
-                "distinct_texts": usage.distinct.len(),
-            })
-        }));
+        rows.extend(
+            of_scope
+                .into_iter()
+                .take(most)
+                .map(|((scope, name), usage)| {
+                    json!({
+                        "scope": scope,
+                        "attribute": &**name,
+                        "size": size(usage.bytes),
+                        "size_bytes": usage.bytes,
+                        "share": format!("{:.1}%", usage.bytes as f64 * 100.0 / all.max(1) as f64),
+                        "values": usage.values,
+                        "texts": usage.text_values,
+                        "ints": usage.int_values,
+                        "distinct_texts": usage.distinct.len(),
+                    })
+                }),
+        );
     }
     let columns = [
-        "scope", "attribute", "size", "share", "values", "texts", "ints", "distinct_texts",
+        "scope",
+        "attribute",
+        "size",
+        "share",
+        "values",
+        "texts",
+        "ints",
+        "distinct_texts",
     ];
     output.rows(&columns, rows);
     Ok(())

@@ -114,7 +114,15 @@ mod tests {
     #[test]
     fn words_and_flags_may_be_mixed() {
         let arguments = parse(&[
-            "list", "--bucket", "b", "blocks", "-c", "f", "--include-compacted", "t", "--limit=3",
+            "list",
+            "--bucket",
+            "b",
+            "blocks",
+            "-c",
+            "f",
+            "--include-compacted",
+            "t",
+            "--limit=3",
         ])
         .unwrap();
         assert_eq!(arguments.words(), ["list", "blocks", "t"]);

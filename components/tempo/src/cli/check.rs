@@ -77,7 +77,11 @@ pub(super) async fn bucket(
     let store = Store::open(arguments).await?;
     let tenants = match tenant {
         Some(tenant) => vec![tenant.to_owned()],
-        None => store.backend.list_tenants().await.map_err(CliError::failed)?,
+        None => store
+            .backend
+            .list_tenants()
+            .await
+            .map_err(CliError::failed)?,
     };
     let mut problems = Vec::new();
     for tenant in tenants {

@@ -18,8 +18,14 @@ const BLOCK_COLUMNS: [&str; 10] = [
 
 pub(super) async fn tenants(arguments: &Arguments, output: &Output) -> Result<(), CliError> {
     let store = Store::open(arguments).await?;
-    let tenants = store.backend.list_tenants().await.map_err(CliError::failed)?;
-    let rows = tenants.into_iter().map(|tenant| json!({ "tenant": tenant }));
+    let tenants = store
+        .backend
+        .list_tenants()
+        .await
+        .map_err(CliError::failed)?;
+    let rows = tenants
+        .into_iter()
+        .map(|tenant| json!({ "tenant": tenant }));
     output.rows(&["tenant"], rows.collect());
     Ok(())
 }
@@ -61,7 +67,10 @@ pub(super) async fn blocks(
     }
     listed.sort_by_key(|(end, _)| *end);
     let count = listed.len();
-    output.rows(&BLOCK_COLUMNS, listed.into_iter().map(|(_, row)| row).collect());
+    output.rows(
+        &BLOCK_COLUMNS,
+        listed.into_iter().map(|(_, row)| row).collect(),
+    );
     let total: u64 = blocks.live().iter().map(|meta| meta.size).sum();
     let objects: i64 = blocks.live().iter().map(|meta| meta.total_objects).sum();
     eprintln!(
@@ -130,7 +139,10 @@ pub(super) async fn compaction_summary(
     let rows = levels.into_iter().map(|(level, metas)| {
         let sizes = || metas.iter().map(|meta| meta.size);
         let objects: i64 = metas.iter().map(|meta| meta.total_objects).sum();
-        let shards: u64 = metas.iter().map(|meta| u64::from(meta.bloom_shard_count())).sum();
+        let shards: u64 = metas
+            .iter()
+            .map(|meta| u64::from(meta.bloom_shard_count()))
+            .sum();
         json!({
             "lvl": level,
             "blocks": metas.len(),
@@ -144,7 +156,14 @@ pub(super) async fn compaction_summary(
         })
     });
     let columns = [
-        "lvl", "blocks", "size", "smallest", "largest", "objects", "earliest", "latest",
+        "lvl",
+        "blocks",
+        "size",
+        "smallest",
+        "largest",
+        "objects",
+        "earliest",
+        "latest",
         "bloom_shards",
     ];
     output.rows(&columns, rows.collect());
@@ -166,9 +185,9 @@ pub(super) async fn cache_summary(
         *shards.entry((age, meta.compaction_level)).or_default() +=
             u64::from(meta.bloom_shard_count());
     }
-    let rows = shards.into_iter().map(|((age, level), shards)| {
-        json!({ "age_days": age, "lvl": level, "bloom_shards": shards })
-    });
+    let rows = shards.into_iter().map(
+        |((age, level), shards)| json!({ "age_days": age, "lvl": level, "bloom_shards": shards }),
+    );
     output.rows(&["age_days", "lvl", "bloom_shards"], rows.collect());
     Ok(())
 }

@@ -47,7 +47,9 @@ impl Output {
             })
             .collect();
         let line = |cells: &mut dyn Iterator<Item = &str>| {
-            let padded = cells.zip(&widths).map(|(cell, &width)| format!("{cell:width$}"));
+            let padded = cells
+                .zip(&widths)
+                .map(|(cell, &width)| format!("{cell:width$}"));
             format!("{}\n", padded.collect::<Vec<_>>().join("  ").trim_end())
         };
         let mut table = line(&mut columns.iter().copied());

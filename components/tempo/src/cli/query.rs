@@ -75,7 +75,11 @@ pub(super) async fn trace(
         return Err(not_found(&id));
     }
     for (meta, part) in &parts {
-        eprintln!("found in block {}: {}", meta.block_id, size(part.len() as u64));
+        eprintln!(
+            "found in block {}: {}",
+            meta.block_id,
+            size(part.len() as u64)
+        );
     }
     let body = api_json::trace_v1(&united(&parts)?).map_err(CliError::failed)?;
     output.text(&format!("{}\n", String::from_utf8_lossy(&body)));
@@ -218,7 +222,10 @@ async fn run(
                     },
                 };
                 let found = search_table(&plan, &table, &options).map_err(CliError::failed)?;
-                let new = found.traces.into_iter().filter(|trace| known.insert(trace.trace_id));
+                let new = found
+                    .traces
+                    .into_iter()
+                    .filter(|trace| known.insert(trace.trace_id));
                 response.traces.extend(new.map(convert::search_result));
                 if response.traces.len() >= limit {
                     return Ok(response);

@@ -40,7 +40,11 @@ impl Store {
     /// The blocks of a tenant, as the store lists them.
     pub(super) async fn blocks(&self, tenant: &str) -> Result<TenantBlocks, CliError> {
         use futures::{StreamExt, TryStreamExt, stream};
-        let listing = self.backend.list_blocks(tenant).await.map_err(CliError::failed)?;
+        let listing = self
+            .backend
+            .list_blocks(tenant)
+            .await
+            .map_err(CliError::failed)?;
         let live = stream::iter(listing.live)
             .map(|block| self.backend.read_meta(tenant, block))
             .buffered(CONCURRENT_READS)

@@ -63,7 +63,6 @@ pub(super) fn build(
         discarded_spans,
         registry: &base.registry,
     };
-    let (_, service) =
-        tempo_backend_worker::build(settings::backend_worker(config)?, deps)?;
+    let (_, service) = tempo_backend_worker::build(settings::backend_worker(config)?, deps)?;
     Ok(service)
 }
