@@ -72,7 +72,7 @@ async fn write_segment() {
         ..Config::default()
     };
     let dependencies = Dependencies {
-        backend: testing::memory(),
+        backend: Some(testing::memory()),
         cache: Cache::new(1 << 20, &registry).unwrap(),
         limits: Arc::new(NoLimits),
         clock: Arc::new(SystemClock),
