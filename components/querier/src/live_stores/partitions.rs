@@ -154,12 +154,14 @@ mod tests {
         }
     }
 
-    /// Partitions and the names of those to ask.
+    /// Partitions, and the names of those to ask.
+    type Asked = (Vec<i32>, Vec<String>);
+
     fn asked(
         partitions: Vec<Partition>,
         preferred: &str,
         turn: usize,
-    ) -> Result<Vec<(Vec<i32>, Vec<String>)>, String> {
+    ) -> Result<Vec<Asked>, String> {
         let zones = ZoneOrder { preferred, turn };
         let found = whom_to_ask(partitions, NOW, FORGOTTEN_AFTER, &zones);
         let names = |replicas: Replicas| {

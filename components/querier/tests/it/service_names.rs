@@ -40,7 +40,6 @@ const LIMITS: Limits<'static> = Limits {
 fn names() -> [Option<Value>; 6] {
     let element = AnyValue {
         value: Some(Value::StringValue("a".into())),
-        ..AnyValue::default()
     };
     let values = vec![element];
     [
@@ -59,10 +58,7 @@ fn traces() -> Vec<(TraceId, Vec<u8>)> {
     let trace = numbered.map(|(number, name)| {
         let attributes = name.map(|value| KeyValue {
             key: "service.name".into(),
-            value: Some(AnyValue {
-                value: Some(value),
-                ..AnyValue::default()
-            }),
+            value: Some(AnyValue { value: Some(value) }),
             ..KeyValue::default()
         });
         let span = Span {
