@@ -521,11 +521,9 @@ impl Joining {
             let first = *self.first_contact.get_or_insert_with(Instant::now);
             return first.elapsed() >= service.config.gossip_interval * LISTENING_ROUNDS;
         }
-        self.found_nobody = true;
-        let is_over =
+        self.found_nobody =
             service.seeds.is_empty() || self.since.elapsed() >= service.config.join_timeout;
-        self.found_nobody = is_over;
-        is_over
+        self.found_nobody
     }
 }
 

@@ -189,8 +189,8 @@ impl PartitionRing {
 
     /// The active partition that a hash leads to; `None` when no partition is active.
     ///
-    /// For a trace, `hash` is [`trace_token`](https://docs.rs/tempo-model) of tenant and trace id,
-    /// so that all spans of a trace are in one partition.
+    /// For a trace, `hash` is FNV-1 of tenant and trace id (`tempo_model::hash::trace_token`), so
+    /// that all spans of a trace are in one partition.
     pub fn partition_for(&self, hash: u32) -> Option<i32> {
         self.lookup().from(hash).next()
     }

@@ -49,7 +49,8 @@ pub(crate) async fn open(base: &Base, config: &Config) -> Result<Assembly, AppEr
 /// Whether a target is there; it is asked before anything is opened.
 pub(crate) fn check(config: &Config) -> Result<(), UnusableSetting> {
     match config.target {
-        Target::All | Target::QueryFrontend | Target::BackendScheduler => Ok(()),
+        Target::All => settings::bridge_membership(config).map(drop),
+        Target::QueryFrontend | Target::BackendScheduler => Ok(()),
         Target::BackendWorker => {
             settings::backend_worker(config)?;
             settings::backend_scheduler_address(config).map(drop)
