@@ -6,13 +6,13 @@ use serde_json::json;
 
 use super::{AT_ONCE, ROLLOUT_LIMIT};
 use crate::{
-    Failure, Outcome,
+    Outcome,
     context::Context,
     ensure,
     neighbours::{Account, FIRST},
     operator::pod_is_ready,
     scenarios::microservices,
-    stack::{READY_LIMIT, condition, only, uids},
+    stack::{READY_LIMIT, condition, uids},
 };
 
 /// Specs that must be refused, each with words that the answer must hold.
@@ -310,9 +310,7 @@ pub(super) fn kafka_bad(context: &Context<'_>) -> Outcome {
         &json!({"spec": {"kafka": {"bootstrapServers": [kafka]}}}),
     )?;
     stack.wait_condition("KafkaReady", "True", "", ROLLOUT_LIMIT)?;
-    let sets = stack.owned("statefulsets")?;
-    ensure(!sets.is_empty(), || "there are no StatefulSets".to_owned())?;
-    only(&stack.owned("serviceaccounts")?, "ServiceAccount")
+    stack
+        .wait_ready(microservices::CLUSTER_READY_LIMIT)
         .map(drop)
-        .map_err(|failure: Failure| failure.during("after Kafka was reached"))
 }
