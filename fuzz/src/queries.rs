@@ -86,7 +86,7 @@ fn run_search(plan: &Plan, text: &str, limits: Limits<'_>) {
         time_range_nano: None,
         max_traces: 20,
         max_spans_per_span_set: 3,
-        most_recent: text.len() % 2 == 0,
+        most_recent: text.len().is_multiple_of(2),
         limits,
     };
     let output = everywhere(text, |table| search(plan, table, &options).map(sorted));
