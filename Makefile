@@ -64,7 +64,6 @@ fmt: ## Format the sources
 .PHONY: generate
 generate: ## Rewrite generated code and reference pages
 	TEMPO_GENERATE=1 cargo test --quiet -p tempo-proto -p tempo-config -p tempo-operator
-	TEMPO_GENERATE=1 cargo test --quiet -p tempo-e2e --test it
 
 .PHONY: bench
 bench: dist ## Measure the binary from OTLP to flushed block
