@@ -125,7 +125,11 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "tempo-query-frontend",
         ],
     ),
-    ("tempo-operator", &["tempo-config", "tempo-ingest", "tempo-runtime"]),
+    ("tempo-ingest", &["tempo-model"]),
+    (
+        "tempo-operator",
+        &["tempo-config", "tempo-ingest", "tempo-runtime"],
+    ),
     (
         "tempo-testkit",
         &["tempo-proto", "tempo-model", "tempo-traceql"],
