@@ -177,9 +177,11 @@ mod tests {
         const T: i64 = 1000 * MINUTE;
         let bounded = |start: i64, end: i64| {
             let at = |minutes: i64| Timestamp::from_unix_nanos((T + minutes * MINUTE) * 1_000_000);
-            let mut meta = BlockMeta::default();
-            meta.start_time = at(start);
-            meta.end_time = at(end);
+            let mut meta = BlockMeta {
+                start_time: at(start),
+                end_time: at(end),
+                ..BlockMeta::default()
+            };
             let outside = bound_times(&mut meta, T, 3 * MINUTE, MINUTE);
             let minutes = |time: Timestamp| (time.unix_seconds() - T / 1000) / 60;
             (minutes(meta.start_time), minutes(meta.end_time), outside)

@@ -78,15 +78,15 @@ block! {
         /// Prometheus metrics from spans.
         later metrics_generator: MetricsGenerator = MetricsGenerator::default(),
         /// The Kafka log between components of a distributed installation.
-        later ingest: Ingest = Ingest::default(),
+        used ingest: Ingest = Ingest::default(),
         /// Builds blocks from Kafka, in a distributed installation.
-        later block_builder: BlockBuilder = BlockBuilder::default(),
+        used block_builder: BlockBuilder = BlockBuilder::default(),
         /// Storage.
         used storage: Storage = Storage::default(),
         /// Limits and switches per tenant.
         used overrides: Overrides = Overrides::default(),
         /// Who is alive, in a distributed installation.
-        later memberlist: Memberlist = Memberlist::default(),
+        used memberlist: Memberlist = Memberlist::default(),
         /// Reports to the makers of Tempo, which are never sent from here.
         ignored usage_report: UsageReport = UsageReport::default(),
         /// Caches of the object store.
