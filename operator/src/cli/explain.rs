@@ -71,7 +71,7 @@ fn values(file: &File) -> Result<ExitCode, Error> {
         } else {
             Component::QueryFrontend
         };
-        let configuration = config::render(&stack, component, true)?;
+        let configuration = config::render(&stack, component)?;
         say(format_args!(
             "\nconfiguration of {}:\n{configuration}\n",
             component.target()

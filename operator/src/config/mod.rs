@@ -72,16 +72,10 @@ impl std::error::Error for ConfigError {}
 
 /// The configuration of a component's pods as YAML.
 ///
-/// Without `compaction` a monolith joins no blocks: the other mode's pods do.
-///
 /// # Errors
 /// When `extraConfig` sets what the operator answers for, or Tempo's parser refuses the result.
-pub fn render(
-    stack: &TempoStack,
-    component: Component,
-    compaction: bool,
-) -> Result<String, ConfigError> {
-    let mut tree = tempo::tree(stack, component, compaction);
+pub fn render(stack: &TempoStack, component: Component) -> Result<String, ConfigError> {
+    let mut tree = tempo::tree(stack, component);
     let extra = stack.spec.extra_config.value();
     if let Some(key) = RESERVED.iter().find(|key| is_set(&extra, key)) {
         return Err(ConfigError(format!(
@@ -171,7 +165,7 @@ mod tests {
                 .into_iter()
                 .chain([Component::Monolith])
             {
-                let text = render(&stack, component, true).unwrap();
+                let text = render(&stack, component).unwrap();
                 let line = CommandLine::parse(arguments(component)).unwrap();
                 let config =
                     Config::load(Some(&text), &line, &|name| Some(name.to_owned())).unwrap();
@@ -188,7 +182,8 @@ mod tests {
             let tenants =
                 tempo_config::parse_runtime_overrides(&overrides(&stack, true).unwrap(), false)
                     .unwrap();
-            assert_eq!(tenants.len(), stack.spec.tenancy.tenants.len());
+            // And everyone else's.
+            assert_eq!(tenants.len(), stack.spec.tenancy.tenants.len() + 1);
         }
     }
 
@@ -202,6 +197,18 @@ mod tests {
         assert_eq!(*team.ingestion.burst_size_bytes, 40_000_000);
         assert_eq!(team.ingestion.max_traces_per_user, 50_000);
         assert_eq!(*team.global.max_bytes_per_trace, 5_000_000);
+        let everyone = &tenants["*"];
+        assert_eq!(*everyone.ingestion.rate_limit_bytes, 30_000_000);
+        assert_eq!(everyone.ingestion.max_traces_per_user, 50_000);
+        assert!(!everyone.compaction.compaction_disabled);
+        let handed_over =
+            tempo_config::parse_runtime_overrides(&overrides(&stack, false).unwrap(), false)
+                .unwrap();
+        assert!(
+            handed_over
+                .values()
+                .all(|limits| limits.compaction.compaction_disabled)
+        );
         assert_eq!(*team.read.max_bytes_per_tag_values_query, 1_000_000);
         assert_eq!(team.compaction.block_retention.0.as_secs(), 72 * 3600);
         assert_eq!(
@@ -213,7 +220,7 @@ mod tests {
     #[test]
     fn secrets_stand_between_quotes_and_out_of_the_text() {
         let stack = check::load(SAMPLES[1]).unwrap().remove(0);
-        let text = render(&stack, Component::Distributor, false).unwrap();
+        let text = render(&stack, Component::Distributor).unwrap();
         assert!(
             text.contains("sasl_password: '${TEMPO_KAFKA_PASSWORD}'"),
             "{text}"
@@ -227,7 +234,7 @@ mod tests {
     #[test]
     fn extra_configuration_is_laid_over_but_not_over_what_the_operator_answers_for() {
         let mut stack = check::load(SAMPLES[2]).unwrap().remove(0);
-        let text = render(&stack, Component::Monolith, true).unwrap();
+        let text = render(&stack, Component::Monolith).unwrap();
         assert!(text.contains("concurrent_jobs: 500"), "{text}");
         let set = |stack: &mut TempoStack, value: Value| {
             stack.spec.extra_config = serde_json::from_value(value).unwrap();
@@ -236,7 +243,7 @@ mod tests {
             &mut stack,
             serde_json::json!({"ingest": {"kafka": {"topic": "x"}}}),
         );
-        let refused = render(&stack, Component::Monolith, true).unwrap_err();
+        let refused = render(&stack, Component::Monolith).unwrap_err();
         assert!(
             refused.0.contains("spec.extraConfig.ingest.kafka"),
             "{refused}"
@@ -245,7 +252,7 @@ mod tests {
             &mut stack,
             serde_json::json!({"query_frontend": {"serch": {}}}),
         );
-        let refused = render(&stack, Component::Monolith, true).unwrap_err();
+        let refused = render(&stack, Component::Monolith).unwrap_err();
         assert!(refused.0.contains("query_frontend.serch"), "{refused}");
     }
 
@@ -256,7 +263,7 @@ mod tests {
         for (wait, poll) in [("35m", "5m"), ("30s", "5s"), ("25m", "5m")] {
             stack.spec.update_strategy.drain_wait = wait.into();
             stack.spec.timings.blocklist_poll = poll.into();
-            let text = render(&stack, Component::LiveStore, false).unwrap();
+            let text = render(&stack, Component::LiveStore).unwrap();
             let line = CommandLine::parse(arguments(Component::LiveStore)).unwrap();
             let config = Config::load(Some(&text), &line, &|_| None).unwrap();
             let forgotten = config

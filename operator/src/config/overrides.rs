@@ -6,10 +6,14 @@ use super::{ConfigError, yaml};
 use crate::api::{Limits, TempoStack, Tenant};
 use crate::merge;
 
-/// `overrides.defaults`: what the stack sets for all tenants.
+/// Limits of every tenant without an entry: they stand in the file that is read again, and not in
+/// the configuration, which would take a restart.
+const EVERYONE: &str = "*";
+
+/// What the stack sets for all tenants.
 ///
 /// Without `compaction` no blocks are joined: another process of the stack does that now.
-pub(super) fn defaults(stack: &TempoStack, compaction: bool) -> Value {
+fn defaults(stack: &TempoStack, compaction: bool) -> Value {
     let mut tree = limits(&stack.spec.limits);
     if !compaction {
         tree["compaction"] = json!({"compaction_disabled": true});
@@ -71,28 +75,31 @@ fn tempo_defaults() -> Value {
 /// # Errors
 /// When Tempo's own parser refuses it.
 pub fn render(stack: &TempoStack, compaction: bool) -> Result<String, ConfigError> {
+    let everyone = everyone(stack, compaction);
     let mut tenants = Map::new();
     for (id, tenant) in &stack.spec.tenancy.tenants {
-        tenants.insert(id.clone(), entry(stack, tenant, compaction));
+        tenants.insert(id.clone(), entry(&everyone, tenant));
     }
+    tenants.insert(EVERYONE.to_owned(), everyone);
     let text = yaml(&json!({"overrides": tenants}))?;
     tempo_config::parse_runtime_overrides(&text, false)
         .map_err(|error| ConfigError(format!("limits of tenants are wrong: {error}")))?;
     Ok(text)
 }
 
-fn entry(stack: &TempoStack, tenant: &Tenant, compaction: bool) -> Value {
+fn everyone(stack: &TempoStack, compaction: bool) -> Value {
     let mut tree = tempo_defaults();
     merge::deep(&mut tree, &defaults(stack, compaction));
-    if let Some(extra) = stack
-        .spec
-        .extra_config
-        .0
-        .get("overrides")
-        .and_then(|o| o.get("defaults"))
-    {
+    let extra = stack.spec.extra_config.0.get("overrides");
+    if let Some(extra) = extra.and_then(|overrides| overrides.get("defaults")) {
         merge::deep(&mut tree, extra);
     }
+    tree
+}
+
+/// An entry replaces that of everyone as a whole, so it repeats it.
+fn entry(everyone: &Value, tenant: &Tenant) -> Value {
+    let mut tree = everyone.clone();
     let mut own = limits(&tenant.limits);
     if let Some(retention) = &tenant.retention {
         own["compaction"] = json!({"block_retention": retention});

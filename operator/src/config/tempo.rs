@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::{
     AZURE_ACCOUNT_KEY, DATA_DIR, FILES_DIR, KAFKA_PASSWORD, KAFKA_TOKEN, KAFKA_USERNAME,
-    OVERRIDES_DIR, OVERRIDES_FILE, gossip_address, overrides,
+    OVERRIDES_DIR, OVERRIDES_FILE, gossip_address,
 };
 use crate::api::{Kafka, RemoteWrite, SaslMechanism, Storage, TempoStack};
 use crate::references::{Kind, Reference};
@@ -14,7 +14,7 @@ use crate::topology::{Component, Names};
 /// Longest time between forgetting a drained partition and the end of its drain.
 const FORGET_EARLIER_SECS: u64 = 300;
 
-pub(super) fn tree(stack: &TempoStack, component: Component, compaction: bool) -> Value {
+pub(super) fn tree(stack: &TempoStack, component: Component) -> Value {
     let names = Names::of(stack);
     let spec = &stack.spec;
     let mut tree = json!({
@@ -23,7 +23,6 @@ pub(super) fn tree(stack: &TempoStack, component: Component, compaction: bool) -
         "shutdown_delay": shutdown_delay(component),
         "server": server(stack),
         "overrides": {
-            "defaults": overrides::defaults(stack, compaction),
             "per_tenant_override_config": format!("{OVERRIDES_DIR}/{OVERRIDES_FILE}"),
             "per_tenant_override_period": "10s",
         },

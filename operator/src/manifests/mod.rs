@@ -362,7 +362,7 @@ fn config_maps(context: &Context<'_>) -> Result<Files, ConfigError> {
         let compaction = compaction || first != Component::Monolith;
         let mut data = json!({});
         for component in side {
-            let text = config::render(context.stack, component, compaction)?;
+            let text = config::render(context.stack, component)?;
             files.hashes.push((component, references::hash_text(&text)));
             data[config::file_name(component)] = json!(text);
         }

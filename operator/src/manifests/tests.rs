@@ -223,6 +223,7 @@ fn a_key_of_one_component_changes_only_its_pods() {
         .get_mut("team-a")
         .unwrap()
         .retention = Some("24h".into());
+    stack.spec.limits.ingestion.max_traces_per_user = Some(7);
     let after = render(&stack, &Topology::settled(&stack));
     for (a, b) in before.iter().zip(&after).filter(|(a, b)| a != b) {
         assert_eq!(a["metadata"]["name"], "tempo-prod-overrides");
