@@ -25,6 +25,8 @@ pub struct Acknowledged {
     pub id: String,
     /// Names of its spans, sorted.
     pub spans: Vec<String>,
+    /// The service that sent it.
+    pub service: String,
 }
 
 /// How a sender speaks.
@@ -90,6 +92,7 @@ impl Sdk {
                 Ok(Acknowledged {
                     id: told["trace"].as_str().unwrap_or_default().to_owned(),
                     spans: strings(&told["spans"]),
+                    service: service.to_owned(),
                 })
             })
             .collect::<Outcome<Vec<_>>>()?;

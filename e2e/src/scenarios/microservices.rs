@@ -124,8 +124,9 @@ pub(super) fn microservices(context: &Context<'_>) -> Outcome {
     let (_way, query) = stack.query(None)?;
     query.wait_by_id(&sent, FIND_LIMIT)?;
     let of_grpc: Vec<_> = sent.iter().take(10).cloned().collect();
+    let service = &sent[0].service;
     query.wait_search(
-        "{ resource.service.name = \"by-grpc\" }",
+        &format!("{{ resource.service.name = \"{service}\" }}"),
         &of_grpc,
         FIND_LIMIT,
     )

@@ -1,5 +1,6 @@
 //! Ten lines, and what pods they become.
 
+use rand::Rng;
 use serde_json::Value;
 
 use super::FIND_LIMIT;
@@ -51,7 +52,8 @@ pub(super) fn ready<'w>(context: &Context<'w>) -> Outcome<Stack<'w>> {
     Ok(stack)
 }
 
-/// Sends ten traces by each protocol and finds each by its id and by a search.
+/// Sends ten traces by each protocol, of services of their own, and finds each by its id and by a
+/// search. Those by gRPC come first.
 pub(super) fn send_and_find(
     context: &Context<'_>,
     stack: &Stack<'_>,
@@ -60,17 +62,19 @@ pub(super) fn send_and_find(
     let grpc = stack.receiver(4317)?;
     let http = stack.receiver(4318)?;
     let (_way, query) = stack.query(None)?;
-    let by_grpc = sdk.send(Protocol::Grpc, &grpc.address, None, "by-grpc", 10)?;
-    let by_http = sdk.send(Protocol::Http, &http.address, None, "by-http", 10)?;
+    let mark = rand::rng().random_range(0..1_000_000);
+    let (grpc_service, http_service) = (format!("grpc-{mark}"), format!("http-{mark}"));
+    let by_grpc = sdk.send(Protocol::Grpc, &grpc.address, None, &grpc_service, 10)?;
+    let by_http = sdk.send(Protocol::Http, &http.address, None, &http_service, 10)?;
     query.wait_by_id(&by_grpc, FIND_LIMIT)?;
     query.wait_by_id(&by_http, FIND_LIMIT)?;
     query.wait_search(
-        "{ resource.service.name = \"by-grpc\" && status = error }",
+        &format!("{{ resource.service.name = \"{grpc_service}\" && status = error }}"),
         &by_grpc,
         FIND_LIMIT,
     )?;
     query.wait_search(
-        "{ resource.service.name = \"by-http\" && span.amount > 12 }",
+        &format!("{{ resource.service.name = \"{http_service}\" && span.amount > 12 }}"),
         &by_http,
         FIND_LIMIT,
     )?;
