@@ -110,7 +110,7 @@ fn flags_with_names_of_their_own() {
     assert!(
         config
             .ineffective_keys()
-            .contains(&"memberlist.join_members".to_owned())
+            .contains(&"usage_report.reporting_enabled".to_owned())
     );
 }
 
