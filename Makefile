@@ -39,13 +39,15 @@ cluster: build ## Start Kafka and every target as a process of its own; CLUSTER_
 	$(CARGO_TARGET_DIR)/release/tempo-cluster --binary $(CARGO_TARGET_DIR)/release/tempo --data $(DATA)/cluster $(CLUSTER_ARGS)
 
 .PHONY: test
-test: lint ## Run all tests, those with the real OpenTelemetry SDKs included
+test: lint ## Run all tests, those with real OpenTelemetry SDKs, Kafka, memcached and Redis included
 	scripts/setup.sh test
+	scripts/setup.sh kafka
 	$(TEST_ENV) cargo test --workspace --locked --quiet
 
 .PHONY: test-long
 test-long: ## The same with many more rounds of crashes and random inputs
 	scripts/setup.sh test
+	scripts/setup.sh kafka
 	TEMPO_LONG_TESTS=1 $(TEST_ENV) cargo test --workspace --locked
 
 .PHONY: test-stores

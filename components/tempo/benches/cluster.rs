@@ -125,7 +125,10 @@ fn main() {
     line("distributor: refused spans", sent.refused as f64);
     line("distributor: spans per second", sent.spans as f64 / elapsed);
     line("distributor: spans per CPU-second", sent.spans as f64 / cpu);
-    line("distributor: wire bytes per span", sent.bytes as f64 / sent.spans as f64);
+    line(
+        "distributor: wire bytes per span",
+        sent.bytes as f64 / sent.spans as f64,
+    );
     line("distributor: acknowledged, p50 ms", percentile(0.5));
     line("distributor: acknowledged, p99 ms", percentile(0.99));
     memory("distributor", &distributor);
@@ -154,7 +157,10 @@ fn main() {
     let spans = (sent.spans + warm_up.spans) as f64;
     line("block-builder: spans per second", spans / elapsed);
     line("block-builder: spans per CPU-second", spans / cpu);
-    line("block-builder: stored bytes per span", bytes_below(&bucket) as f64 / spans);
+    line(
+        "block-builder: stored bytes per span",
+        bytes_below(&bucket) as f64 / spans,
+    );
     memory("block-builder", &builder);
     builder.signal("TERM").unwrap();
     builder.wait().unwrap();

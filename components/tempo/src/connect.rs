@@ -92,7 +92,9 @@ impl RecentTraces for LiveStoreRecent {
 fn recent_error(error: ReadError) -> RecentError {
     match error {
         // Another zone may have read further.
-        ReadError::NotRunning(_) | ReadError::Lagging => RecentError::Unavailable(error.to_string()),
+        ReadError::NotRunning(_) | ReadError::Lagging => {
+            RecentError::Unavailable(error.to_string())
+        }
         _ => RecentError::Failed(error.to_string()),
     }
 }

@@ -19,8 +19,7 @@ use tempo_config::{Config, RenderMode, blocks::server::LogLevel};
 use tempo_overrides::OverridesBlock;
 
 pub(crate) use backend_work::{
-    backend_scheduler, backend_scheduler_address, backend_scheduler_connect_timeout,
-    backend_worker,
+    backend_scheduler, backend_scheduler_address, backend_scheduler_connect_timeout, backend_worker,
 };
 pub(crate) use caches::caches;
 pub(crate) use kafka::{block_builder, kafka};

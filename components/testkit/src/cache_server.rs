@@ -1,9 +1,6 @@
 //! The real memcached and Redis, each on a port of its own; killed when dropped.
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test without its servers has to fail"
-)]
+#![expect(clippy::unwrap_used, reason = "a test without its servers has to fail")]
 
 use std::{
     io::{Read as _, Write as _},

@@ -109,8 +109,8 @@ pub(super) async fn open(base: &Base, config: &Config) -> Result<Assembly, AppEr
         move || frontend.ready()
     }));
 
-    let mut grpc = tonic::service::Routes::new(frontend.streaming_service())
-        .add_service(scheduler.grpc());
+    let mut grpc =
+        tonic::service::Routes::new(frontend.streaming_service()).add_service(scheduler.grpc());
     let mut http = frontend
         .router()
         .merge(backend_scheduler::status_page(&scheduler));

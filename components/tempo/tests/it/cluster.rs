@@ -103,9 +103,7 @@ pub(crate) fn new_topic(runtime: &Runtime, kafka: &Kafka, partitions: i32) -> Ka
         auto_create_partitions: Some(partitions),
         ..KafkaConfig::default()
     };
-    runtime
-        .block_on(admin::ensure_topic(&config))
-        .unwrap();
+    runtime.block_on(admin::ensure_topic(&config)).unwrap();
     config
 }
 
@@ -147,4 +145,3 @@ pub(crate) fn caught_up(kafka: &KafkaConfig, partitions: i32) {
         std::thread::sleep(Duration::from_millis(50));
     }
 }
-

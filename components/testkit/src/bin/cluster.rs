@@ -37,7 +37,11 @@ fn arguments() -> Result<Arguments, String> {
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
         let value = words.next().ok_or(format!("{word} needs a value"))?;
-        let number = || value.parse::<u32>().map_err(|_| format!("{word}: {value} is no number"));
+        let number = || {
+            value
+                .parse::<u32>()
+                .map_err(|_| format!("{word}: {value} is no number"))
+        };
         match word.as_str() {
             "--binary" => found.binary = value.into(),
             "--data" => found.data = value.into(),
@@ -54,20 +58,35 @@ fn arguments() -> Result<Arguments, String> {
 }
 
 fn run(arguments: &Arguments) -> io::Result<()> {
-    println!("starting Kafka and the processes; their logs are below {}", arguments.data.display());
+    println!(
+        "starting Kafka and the processes; their logs are below {}",
+        arguments.data.display()
+    );
     let mut cluster = Cluster::start(&arguments.binary, &arguments.shape, Some(&arguments.data))?;
-    let (distributor, frontend) = (cluster.node("distributor-0"), cluster.node("query-frontend"));
+    let (distributor, frontend) = (
+        cluster.node("distributor-0"),
+        cluster.node("query-frontend"),
+    );
     println!("\n  OTLP/gRPC   {}", distributor.otlp_grpc);
     println!("  OTLP/HTTP   http://{}", distributor.otlp_http);
-    println!("  queries     http://{}   (Grafana: a Tempo data source with this URL)", frontend.http);
+    println!(
+        "  queries     http://{}   (Grafana: a Tempo data source with this URL)",
+        frontend.http
+    );
     println!("  Kafka       {}", cluster.kafka.bootstrap());
     println!("  partitions  http://{}/partition-ring\n", distributor.http);
     for name in cluster.names() {
         let node = cluster.node(&name);
-        println!("  {name:26} http://{}  pid {}", node.http, node.pid().unwrap_or_default());
+        println!(
+            "  {name:26} http://{}  pid {}",
+            node.http,
+            node.pid().unwrap_or_default()
+        );
     }
     println!("\nCtrl-C ends it.");
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     let is_from_terminal = runtime.block_on(async {
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut terminate = signal(SignalKind::terminate())?;
