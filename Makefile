@@ -8,6 +8,7 @@ export PATH := $(HOME)/.cargo/bin:$(PATH)
 TEST_ENV = TEMPO_TEST_PYTHON=$(TEMPO_TOOLS_DIR)/python/bin/python TEMPO_TEST_NODE_DIR=$(TEMPO_TOOLS_DIR)/node
 DATA ?= data
 BENCH_ARGS ?= --seconds 30
+BENCH_QUERY_ARGS ?=
 
 # The commit that `tempo -version` tells.
 build dist: export TEMPO_REVISION ?= $(shell git rev-parse --short HEAD 2>/dev/null)
@@ -71,6 +72,11 @@ generate: ## Rewrite generated code and reference pages
 bench: dist ## Measure the binary from OTLP to flushed block
 	cargo build --release --locked -p tempo-testkit --bin tempo-bench
 	$(CARGO_TARGET_DIR)/release/tempo-bench --binary $(CARGO_TARGET_DIR)/dist/tempo $(BENCH_ARGS)
+
+.PHONY: bench-query
+bench-query: setup ## Measure queries on blocks of a million spans; BENCH_QUERY_ARGS=--help
+	cargo build --release --locked -p tempo -p tempo-testkit --bin tempo --bin tempo-bench-query
+	$(CARGO_TARGET_DIR)/release/tempo-bench-query --binary $(CARGO_TARGET_DIR)/release/tempo $(BENCH_QUERY_ARGS)
 
 .PHONY: bench-cluster
 bench-cluster: setup ## Measure distributor and block-builder around a real Kafka

@@ -9,6 +9,7 @@ pub mod http_client;
 pub mod kafka;
 pub mod load;
 pub mod naive;
+pub mod object_server;
 pub mod process;
 pub mod proxy;
 pub mod traces;

@@ -38,6 +38,8 @@ pub struct Options {
     pub extra_yaml: String,
     /// Replaces the `storage.trace` block; indented by four spaces.
     pub storage_yaml: Option<String>,
+    /// Settings of `storage.trace.wal`; indented by six spaces.
+    pub wal_yaml: String,
     /// Settings of the live-store; indented by two spaces.
     pub live_store_yaml: String,
     /// Where data lives; a temporary folder when `None`.
@@ -96,10 +98,11 @@ impl Tempo {
             "server:\n  http_listen_address: 127.0.0.1\n  http_listen_port: {}\n  grpc_listen_address: 127.0.0.1\n  grpc_listen_port: {}\n\
              distributor:\n  receivers:\n    otlp:\n      protocols:\n        grpc:\n          endpoint: {otlp_grpc}\n        http:\n          endpoint: {otlp_http}\n\
              live_store:\n  wal:\n    path: {root}/live-store/traces\n  shutdown_marker_dir: {root}/live-store/shutdown-marker\n{}\
-             storage:\n  trace:\n{storage}    wal:\n      path: {root}/wal\n{merging}{}",
+             storage:\n  trace:\n{storage}    wal:\n      path: {root}/wal\n{}{merging}{}",
             port(&http),
             port(&grpc),
             options.live_store_yaml,
+            options.wal_yaml,
             options.extra_yaml,
         );
         fs::create_dir_all(&data)?;
