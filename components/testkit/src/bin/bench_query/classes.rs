@@ -212,8 +212,8 @@ pub(crate) fn classes(data: &Data) -> Vec<Class> {
         ),
         class(
             "tag values, filtered",
-            values("span.component"),
-            "{ resource.service.name = \"service-010\" }",
+            values("span.user.id"),
+            "{ resource.service.name = \"service-100\" }",
         ),
     ]
 }

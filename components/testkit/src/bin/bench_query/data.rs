@@ -163,7 +163,7 @@ fn make(binary: &Path, folder: &Path, spans: u64, spans_per_block: u64) -> io::R
         let progress = known.spans as f64 / spans as f64;
         let offset = (progress * RANGE_SECONDS as f64 * 1e9) as u64;
         let trace = maker.next_trace(begin_nanos + offset);
-        if known.traces % remember_each == 0 && known.ids.len() < REMEMBERED_IDS {
+        if known.traces.is_multiple_of(remember_each) && known.ids.len() < REMEMBERED_IDS {
             known.ids.push(hexadecimal(&trace.id));
         }
         if known.user.is_empty() && known.spans >= spans / 2 {
