@@ -24,5 +24,6 @@ mod s3;
 mod shop;
 mod streaming;
 mod support;
+mod system;
 mod tls;
 mod upkeep;
