@@ -23,6 +23,9 @@ pub(crate) struct KafkaSink {
     records_per_request: Histogram,
 }
 
+/// Values of Kafka records.
+type Records = Vec<Vec<u8>>;
+
 impl KafkaSink {
     pub(crate) fn new(
         producer: Producer,
@@ -47,11 +50,7 @@ impl KafkaSink {
     }
 
     /// The records of a push, by partition.
-    fn encode(
-        &self,
-        tenant: &str,
-        batch: &TraceBatch,
-    ) -> Result<Vec<(i32, Vec<Vec<u8>>)>, SinkError> {
+    fn encode(&self, tenant: &str, batch: &TraceBatch) -> Result<Vec<(i32, Records)>, SinkError> {
         let shard_size = self
             .overrides
             .tenant(tenant)
