@@ -20,7 +20,7 @@ mod settings;
 mod targets;
 mod version;
 
-use std::{fs, process::ExitCode};
+use std::{fs, io::Write, process::ExitCode};
 
 use tempo_config::{Action, CommandLine, Config, RenderMode, blocks::server::LogFormat, expand};
 use tempo_runtime::{logging, own_traces::OwnTraces};
@@ -58,9 +58,9 @@ fn main() -> ExitCode {
     }
 }
 
-#[allow(clippy::print_stdout)]
+/// Whoever reads may have heard enough (`tempo --help | head`); that is no failure.
 fn print(text: &str) {
-    println!("{text}");
+    let _ = writeln!(std::io::stdout(), "{text}");
 }
 
 fn fail(code: u8, reason: &dyn std::fmt::Display) -> ExitCode {
