@@ -178,9 +178,10 @@ impl TenantLimits {
         not_zero(self.limits.global.max_bytes_per_trace)
     }
 
-    /// Attributes with a column of their own; none: the block's own setting.
+    /// Attributes with a column of their own; none: the block's own setting. An empty list is none.
     pub fn dedicated_columns(&self) -> Option<&[DedicatedColumnLimit]> {
-        self.limits.storage.parquet_dedicated_columns.as_deref()
+        let columns = self.limits.storage.parquet_dedicated_columns.as_deref()?;
+        (!columns.is_empty()).then_some(columns)
     }
 
     /// Names of the forwarders that get a copy of the spans.

@@ -141,16 +141,17 @@ fn what_sdks_send_is_found_live_flushed_restarted_and_from_the_bucket_alone() {
     flush(&tempo);
     check(&tempo, "flushed", &sent);
     let tenant = tempo.data().join("blocks/single-tenant");
-    let blocks = fs::read_dir(&tenant)
+    let metas: Vec<serde_json::Value> = fs::read_dir(&tenant)
         .unwrap()
         .flatten()
-        .map(|entry| entry.path());
-    assert!(
-        blocks
-            .filter(|block| block.join("meta.json").exists())
-            .count()
-            > 0
-    );
+        .filter_map(|entry| fs::read(entry.path().join("meta.json")).ok())
+        .map(|meta| serde_json::from_slice(&meta).unwrap())
+        .collect();
+    assert!(!metas.is_empty());
+    for meta in metas {
+        // Without a word in the configuration, well-known attributes have columns of their own.
+        assert!(meta["dedicatedColumns"].is_array(), "{meta}");
+    }
 
     terminate(&mut tempo);
     tempo.start().unwrap();
