@@ -51,6 +51,12 @@ test-long: ## The same with many more rounds of crashes and random inputs
 	scripts/setup.sh kafka
 	TEMPO_LONG_TESTS=1 $(TEST_ENV) cargo test --workspace --locked
 
+.PHONY: test-system
+test-system: ## Every target as a process, real Kafka, one fault after another under load
+	scripts/setup.sh test
+	scripts/setup.sh kafka
+	TEMPO_LONG_TESTS=1 $(TEST_ENV) cargo test --locked -p tempo --test it system -- --include-ignored --nocapture
+
 .PHONY: test-stores
 test-stores: ## Test the object store back ends against emulators of S3, GCS and Azure
 	eval "$$(scripts/emulators.sh)" && cargo test --locked -p tempo-backend -- --include-ignored emulator
