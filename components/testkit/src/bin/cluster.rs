@@ -13,7 +13,8 @@ Starts a whole installation on this machine: Kafka, a bucket on the local disk, 
 tempo as a process of its own. Prints where to send spans and queries; ends with Ctrl-C.
 
     --binary PATH       the tempo to start
-    --data FOLDER       where everything is kept (data/cluster)
+    --data FOLDER       where the processes and the bucket are kept (data/cluster);
+                        Kafka's log goes when it ends
     --partitions N      partitions, each with a live-store in every zone (3)
     --zones N           zones of the live-stores (2)
     --brokers N         Kafka brokers (1)
