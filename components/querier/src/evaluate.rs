@@ -187,6 +187,27 @@ pub(crate) fn tag_values(
     Ok(combiner.finish())
 }
 
+/// Bytes of a cell of a series and interval while spans are counted: the cell, its weight, and both
+/// once more in what was counted of the tables before.
+const BYTES_PER_COUNTED_CELL: u64 = 32;
+
+/// What counting may hold at most: as many series as there may be, in each interval, within the
+/// bound of what a job may bring.
+pub(crate) fn counting_bytes(
+    request: &QueryRangeRequest,
+    window: Window,
+    max_series_bytes: usize,
+) -> u64 {
+    let bound = 2 * max_series_bytes as u64;
+    match request.max_series {
+        0 => bound,
+        series => (window.grid().len() as u64)
+            .saturating_mul(u64::from(series))
+            .saturating_mul(BYTES_PER_COUNTED_CELL)
+            .min(bound),
+    }
+}
+
 /// Counts the spans of tables, one after another, until there are as many series as there may be.
 pub(crate) fn query_range(
     request: &QueryRangeRequest,

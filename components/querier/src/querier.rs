@@ -199,6 +199,7 @@ impl Inner {
                 self.on_tables(
                     Operation::Search,
                     tenant,
+                    0,
                     (recent, place),
                     move |tables, seconds, bounds| {
                         let seconds = seconds.unwrap_or(request.start..=request.end);
@@ -215,6 +216,7 @@ impl Inner {
                 self.on_tables(
                     Operation::TagNames,
                     tenant,
+                    0,
                     (recent, place),
                     move |tables, _, bounds| {
                         evaluate::tag_names(&request, max_bytes, tables, bounds)
@@ -231,6 +233,7 @@ impl Inner {
                 self.on_tables(
                     Operation::TagValues,
                     tenant,
+                    0,
                     (recent, place),
                     move |tables, _, bounds| {
                         evaluate::tag_values(&request, max_bytes, tables, bounds)
@@ -245,9 +248,11 @@ impl Inner {
                 max_exemplars,
                 place,
             } => {
+                let max_series_bytes = self.config.max_series_bytes_per_job;
                 self.on_tables(
                     Operation::QueryRange,
                     tenant,
+                    evaluate::counting_bytes(&request, window, max_series_bytes),
                     (recent, place),
                     move |tables, _, bounds| {
                         evaluate::query_range(&request, window, max_exemplars, tables, bounds)
@@ -261,10 +266,13 @@ impl Inner {
 
     /// Evaluates a query on the tables of a place, on a thread that may block. The evaluation is
     /// told the seconds of the place if they differ from those of the query.
+    ///
+    /// `held_bytes` may be held beside the columns of one table at a time.
     async fn on_tables(
         &self,
         operation: Operation,
         tenant: &Arc<str>,
+        held_bytes: u64,
         (recent, place): (Option<Arc<dyn RecentTraces>>, DataPlace),
         evaluate: impl FnOnce(Tables<'_>, Option<RangeInclusive<u32>>, Bounds<'_>) -> JobResult
         + Send
@@ -277,7 +285,7 @@ impl Inner {
                 let recent = recent.ok_or_else(no_recent_data)?;
                 let tenant = Arc::clone(tenant);
                 let operation = operation.on_recent();
-                blocking(self.scans.share(0).await, move |stop| {
+                blocking(self.scans.share(held_bytes).await, move |stop| {
                     let nanos = |seconds: u32| u64::from(seconds) * 1_000_000_000;
                     let view = recent
                         .view(&tenant, nanos(start), nanos(end), operation)
@@ -302,7 +310,7 @@ impl Inner {
             } => {
                 let started = Instant::now();
                 let part = BlockPart::new(&meta, first_row_group, row_groups)?;
-                let share = self.scans.share(part.bytes()).await;
+                let share = self.scans.share(part.bytes() + held_bytes).await;
                 let blocks = self.blocks()?.clone();
                 let result = blocking(share, move |stop| {
                     let bounds = Bounds {
