@@ -2,19 +2,10 @@
 
 use prometheus::{
     HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
-    core::Collector,
 };
+use tempo_runtime::metrics::register;
 
 use crate::{Job, JobKind};
-
-fn registered<C: Collector + Clone + 'static>(
-    registry: &Registry,
-    collector: Result<C, prometheus::Error>,
-) -> Result<C, prometheus::Error> {
-    let collector = collector?;
-    registry.register(Box::new(collector.clone()))?;
-    Ok(collector)
-}
 
 fn opts(name: &str, help: &str) -> Opts {
     Opts::new(format!("tempo_backend_scheduler_{name}"), help)
@@ -46,11 +37,11 @@ pub(crate) struct Metrics {
 impl Metrics {
     pub(crate) fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
         let counter = |name: &str, help: &str, labels: &[&str]| {
-            registered(registry, IntCounterVec::new(opts(name, help), labels))
+            register(registry, IntCounterVec::new(opts(name, help), labels))
         };
         let by = &BY_TENANT_AND_TYPE;
         let gauge =
-            |name: &str, help: &str| registered(registry, IntGaugeVec::new(opts(name, help), by));
+            |name: &str, help: &str| register(registry, IntGaugeVec::new(opts(name, help), by));
         Ok(Self {
             created: counter("jobs_created_total", "Jobs handed out.", by)?,
             completed: counter("jobs_completed_total", "Jobs done.", by)?,
@@ -68,7 +59,7 @@ impl Metrics {
                 "Requests of workers for which there was no job.",
                 &["worker_id"],
             )?,
-            duration: registered(
+            duration: register(
                 registry,
                 HistogramVec::new(
                     HistogramOpts::from(opts("job_duration_seconds", "Time to do a job."))
@@ -76,14 +67,14 @@ impl Metrics {
                     &["job_type"],
                 ),
             )?,
-            flushes: registered(
+            flushes: register(
                 registry,
                 IntCounter::with_opts(opts(
                     "work_flushes_total",
                     "Writes of the jobs to the bucket.",
                 )),
             )?,
-            flushes_failed: registered(
+            flushes_failed: register(
                 registry,
                 IntCounter::with_opts(opts(
                     "work_flushes_failed_total",
@@ -100,7 +91,7 @@ impl Metrics {
                 "Compactions handed out.",
                 &["tenant"],
             )?,
-            outstanding_blocks: registered(
+            outstanding_blocks: register(
                 registry,
                 IntGaugeVec::new(
                     Opts::new(
@@ -110,14 +101,14 @@ impl Metrics {
                     &["tenant"],
                 ),
             )?,
-            empty_cycles: registered(
+            empty_cycles: register(
                 registry,
                 IntCounter::with_opts(opts(
                     "compaction_empty_tenant_cycle_total",
                     "Rounds over all tenants that found nothing to merge.",
                 )),
             )?,
-            rival: registered(
+            rival: register(
                 registry,
                 IntGauge::with_opts(opts(
                     "rival_present",

@@ -1,18 +1,8 @@
 //! Metrics of the worker, under Tempo's names.
 
-use prometheus::{
-    Histogram, HistogramOpts, IntCounter, IntCounterVec, Opts, Registry, core::Collector,
-};
+use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, Opts, Registry};
 use tempo_block::merge::MergeCounts;
-
-fn registered<C: Collector + Clone + 'static>(
-    registry: &Registry,
-    collector: Result<C, prometheus::Error>,
-) -> Result<C, prometheus::Error> {
-    let collector = collector?;
-    registry.register(Box::new(collector.clone()))?;
-    Ok(collector)
-}
+use tempo_runtime::metrics::register;
 
 /// Metrics of the worker.
 #[derive(Clone)]
@@ -33,10 +23,10 @@ pub(crate) struct Metrics {
 impl Metrics {
     pub(crate) fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
         let counter = |name: &str, help: &str| {
-            registered(registry, IntCounter::with_opts(Opts::new(name, help)))
+            register(registry, IntCounter::with_opts(Opts::new(name, help)))
         };
         let counters = |name: &str, help: &str, label: &str| {
-            registered(
+            register(
                 registry,
                 IntCounterVec::new(Opts::new(name, help), &[label]),
             )
@@ -79,7 +69,7 @@ impl Metrics {
                 "Spans left out because another block had them.",
                 "replication_factor",
             )?,
-            output_size: registered(
+            output_size: register(
                 registry,
                 Histogram::with_opts(
                     HistogramOpts::new(

@@ -7,15 +7,21 @@ use prometheus::{
 
 use crate::{Blocklist, Error};
 
+/// Registers a metric that was just made, and hands it on.
+pub(crate) fn registered<C: Collector + Clone + 'static>(
+    registry: &Registry,
+    metric: prometheus::Result<C>,
+) -> prometheus::Result<C> {
+    let metric = metric?;
+    registry.register(Box::new(metric.clone()))?;
+    Ok(metric)
+}
+
 fn register<C: Collector + Clone + 'static>(
     registry: &Registry,
     metric: prometheus::Result<C>,
 ) -> Result<C, Error> {
-    let registered = metric.and_then(|metric| {
-        registry.register(Box::new(metric.clone()))?;
-        Ok(metric)
-    });
-    registered.map_err(|error| Error::config("metrics", error.to_string()))
+    registered(registry, metric).map_err(|error| Error::config("metrics", error.to_string()))
 }
 
 /// Requests to the store.

@@ -5,8 +5,9 @@ use std::collections::{HashMap, HashSet};
 use parking_lot::Mutex;
 use prometheus::{
     Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
-    core::Collector, exponential_buckets,
+    exponential_buckets,
 };
+use tempo_runtime::metrics::register;
 
 use crate::{
     push::Source,
@@ -235,15 +236,6 @@ impl Metrics {
 
 fn discard_labels(tenant: &str, reason: DiscardReason) -> HashMap<&str, &str> {
     HashMap::from([("reason", reason.label()), ("tenant", tenant)])
-}
-
-fn register<C: Collector + Clone + 'static>(
-    registry: &Registry,
-    collector: Result<C, prometheus::Error>,
-) -> Result<C, prometheus::Error> {
-    let collector = collector?;
-    registry.register(Box::new(collector.clone()))?;
-    Ok(collector)
 }
 
 /// `tempo_discarded_spans_total`, not yet registered: one counter for all components of a process.

@@ -3,19 +3,11 @@
 
 use prometheus::{
     Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
-    Registry, core::Collector, exponential_buckets,
+    Registry, exponential_buckets,
 };
+use tempo_runtime::metrics::register;
 
 use crate::wal::{AppendError, Damage};
-
-fn register<C: Collector + Clone + 'static>(
-    registry: &Registry,
-    metric: Result<C, prometheus::Error>,
-) -> Result<C, prometheus::Error> {
-    let metric = metric?;
-    registry.register(Box::new(metric.clone()))?;
-    Ok(metric)
-}
 
 fn name(rest: &str) -> String {
     format!("tempo_live_store_{rest}")

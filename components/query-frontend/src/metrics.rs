@@ -4,19 +4,11 @@ use std::time::Duration;
 
 use prometheus::{
     CounterVec, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounterVec, Opts,
-    Registry, core::Collector,
+    Registry,
 };
+use tempo_runtime::metrics::register;
 
 use crate::config::Slo;
-
-fn registered<C: Collector + Clone + 'static>(
-    registry: &Registry,
-    collector: Result<C, prometheus::Error>,
-) -> Result<C, prometheus::Error> {
-    let collector = collector?;
-    registry.register(Box::new(collector.clone()))?;
-    Ok(collector)
-}
 
 fn opts(name: &str, help: &str) -> Opts {
     Opts::new(format!("tempo_query_frontend_{name}"), help)
@@ -62,14 +54,14 @@ impl QueryMetrics {
         let by_result = ["tenant", "op", "result"];
         let by_op = ["tenant", "op"];
         Ok(Self {
-            queries: registered(
+            queries: register(
                 registry,
                 IntCounterVec::new(
                     opts("queries_total", "Queries received, by tenant."),
                     &by_result,
                 ),
             )?,
-            queries_within_slo: registered(
+            queries_within_slo: register(
                 registry,
                 IntCounterVec::new(
                     opts(
@@ -79,7 +71,7 @@ impl QueryMetrics {
                     &by_result,
                 ),
             )?,
-            bytes_inspected: registered(
+            bytes_inspected: register(
                 registry,
                 CounterVec::new(
                     opts(
@@ -89,7 +81,7 @@ impl QueryMetrics {
                     &by_op,
                 ),
             )?,
-            bytes_per_second: registered(
+            bytes_per_second: register(
                 registry,
                 CounterVec::new(
                     opts(
@@ -99,7 +91,7 @@ impl QueryMetrics {
                     &by_op,
                 ),
             )?,
-            jobs_per_query: registered(
+            jobs_per_query: register(
                 registry,
                 HistogramVec::new(
                     histogram_opts(
@@ -110,7 +102,7 @@ impl QueryMetrics {
                     &["op"],
                 ),
             )?,
-            retries: registered(
+            retries: register(
                 registry,
                 Histogram::with_opts(histogram_opts(
                     "retries",
@@ -200,14 +192,14 @@ pub(crate) struct QueueMetrics {
 impl QueueMetrics {
     pub(crate) fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
         Ok(Self {
-            length: registered(
+            length: register(
                 registry,
                 GaugeVec::new(
                     opts("queue_length", "Jobs that wait, by tenant."),
                     &["user"],
                 ),
             )?,
-            discarded: registered(
+            discarded: register(
                 registry,
                 IntCounterVec::new(
                     opts(
@@ -217,7 +209,7 @@ impl QueueMetrics {
                     &["user"],
                 ),
             )?,
-            duration: registered(
+            duration: register(
                 registry,
                 Histogram::with_opts(histogram_opts(
                     "queue_duration_seconds",
@@ -225,7 +217,7 @@ impl QueueMetrics {
                     prometheus::DEFAULT_BUCKETS.to_vec(),
                 )),
             )?,
-            connected: registered(
+            connected: register(
                 registry,
                 Gauge::with_opts(opts("connected_clients", "Queriers that take jobs.")),
             )?,

@@ -32,6 +32,19 @@ pub fn registry(version: &str, revision: &str) -> Result<Registry, prometheus::E
     Ok(registry)
 }
 
+/// Registers a metric that was just made, and hands it on.
+///
+/// # Errors
+/// When it could not be made, or one of its name is there already.
+pub fn register<C: Collector + Clone + 'static>(
+    registry: &Registry,
+    collector: Result<C, prometheus::Error>,
+) -> Result<C, prometheus::Error> {
+    let collector = collector?;
+    registry.register(Box::new(collector.clone()))?;
+    Ok(collector)
+}
+
 /// The `process_*` metrics that every Prometheus client exports, read from `/proc`.
 struct ProcessCollector {
     cpu_seconds: Gauge,

@@ -16,8 +16,7 @@
 mod cluster;
 
 use std::{
-    fs,
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::atomic::AtomicU64,
     thread,
     time::{Duration, Instant},
@@ -26,7 +25,7 @@ use std::{
 use tempo_testkit::{
     kafka::{Kafka, KafkaOptions},
     load::{Load, Sent, send, templates},
-    process::{Options, Tempo},
+    process::{Options, Tempo, bytes_below},
 };
 
 use crate::cluster::{Owners, PATIENCE, caught_up, process, topic};
@@ -44,19 +43,6 @@ fn seconds() -> u64 {
 
 fn line(what: &str, value: f64) {
     println!("{what:<44} {value:>14.1}");
-}
-
-fn bytes_below(folder: &Path) -> u64 {
-    fs::read_dir(folder).map_or(0, |entries| {
-        entries
-            .flatten()
-            .map(|entry| match entry.metadata() {
-                Ok(meta) if meta.is_dir() => bytes_below(&entry.path()),
-                Ok(meta) => meta.len(),
-                Err(_) => 0,
-            })
-            .sum()
-    })
 }
 
 fn main() {

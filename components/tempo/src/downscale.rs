@@ -102,6 +102,18 @@ fn failed(error: ChangeError) -> Response {
 
 impl Downscale {
     /// State of the partition, and since when.
+    /// Refuses what no endpoint here takes, and everything while the live-store is not ready.
+    fn admit(&self, method: &Method) -> Result<(), Box<Response>> {
+        if !matches!(*method, Method::GET | Method::POST | Method::DELETE) {
+            let answer = refused(StatusCode::METHOD_NOT_ALLOWED, "GET, POST or DELETE");
+            return Err(Box::new(answer));
+        }
+        self.live.ready().map_err(|reason| {
+            let reason = format!("live-store is {reason}");
+            Box::new(refused(StatusCode::SERVICE_UNAVAILABLE, reason))
+        })
+    }
+
     fn state(&self) -> Result<(PartitionState, i64), ChangeError> {
         let ring = self.membership.partitions();
         let partition = ring
@@ -119,14 +131,8 @@ impl Downscale {
 }
 
 async fn partition(State(downscale): State<Arc<Downscale>>, method: Method) -> Response {
-    if !matches!(method, Method::GET | Method::POST | Method::DELETE) {
-        return refused(StatusCode::METHOD_NOT_ALLOWED, "GET, POST or DELETE");
-    }
-    if let Err(reason) = downscale.live.ready() {
-        return refused(
-            StatusCode::SERVICE_UNAVAILABLE,
-            format!("live-store is {reason}"),
-        );
+    if let Err(answer) = downscale.admit(&method) {
+        return *answer;
     }
     use PartitionState::{Active, Inactive, Pending};
     let state = match downscale.state() {
@@ -158,14 +164,8 @@ async fn partition(State(downscale): State<Arc<Downscale>>, method: Method) -> R
 }
 
 async fn instance(State(downscale): State<Arc<Downscale>>, method: Method) -> Response {
-    if !matches!(method, Method::GET | Method::POST | Method::DELETE) {
-        return refused(StatusCode::METHOD_NOT_ALLOWED, "GET, POST or DELETE");
-    }
-    if let Err(reason) = downscale.live.ready() {
-        return refused(
-            StatusCode::SERVICE_UNAVAILABLE,
-            format!("live-store is {reason}"),
-        );
+    if let Err(answer) = downscale.admit(&method) {
+        return *answer;
     }
     let internal = |error: io::Error| {
         refused(

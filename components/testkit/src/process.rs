@@ -56,6 +56,33 @@ const NO_MERGING: &str = "backend_scheduler:
       max_input_blocks: 1000000
 ";
 
+/// YAML for a process that asks blocks for everything, whatever its age.
+pub const BACKEND_ONLY: &str = "query_frontend:
+  query_end_cutoff: 0s
+  search:
+    query_backend_after: 0s
+  metrics:
+    query_backend_after: 0s
+backend_worker:
+  compaction:
+    block_retention: 876000h
+";
+
+/// Bytes of all files below a folder; 0 where it cannot be read.
+pub fn bytes_below(folder: &Path) -> u64 {
+    let Ok(entries) = fs::read_dir(folder) else {
+        return 0;
+    };
+    entries
+        .flatten()
+        .map(|entry| match entry.metadata() {
+            Ok(meta) if meta.is_dir() => bytes_below(&entry.path()),
+            Ok(meta) => meta.len(),
+            Err(_) => 0,
+        })
+        .sum()
+}
+
 /// A port of 127.0.0.1 that nobody listens on.
 ///
 /// # Errors

@@ -39,11 +39,22 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("tempo-membership", &[]),
     (
         "tempo-backend-scheduler",
-        &["tempo-proto", "tempo-model", "tempo-backend"],
+        &[
+            "tempo-proto",
+            "tempo-model",
+            "tempo-backend",
+            "tempo-runtime",
+        ],
     ),
     (
         "tempo-backend-worker",
-        &["tempo-proto", "tempo-model", "tempo-backend", "tempo-block"],
+        &[
+            "tempo-proto",
+            "tempo-model",
+            "tempo-backend",
+            "tempo-block",
+            "tempo-runtime",
+        ],
     ),
     (
         "tempo-distributor",

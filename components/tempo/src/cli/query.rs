@@ -25,16 +25,16 @@ fn parse_id(text: &str) -> Result<TraceId, CliError> {
         .map_err(|error| CliError::Usage(format!("trace id {text}: {error}")))
 }
 
-/// The parts of a trace, with the blocks that they are in.
+/// The parts of a trace, with the blocks that they are in; there is at least one.
 async fn parts(
-    store: &Arc<Store>,
-    id: TraceId,
+    id: &str,
     tenant: &str,
-) -> Result<Vec<(Arc<BlockMeta>, bytes::Bytes)>, CliError> {
-    let blocks = store.blocks(tenant).await?;
-    let metas = blocks.live().to_vec();
-    let store = Arc::clone(store);
-    blocking(move || {
+    arguments: &Arguments,
+) -> Result<(TraceId, Vec<(Arc<BlockMeta>, bytes::Bytes)>), CliError> {
+    let id = parse_id(id)?;
+    let store = Store::open(arguments).await?;
+    let metas = store.blocks(tenant).await?.live().to_vec();
+    let found = blocking(move || {
         let mut found = Vec::new();
         let mut progress = Progress::new("blocks searched", metas.len());
         for meta in metas {
@@ -47,7 +47,11 @@ async fn parts(
         }
         Ok(found)
     })
-    .await
+    .await?;
+    if found.is_empty() {
+        return Err(CliError::Failed(format!("trace {id} is in no block")));
+    }
+    Ok((id, found))
 }
 
 fn united(parts: &[(Arc<BlockMeta>, bytes::Bytes)]) -> Result<bytes::Bytes, CliError> {
@@ -58,22 +62,13 @@ fn united(parts: &[(Arc<BlockMeta>, bytes::Bytes)]) -> Result<bytes::Bytes, CliE
     Ok(union.finish())
 }
 
-fn not_found(id: &TraceId) -> CliError {
-    CliError::Failed(format!("trace {id} is in no block"))
-}
-
 pub(super) async fn trace(
     id: &str,
     tenant: &str,
     arguments: &Arguments,
     output: &Output,
 ) -> Result<(), CliError> {
-    let id = parse_id(id)?;
-    let store = Arc::new(Store::open(arguments).await?);
-    let parts = parts(&store, id, tenant).await?;
-    if parts.is_empty() {
-        return Err(not_found(&id));
-    }
+    let (_, parts) = parts(id, tenant, arguments).await?;
     for (meta, part) in &parts {
         eprintln!(
             "found in block {}: {}",
@@ -92,12 +87,7 @@ pub(super) async fn trace_summary(
     arguments: &Arguments,
     output: &Output,
 ) -> Result<(), CliError> {
-    let id = parse_id(id)?;
-    let store = Arc::new(Store::open(arguments).await?);
-    let parts = parts(&store, id, tenant).await?;
-    if parts.is_empty() {
-        return Err(not_found(&id));
-    }
+    let (id, parts) = parts(id, tenant, arguments).await?;
     let trace = united(&parts)?;
     let mut spans = 0;
     let (mut start, mut end) = (u64::MAX, 0);

@@ -7,13 +7,13 @@ use tempo_proto::tempopb::{SearchRequest, streaming_querier_client::StreamingQue
 use tempo_testkit::{
     golden::Golden,
     http_client::{self, Client, encode},
-    process::{Options, Tempo},
+    process::{BACKEND_ONLY, Options, Tempo},
     proxy::Proxy,
 };
 
 use crate::{
     golden,
-    support::{BACKEND_ONLY, binary, copy_folder, eventually, metric, terminate, unix_seconds},
+    support::{binary, copy_folder, eventually, metric, terminate, unix_seconds},
 };
 
 /// Processes that have nothing but a bucket.

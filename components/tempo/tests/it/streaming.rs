@@ -8,16 +8,14 @@ use std::{
 use serde_json::{Value, json};
 use tempo_testkit::{
     http_client::encode,
-    process::{Options, Tempo},
+    process::{BACKEND_ONLY, Options, Tempo},
     proxy::Proxy,
 };
 
 use crate::{
     s3::S3,
     shop::{ORDERS, Shop},
-    support::{
-        BACKEND_ONLY, binary, eventually, flush, metric, required_env, sdk_folder, terminate,
-    },
+    support::{binary, eventually, flush, metric, required_env, sdk_folder, terminate},
 };
 
 /// Each of them a block, and each block a job.

@@ -12,7 +12,7 @@ use prost::Message;
 use tempo_proto::tempopb::TraceByIdResponse;
 use tempo_testkit::{
     http_client::{self, Client, encode},
-    process::{Options, Tempo},
+    process::{BACKEND_ONLY, Options, Tempo},
 };
 
 pub(crate) fn binary() -> PathBuf {
@@ -167,18 +167,6 @@ pub(crate) fn required_env(name: &str) -> PathBuf {
 pub(crate) fn sdk_folder() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../e2e/sdk")
 }
-
-/// Asks for everything that is in the bucket, whatever its age.
-pub(crate) const BACKEND_ONLY: &str = "query_frontend:
-  query_end_cutoff: 0s
-  search:
-    query_backend_after: 0s
-  metrics:
-    query_backend_after: 0s
-backend_worker:
-  compaction:
-    block_retention: 876000h
-";
 
 /// A process that has nothing but this bucket, with more settings.
 pub(crate) fn on_bucket(bucket: &Path, more_yaml: &str) -> Tempo {

@@ -8,7 +8,7 @@
 
 use std::{
     fs, io,
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::ExitCode,
     sync::atomic::AtomicU64,
     thread,
@@ -18,7 +18,7 @@ use std::{
 use tempo_testkit::{
     http_client::{self, Client, encode},
     load::{Load, Sent, send, templates, unix_nanos},
-    process::{Options, Tempo},
+    process::{Options, Tempo, bytes_below},
     traces::{TraceMaker, encode_request},
 };
 
@@ -129,20 +129,6 @@ fn time_to_searchable(tempo: &Tempo) -> io::Result<f64> {
         thread::sleep(Duration::from_millis(2));
     }
     Err(io::Error::other("a trace was not searchable within 60 s"))
-}
-
-fn bytes_below(folder: &Path) -> u64 {
-    let Ok(entries) = fs::read_dir(folder) else {
-        return 0;
-    };
-    entries
-        .flatten()
-        .map(|entry| match entry.metadata() {
-            Ok(meta) if meta.is_dir() => bytes_below(&entry.path()),
-            Ok(meta) => meta.len(),
-            Err(_) => 0,
-        })
-        .sum()
 }
 
 fn percentile(sorted: &[u32], share: f64) -> f64 {

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use prometheus::{
     HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
-    core::Collector,
 };
 
 use super::super::{CacheRole, ROLES};
+use crate::metrics::registered;
 
 #[derive(Clone)]
 pub(super) struct Metrics {
@@ -38,14 +38,6 @@ impl Outcome {
 
 impl Metrics {
     pub(super) fn register(registry: &Registry) -> prometheus::Result<Self> {
-        fn registered<C: Collector + Clone + 'static>(
-            registry: &Registry,
-            collector: prometheus::Result<C>,
-        ) -> prometheus::Result<C> {
-            let collector = collector?;
-            registry.register(Box::new(collector.clone()))?;
-            Ok(collector)
-        }
         let seconds = |name: &str, help: &str| {
             let buckets = prometheus::exponential_buckets(0.000_016, 4.0, 8)?;
             let opts = HistogramOpts::new(name, help).buckets(buckets);

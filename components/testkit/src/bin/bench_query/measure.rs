@@ -9,22 +9,10 @@ use std::{
 use tempo_testkit::{
     http_client::Client,
     object_server::ObjectServer,
-    process::{Options, Tempo},
+    process::{BACKEND_ONLY, Options, Tempo},
 };
 
 use crate::{classes::Class, data::Data};
-
-/// Everything is asked of the blocks, whatever its age.
-const BACKEND_ONLY: &str = "query_frontend:
-  query_end_cutoff: 0s
-  search:
-    query_backend_after: 0s
-  metrics:
-    query_backend_after: 0s
-backend_worker:
-  compaction:
-    block_retention: 876000h
-";
 
 /// Enough turns for the ticks in which the kernel counts CPU time.
 const MIN_TURNS: u64 = 5;
