@@ -231,6 +231,30 @@ impl TenantBlocks {
         &self.superseded
     }
 
+    /// Blocks that were live or unknown in `known`, are not live any more, and that no block
+    /// [replaces](BlockMeta::replaces): their time was over, a program that does not name what it
+    /// replaces has merged them, or their successor was overlooked.
+    pub(crate) fn gone_without_successor(&self, known: &Self) -> HashSet<Uuid> {
+        let compacted = self.compacted.iter().map(|block| &block.meta);
+        let replaced: HashSet<Uuid> = self
+            .by_start
+            .iter()
+            .chain(compacted.clone())
+            .flat_map(|meta| meta.replaces.iter().copied())
+            .collect();
+        let marked = compacted
+            .map(|meta| meta.block_id)
+            .filter(|&block| known.compacted_block(block).is_none());
+        let vanished = known.by_start.iter().map(|meta| meta.block_id);
+        let vanished = vanished.filter(|&block| {
+            self.live_block(block).is_none() && self.compacted_block(block).is_none()
+        });
+        marked
+            .chain(vanished)
+            .filter(|block| !replaced.contains(block))
+            .collect()
+    }
+
     /// Whether there is no block, live or compacted.
     pub fn is_empty(&self) -> bool {
         self.by_start.is_empty() && self.compacted.is_empty()

@@ -68,6 +68,9 @@ impl Default for PollerConfig {
 /// store.
 const FIRST_POLL_RETRY: Duration = Duration::from_secs(5);
 
+/// Listings of one tenant in one poll while blocks that are merged meanwhile tear them.
+const MAX_LISTINGS_PER_POLL: u32 = 5;
+
 /// Age of leftovers before they are removed, when none is configured.
 const DEFAULT_EMPTY_TENANT_AGE: Duration = Duration::from_secs(12 * 3600);
 
@@ -299,9 +302,7 @@ impl Poller {
 
     /// Lists the tenant's blocks and writes its index.
     async fn build_tenant(&self, tenant: &str) -> Result<TenantBlocks, Error> {
-        let listing = self.backend.list_blocks(tenant).await?;
-        let known = self.blocklist.tenant(tenant);
-        let blocks = self.complete(tenant, &listing, &known).await?;
+        let blocks = self.list_tenant(tenant).await?;
         if blocks.is_empty() && self.config.empty_tenant_deletion_enabled {
             self.remove_leftovers(tenant).await?;
         }
@@ -319,6 +320,32 @@ impl Poller {
             .index_age_seconds
             .with_label_values(&[tenant])
             .set(0.0);
+        Ok(blocks)
+    }
+
+    /// Lists the tenant's blocks until the listing is whole. A store is listed and read piece by
+    /// piece; a merged block that was published, and its inputs that were marked, in between would
+    /// both be missed. What is gone was replaced before it went, so that the next listing shows
+    /// its successor, or that it has none.
+    async fn list_tenant(&self, tenant: &str) -> Result<TenantBlocks, Error> {
+        let known = self.blocklist.tenant(tenant);
+        let mut blocks = TenantBlocks::clone(&known);
+        let mut settled = HashSet::new();
+        for _ in 0..MAX_LISTINGS_PER_POLL {
+            let listing = self.backend.list_blocks(tenant).await?;
+            blocks = self.complete(tenant, &listing, &blocks).await?;
+            let gone = blocks.gone_without_successor(&known);
+            if gone.is_subset(&settled) {
+                return Ok(blocks);
+            }
+            settled = gone;
+        }
+        tracing::warn!(
+            tenant,
+            listings = MAX_LISTINGS_PER_POLL,
+            blocks = settled.len(),
+            "blocks went away during each listing; until the next poll, what replaced the last of them may not be seen"
+        );
         Ok(blocks)
     }
 

@@ -550,3 +550,46 @@ async fn a_replaced_block_is_not_shown_beside_its_successor() {
     scene.poll().await;
     assert!(scene.blocklist.tenant("t").superseded().is_empty());
 }
+
+#[tokio::test]
+async fn blocks_merged_between_listing_and_reading_are_seen_as_their_successor() {
+    let scene = Scene::builder();
+    scene.put("t", 1).await;
+    let gate = testing::Gate::new();
+    scene.faults.inject(Fault {
+        operation: Some(Operation::Read),
+        key_contains: format!("{}/meta.json", Uuid::from_u128(1)),
+        times: Some(1),
+        effect: Effect::Wait(gate.clone()),
+    });
+    let merging = async {
+        gate.arrived().await;
+        let successor = BlockMeta {
+            replaces: vec![Uuid::from_u128(1)],
+            ..BlockMeta::new(Arc::from("t"), Uuid::from_u128(2), BlockFormat::VParquet4)
+        };
+        scene.backend.write_meta(&successor).await.unwrap();
+        let replaced = Uuid::from_u128(1);
+        scene.backend.mark_compacted("t", replaced).await.unwrap();
+        gate.open();
+    };
+    tokio::join!(scene.poll(), merging);
+    assert_eq!(scene.live("t"), [2]);
+}
+
+#[tokio::test]
+async fn only_a_block_that_went_away_unexplained_costs_a_second_listing() {
+    let scene = Scene::builder();
+    for number in 1..=3 {
+        scene.put("t", number).await;
+    }
+    let listings = || scene.faults.count(Operation::List, "t");
+    scene.poll().await;
+    assert_eq!(listings(), 1);
+    let expired = Uuid::from_u128(1);
+    scene.backend.mark_compacted("t", expired).await.unwrap();
+    scene.poll().await;
+    assert_eq!(listings(), 3);
+    scene.poll().await;
+    assert_eq!((listings(), scene.live("t")), (4, vec![2, 3]));
+}
