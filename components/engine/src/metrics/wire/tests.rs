@@ -183,7 +183,11 @@ fn told(partial: &MetricsPartial) -> String {
                 .map(|(name, counted)| {
                     let mut values: Vec<String> = counted
                         .values()
-                        .map(|(value, sides)| format!("{value:?} {sides:?}"))
+                        .map(|(value, sides)| {
+                            // A sum that is kept beside them depends on the order of adding.
+                            let sides = sides.each_ref().map(|side| side.cells());
+                            format!("{value:?} {sides:?}")
+                        })
                         .collect();
                     values.sort();
                     format!("{name} {:?} {values:?}", counted.totals)
