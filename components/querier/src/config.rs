@@ -25,7 +25,8 @@ pub struct Config {
     pub search_query_timeout: Duration,
     /// Jobs that evaluate at once; the others wait.
     pub max_evaluating_jobs: usize,
-    /// Bytes of blocks that evaluating jobs may read together; a job that does not fit waits.
+    /// Bytes that evaluating jobs may read of blocks, and hold while they count, together; a job
+    /// that does not fit waits.
     pub max_bytes_in_flight: u64,
     /// Bytes of decoded columns that one job may hold of one table.
     pub max_column_bytes_per_table: usize,

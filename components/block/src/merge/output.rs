@@ -342,24 +342,10 @@ impl<W: Write> Output<W> {
     }
 
     /// Completes the file; `meta` is filled in.
-    pub(super) fn finish(mut self, mut meta: BlockMeta) -> Result<(FinishedBlock, W), MergeError> {
+    pub(super) fn finish(mut self, meta: BlockMeta) -> Result<(FinishedBlock, W), MergeError> {
         self.close_row_group()?;
-        meta.total_objects = self.file.rows() as i64;
-        let (sink, file) = self.file.finish()?;
-        let blooms = self.bloom.finish();
-        meta.size = file.bytes;
-        meta.total_records = file.row_groups;
-        meta.bloom_shards = blooms.len() as u32;
-        meta.footer_size = file.footer_bytes;
-        Ok((
-            FinishedBlock {
-                meta,
-                blooms,
-                index: self.index.to_json(),
-                spans: self.spans,
-            },
-            sink,
-        ))
+        let closed = FinishedBlock::close(meta, self.file, self.bloom, &self.index, self.spans);
+        Ok(closed?)
     }
 }
 

@@ -65,6 +65,32 @@ pub struct FinishedBlock {
     pub spans: u64,
 }
 
+impl FinishedBlock {
+    /// Completes the file, and fills in what `meta` says of it. Gives back the sink, flushed.
+    pub(crate) fn close<W: Write>(
+        mut meta: BlockMeta,
+        file: FileWriter<W>,
+        bloom: BloomBuilder,
+        index: &RowGroupIndex,
+        spans: u64,
+    ) -> Result<(Self, W), WriteError> {
+        meta.total_objects = file.rows() as i64;
+        let (sink, file) = file.finish()?;
+        let blooms = bloom.finish();
+        meta.size = file.bytes;
+        meta.total_records = file.row_groups;
+        meta.bloom_shards = blooms.len() as u32;
+        meta.footer_size = file.footer_bytes;
+        let finished = Self {
+            meta,
+            blooms,
+            index: index.to_json(),
+            spans,
+        };
+        Ok((finished, sink))
+    }
+}
+
 impl<W: Write> BlockBuilder<W> {
     /// Begins a block whose `data.parquet` goes to `sink`.
     ///
@@ -239,29 +265,13 @@ impl<W: Write> BlockBuilder<W> {
             return Err(WriteError::GivenUp);
         }
         self.close_row_group()?;
-        let traces = self.file.rows();
-        let (sink, file) = self.file.finish()?;
-        let blooms = self.bloom.finish();
         let mut meta = self.meta;
         let (start, end) = self.extent.unwrap_or_default();
         if (start, end) != (0, 0) {
             meta.start_time = timestamp(start);
             meta.end_time = timestamp(end);
         }
-        meta.total_objects = traces as i64;
-        meta.size = file.bytes;
-        meta.total_records = file.row_groups;
-        meta.bloom_shards = blooms.len() as u32;
-        meta.footer_size = file.footer_bytes;
-        Ok((
-            FinishedBlock {
-                meta,
-                blooms,
-                index: self.index.to_json(),
-                spans: self.spans,
-            },
-            sink,
-        ))
+        FinishedBlock::close(meta, self.file, self.bloom, &self.index, self.spans)
     }
 }
 
