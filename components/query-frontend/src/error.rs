@@ -34,9 +34,15 @@ pub(crate) enum QueryError {
     /// The answer was too slow for the configured timeout.
     #[error("unable to process request in the configured timeout")]
     ApiTimeout,
-    /// A part of the API that this version does not have.
+    /// There is no such trace.
+    #[error("Not Found")]
+    NotFound,
+    /// What was found cannot be worked with.
     #[error("{0}")]
-    NotImplemented(String),
+    Unprocessable(String),
+    /// What was found is more than the tenant's limit.
+    #[error("{0}")]
+    OverLimit(String),
 }
 
 impl QueryError {
@@ -48,7 +54,9 @@ impl QueryError {
                 StatusCode::from_u16(error.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
             }
             Self::ApiTimeout => StatusCode::SERVICE_UNAVAILABLE,
-            Self::NotImplemented(_) => StatusCode::NOT_IMPLEMENTED,
+            Self::NotFound => StatusCode::NOT_FOUND,
+            Self::Unprocessable(_) => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::OverLimit(_) => StatusCode::TOO_MANY_REQUESTS,
         }
     }
 

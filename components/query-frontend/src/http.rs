@@ -11,7 +11,8 @@ use axum::{
     response::Response,
     routing::any,
 };
-use http::{StatusCode, header};
+use bytes::Bytes;
+use http::{Method, StatusCode, header, request::Parts};
 use tempo_api::Encoding;
 
 use crate::{error::QueryError, frontend::Frontend, tenants::Tenants};
@@ -19,6 +20,9 @@ use answer::Answer;
 use endpoint::{Asked, Endpoint};
 
 const TAG_VALUES_SUFFIX: &str = "/values";
+
+/// The body of a request that has one: two trace ids, and where to look for them.
+const MAX_BODY_BYTES: usize = 16 * 1024;
 
 /// The routes. They take any method, as Tempo's do; parameters are read from the URL only.
 pub(crate) fn router(frontend: Arc<Frontend>) -> Router {
@@ -51,16 +55,19 @@ pub(crate) fn router(frontend: Arc<Frontend>) -> Router {
 }
 
 async fn serve(frontend: Arc<Frontend>, endpoint: Endpoint, request: Request) -> Response {
-    let headers = request.headers();
-    let accept = headers
+    let (request, body) = request.into_parts();
+    let accept = request
+        .headers
         .get(header::ACCEPT)
         .and_then(|value| value.to_str().ok())
         .unwrap_or_default();
-    let accepts_gzip = headers
+    let accepts_gzip = request
+        .headers
         .get(header::ACCEPT_ENCODING)
         .and_then(|value| value.to_str().ok())
         .is_some_and(|value| value.contains("gzip"));
-    let tenant = headers
+    let tenant = request
+        .headers
         .get(tempo_model::tenant::ORG_ID_HEADER)
         .map(http::HeaderValue::as_bytes);
     let tenants = match Tenants::of_header(tenant, &frontend.config) {
@@ -68,13 +75,25 @@ async fn serve(frontend: Arc<Frontend>, endpoint: Endpoint, request: Request) ->
         Err(error) => return Answer::error(&error).into_response(false),
     };
     log_request(&frontend, &request, &tenants);
-    let uri = request.uri();
+    let body = match endpoint {
+        Endpoint::TraceDiff if request.method == Method::POST => {
+            match axum::body::to_bytes(body, MAX_BODY_BYTES).await {
+                Ok(body) => body,
+                Err(_) => {
+                    let text = "http: request body too large";
+                    return Answer::text(StatusCode::PAYLOAD_TOO_LARGE, text).into_response(false);
+                }
+            }
+        }
+        _ => Bytes::new(),
+    };
     let asked = Asked {
-        path: uri.path(),
-        query: uri.query().unwrap_or_default(),
-        url: &uri.to_string(),
-        method: request.method(),
+        path: request.uri.path(),
+        query: request.uri.query().unwrap_or_default(),
+        url: &request.uri.to_string(),
+        method: &request.method,
         encoding: Encoding::from_accept(accept),
+        body,
     };
     let answered = endpoint.answer(&frontend, &tenants, &asked);
     let result = match frontend.config.api_timeout {
@@ -94,7 +113,7 @@ async fn serve(frontend: Arc<Frontend>, endpoint: Endpoint, request: Request) ->
     }
 }
 
-fn log_request(frontend: &Frontend, request: &Request, tenants: &Tenants) {
+fn log_request(frontend: &Frontend, request: &Parts, tenants: &Tenants) {
     if frontend.config.log_query_request_headers.is_empty() {
         return;
     }
@@ -103,14 +122,14 @@ fn log_request(frontend: &Frontend, request: &Request, tenants: &Tenants) {
         .log_query_request_headers
         .iter()
         .filter_map(|name| {
-            let value = request.headers().get(name)?.to_str().ok()?;
+            let value = request.headers.get(name)?.to_str().ok()?;
             let name = name.to_ascii_lowercase().replace('-', "_");
             Some(format!("header_{name}={value}"))
         })
         .collect();
     tracing::info!(
         tenant = tenants.joined(),
-        url = %request.uri(),
+        url = %request.uri,
         headers = shown.join(" "),
         "query request"
     );

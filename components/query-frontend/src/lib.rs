@@ -22,6 +22,7 @@ mod shard;
 mod stream;
 mod tags;
 mod tenants;
+mod trace_diff;
 mod trace_filter;
 mod traces;
 mod weight;

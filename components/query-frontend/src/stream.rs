@@ -132,7 +132,6 @@ fn status(error: &QueryError) -> Status {
             404 => Code::NotFound,
             429 => Code::ResourceExhausted,
             499 | 504 => Code::Cancelled,
-            501 => Code::Unimplemented,
             500..=599 => Code::Internal,
             _ => Code::Unknown,
         },

@@ -3,7 +3,7 @@
 use tempo_api::{
     combine::{CombinedTrace, TraceCombiner},
     job::{Job, JobError, JobOutput},
-    params::TraceByIdParams,
+    params::{TraceByIdParams, TraceDiffRequest, TraceToDiff},
 };
 use tempo_model::TraceId;
 
@@ -14,6 +14,7 @@ use crate::{
     run::{Combine, Origin, PlannedJob, Query, unexpected_output},
     shard::{plan_trace, trace_block_shards},
     tenants::Tenants,
+    trace_diff::{DiffError, diff},
     weight::Weighed,
 };
 
@@ -56,6 +57,64 @@ impl Frontend {
         };
         let found = query.finish().await?;
         Ok((!found.is_empty()).then(|| found.finish()))
+    }
+
+    /// The document that tells how two traces differ, and the bytes read to find them.
+    pub(crate) async fn diff_traces(
+        &self,
+        tenants: &Tenants,
+        request: TraceDiffRequest,
+        url: &str,
+    ) -> Result<(Vec<u8>, u64), QueryError> {
+        let (base, compare) = tokio::try_join!(
+            self.whole_trace(tenants, request.base, "base", url),
+            self.whole_trace(tenants, request.compare, "compare", url),
+        )?;
+        // One limit for both: they are in memory at the same time.
+        let limit = self
+            .limits
+            .read_limits(&tenants.joined())
+            .max_bytes_per_trace;
+        let size = base.trace.len() + compare.trace.len();
+        if limit > 0 && size > limit {
+            return Err(QueryError::OverLimit(format!(
+                "trace diff input too large: combined trace size {size} bytes exceeds limit {limit} bytes"
+            )));
+        }
+        let inspected_bytes = base.inspected_bytes + compare.inspected_bytes;
+        let comparing = move || diff(request.format, &base.trace, &compare.trace);
+        let document = tokio::task::spawn_blocking(comparing)
+            .await
+            .map_err(|error| JobError::Failed(format!("comparing two traces: {error}")))?;
+        match document {
+            Ok(document) => Ok((document, inspected_bytes)),
+            Err(error @ DiffError::TooDeep { .. }) => {
+                Err(QueryError::Unprocessable(error.to_string()))
+            }
+            Err(error) => Err(JobError::Failed(error.to_string()).into()),
+        }
+    }
+
+    async fn whole_trace(
+        &self,
+        tenants: &Tenants,
+        trace: TraceToDiff,
+        side: &str,
+        url: &str,
+    ) -> Result<CombinedTrace, QueryError> {
+        let found = self
+            .find_trace(tenants, trace.id, trace.lookup, true, url)
+            .await?
+            .filter(|found| !found.trace.is_empty())
+            .ok_or(QueryError::NotFound)?;
+        if found.message.is_empty() {
+            Ok(found)
+        } else {
+            Err(QueryError::Unprocessable(format!(
+                "{side} trace {}: partial traces cannot be diffed: {}",
+                trace.id, found.message
+            )))
+        }
     }
 
     /// How many block jobs the lookup has. The blocks are counted here and looked up again by the

@@ -1,5 +1,6 @@
 //! One function per endpoint: parameters in, answer out.
 
+use bytes::Bytes;
 use http::{Method, StatusCode};
 use percent_encoding::percent_decode_str;
 use prost::Message as _;
@@ -10,8 +11,8 @@ use tempo_api::{
     job::JobError,
     json,
     params::{
-        QueryParams, TraceByIdParams, TraceFilterParams, parse_query_instant, parse_query_range,
-        parse_search, parse_tag_values, parse_tags_request, parse_trace_id,
+        QueryParams, TraceByIdParams, TraceDiffRequest, TraceFilterParams, parse_query_instant,
+        parse_query_range, parse_search, parse_tag_values, parse_tags_request, parse_trace_id,
     },
 };
 use tempo_model::{TraceId, otlp::WireError};
@@ -52,6 +53,8 @@ pub(super) struct Asked<'a> {
     pub(super) url: &'a str,
     pub(super) method: &'a Method,
     pub(super) encoding: Encoding,
+    /// Empty unless it is a `POST` of a trace diff.
+    pub(super) body: Bytes,
 }
 
 type Answered = Result<Answer, QueryError>;
@@ -66,7 +69,7 @@ impl Endpoint {
         match self {
             Self::TraceV1 => trace_v1(frontend, tenants, asked).await,
             Self::TraceV2 => trace_v2(frontend, tenants, asked).await,
-            Self::TraceDiff => trace_diff(asked),
+            Self::TraceDiff => trace_diff(frontend, tenants, asked).await,
             Self::Search => search(frontend, tenants, asked).await,
             Self::TagNamesV1 => tag_names(frontend, tenants, asked, Version::V1).await,
             Self::TagNamesV2 => tag_names(frontend, tenants, asked, Version::V2).await,
@@ -149,17 +152,21 @@ fn encode_trace_v2(found: &CombinedTrace, encoding: Encoding) -> Answered {
     })
 }
 
-fn trace_diff(asked: &Asked<'_>) -> Answered {
+async fn trace_diff(frontend: &Frontend, tenants: &Tenants, asked: &Asked<'_>) -> Answered {
     if asked.method != Method::POST {
         return Ok(Answer::text(
             StatusCode::METHOD_NOT_ALLOWED,
             "Method Not Allowed",
         ));
     }
-    Err(QueryError::NotImplemented(
-        "trace diff is not implemented; get both traces from /api/v2/traces/{id} and compare them"
-            .to_owned(),
-    ))
+    let accounting = frontend.account(tenants, Op::Traces);
+    let result = async {
+        let request = TraceDiffRequest::parse(&asked.body)?;
+        frontend.diff_traces(tenants, request, asked.url).await
+    }
+    .await;
+    accounting.end(result.as_ref().map(|(_, bytes)| *bytes));
+    result.map(|(document, _)| Answer::ok(JSON, document))
 }
 
 async fn search(frontend: &Frontend, tenants: &Tenants, asked: &Asked<'_>) -> Answered {

@@ -16,3 +16,4 @@ mod refusals;
 mod results;
 mod stream;
 mod support;
+mod trace_diff;

@@ -135,6 +135,11 @@ impl Stack {
         Reply::of(&self.router, request).await
     }
 
+    pub(crate) async fn post(&self, url: &str, body: impl Into<Body>) -> Reply {
+        let request = Request::post(url).body(body.into());
+        Reply::of(&self.router, request.expect("a proper request")).await
+    }
+
     /// The value of a metric with these labels, 0 if there is none.
     pub(crate) fn metric(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
         let families = self.registry.gather();
