@@ -30,6 +30,13 @@ pub enum Place {
 }
 
 impl Issue {
+    pub(crate) fn of_key(path: String, mark: Mark, message: String) -> Self {
+        Self {
+            path,
+            ..Self::at(mark, message)
+        }
+    }
+
     pub(crate) fn at(mark: Mark, message: String) -> Self {
         Self {
             path: String::new(),

@@ -16,6 +16,7 @@ mod nearest;
 mod reference;
 mod render;
 mod retired;
+mod runtime_overrides;
 mod target;
 mod units;
 mod value;
@@ -25,10 +26,14 @@ pub use blocks::root::RawConfig;
 pub use error::{Error, Issue, Place};
 pub use expand::expand;
 pub use flags::{Action, CommandLine, CommandLineError, DEFAULT_HEALTH_URL, help};
-pub use load::{Config, RenderMode, parse_runtime_overrides};
+pub use load::{Config, RenderMode};
 pub use reference::reference_markdown;
+pub use runtime_overrides::{
+    Problem, parse_runtime_overrides, parse_runtime_overrides_with, render_runtime_overrides,
+};
 pub use target::Target;
 pub use units::{
-    Anything, ByteSize, CommaList, Enabled, GoDuration, PrometheusDuration, Secret, TextList,
+    Anything, ByteSize, CommaList, DurationOrNanos, Enabled, GoDuration, PrometheusDuration,
+    Scalar, Secret, TextList,
 };
 pub use warnings::Warning;

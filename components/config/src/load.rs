@@ -1,14 +1,12 @@
 //! From text and flags to a configuration.
 
-use std::collections::BTreeMap;
 use std::ops::Deref;
 
 use crate::blocks::clients::RingStore;
 use crate::blocks::legacy_overrides::to_scoped;
-use crate::blocks::overrides::TenantOverrides;
 use crate::blocks::root::RawConfig;
-use crate::document::{self, Content, Entry, Mark, Node};
-use crate::error::{Error, Issue, Place};
+use crate::document::{self, Content, Node};
+use crate::error::{Error, Issue};
 use crate::expand::expand;
 use crate::flags::CommandLine;
 use crate::render::Rendered;
@@ -211,103 +209,8 @@ fn scope_overrides(root: &mut Node, allowed_by_flag: bool, issues: &mut Vec<Issu
                 key.scoped
             )
         };
-        issues.push(issue(&format!("overrides.{}", key.key), key.mark, message));
+        let path = format!("overrides.{}", key.key);
+        issues.push(Issue::of_key(path, key.mark, message));
     }
     !legacy.is_empty()
-}
-
-fn issue(path: &str, mark: Mark, message: String) -> Issue {
-    Issue {
-        path: path.to_owned(),
-        place: Place::Text {
-            line: mark.line,
-            column: mark.column,
-        },
-        message,
-    }
-}
-
-/// The entries of a runtime file (`overrides.per_tenant_override_config`) by tenant; `*` is for
-/// tenants without an entry of their own, and a tenant without settings has none.
-///
-/// What an entry does not set is zero: it replaces `overrides.defaults` as a whole.
-pub fn parse_runtime_overrides(
-    text: &str,
-    allow_legacy: bool,
-) -> Result<BTreeMap<String, TenantOverrides>, Error> {
-    let root = document::parse(text).map_err(|issue| Error::Issues(vec![issue]))?;
-    let mut issues = Vec::new();
-    let mut tenants = BTreeMap::new();
-    let entries = match root.content {
-        Content::Map(entries) => entries,
-        Content::Null => Vec::new(),
-        other => {
-            let message = format!("expected a map of settings, found {}", other.kind());
-            return Err(Error::Issues(vec![issue("", root.mark, message)]));
-        }
-    };
-    for entry in entries {
-        if entry.key != "overrides" {
-            let message = "unknown key; known here: overrides".to_owned();
-            issues.push(issue(&entry.key, entry.mark, message));
-            continue;
-        }
-        match entry.value.content {
-            Content::Null => {}
-            Content::Map(by_tenant) => {
-                for tenant in by_tenant {
-                    let name = tenant.key.clone();
-                    if let Some(overrides) = tenant_entry(tenant, allow_legacy, &mut issues) {
-                        tenants.insert(name, overrides);
-                    }
-                }
-            }
-            other => {
-                let message = format!("expected a map of tenants, found {}", other.kind());
-                issues.push(issue("overrides", entry.value.mark, message));
-            }
-        }
-    }
-    if issues.is_empty() {
-        Ok(tenants)
-    } else {
-        Err(Error::Issues(issues))
-    }
-}
-
-fn tenant_entry(
-    entry: Entry,
-    allow_legacy: bool,
-    issues: &mut Vec<Issue>,
-) -> Option<TenantOverrides> {
-    let mut node = entry.value;
-    match &mut node.content {
-        Content::Null => return None,
-        Content::Map(settings) => {
-            let (scoped, legacy) = to_scoped(std::mem::take(settings), None);
-            *settings = scoped;
-            if !allow_legacy {
-                issues.extend(legacy.iter().map(|key| {
-                    issue(
-                        &format!("overrides.{}.{}", entry.key, key.key),
-                        key.mark,
-                        format!(
-                            "the flat form of Tempo 1; write {}, or set overrides.enable_legacy_overrides for the time being",
-                            key.scoped
-                        ),
-                    )
-                }));
-            }
-        }
-        _ => {}
-    }
-    let mut decoder = Decoder::new(None);
-    let mut overrides = TenantOverrides::default();
-    decoder.within("overrides", Status::Used, |decoder| {
-        decoder.within(&entry.key, Status::Used, |decoder| {
-            overrides.merge(&node, decoder);
-        });
-    });
-    issues.append(&mut decoder.issues);
-    Some(overrides)
 }

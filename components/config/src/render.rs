@@ -59,6 +59,42 @@ impl Rendered {
         }
     }
 
+    /// The value as JSON on one line. What YAML writes without quotes and JSON cannot, such as a
+    /// duration, becomes text.
+    pub(crate) fn to_json(&self) -> String {
+        match self {
+            Self::Absent | Self::Null => "null".to_owned(),
+            Self::Bare(text) if is_json_literal(text) => text.clone(),
+            Self::Bare(text) | Self::Text(text) => json_text(text),
+            Self::List(items) => {
+                let items: Vec<String> = items.iter().map(Self::to_json).collect();
+                format!("[{}]", items.join(","))
+            }
+            Self::Map(entries) => {
+                let entries: Vec<String> = entries
+                    .iter()
+                    .map(|(key, value)| format!("{}:{}", json_text(key), value.to_json()))
+                    .collect();
+                format!("{{{}}}", entries.join(","))
+            }
+        }
+    }
+
+    /// Without keys that have no value.
+    pub(crate) fn without_nulls(self) -> Self {
+        match self {
+            Self::List(items) => Self::List(items.into_iter().map(Self::without_nulls).collect()),
+            Self::Map(entries) => Self::Map(
+                entries
+                    .into_iter()
+                    .filter(|(_, value)| !matches!(value, Self::Absent | Self::Null))
+                    .map(|(key, value)| (key, value.without_nulls()))
+                    .collect(),
+            ),
+            single => single,
+        }
+    }
+
     /// What differs from `base`, nothing when all is equal.
     pub(crate) fn difference(&self, base: &Self) -> Option<Self> {
         match (self, base) {
@@ -138,6 +174,38 @@ fn write_value(out: &mut String, value: &Rendered, indent: usize) {
             out.push('\n');
         }
     }
+}
+
+/// Whether JSON takes the text for a number, `true` or `false`.
+pub(crate) fn is_json_literal(text: &str) -> bool {
+    if matches!(text, "true" | "false") {
+        return true;
+    }
+    let digits = text.strip_prefix('-').unwrap_or(text);
+    let whole = digits.split(['.', 'e', 'E']).next().unwrap_or_default();
+    let is_number = digits.starts_with(|c: char| c.is_ascii_digit())
+        && (whole.len() == 1 || !whole.starts_with('0'))
+        && !digits.contains(".e")
+        && !digits.contains(".E")
+        && digits.ends_with(|c: char| c.is_ascii_digit());
+    is_number && text.parse::<f64>().is_ok()
+}
+
+fn json_text(text: &str) -> String {
+    let mut out = String::with_capacity(text.len() + 2);
+    out.push('"');
+    for c in text.chars() {
+        match c {
+            '"' => out.push_str("\\\""),
+            '\\' => out.push_str("\\\\"),
+            c if c.is_control() => {
+                let _ = write!(out, "\\u{:04x}", u32::from(c));
+            }
+            c => out.push(c),
+        }
+    }
+    out.push('"');
+    out
 }
 
 /// Text as YAML must write it to be read as the same text.

@@ -6,8 +6,8 @@ use std::time::Duration;
 use tempo_traceql::duration;
 
 use crate::document::{Content, Node};
-use crate::render::Rendered;
-use crate::value::{Decoder, Value, scalar};
+use crate::render::{Rendered, is_json_literal};
+use crate::value::{Decoder, Value, integer, scalar};
 
 /// A duration in Go's spelling: `1h30m`, `1.5s`, `0`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
@@ -17,13 +17,25 @@ pub struct GoDuration(pub Duration);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct PrometheusDuration(pub Duration);
 
+/// A duration in Go's spelling, or a whole number of nanoseconds, as JSON may have it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct DurationOrNanos(pub Duration);
+
+fn parse_go_or_nanos(text: &str) -> Result<i64, String> {
+    match integer(text).map(i64::try_from) {
+        Some(Ok(nanos)) => Ok(nanos),
+        _ => duration::parse_go(text).map_err(|error| error.to_string()),
+    }
+}
+
 macro_rules! duration_type {
     ($name:ident, $parse:path, $type_name:literal, $expected:literal) => {
         impl $name {
             /// Nothing, which often means off.
             pub const ZERO: Self = Self(Duration::ZERO);
 
-            pub(crate) const fn seconds(seconds: u64) -> Self {
+            /// So many seconds.
+            pub const fn seconds(seconds: u64) -> Self {
                 Self(Duration::from_secs(seconds))
             }
         }
@@ -74,6 +86,12 @@ duration_type!(
     "a duration such as 1h30m or 500ms"
 );
 duration_type!(
+    DurationOrNanos,
+    parse_go_or_nanos,
+    "duration, or nanoseconds",
+    "a duration such as 30s"
+);
+duration_type!(
     PrometheusDuration,
     duration::parse_prometheus,
     "duration, days too",
@@ -110,8 +128,8 @@ impl Deref for ByteSize {
 impl ByteSize {
     pub(crate) fn parse(text: &str) -> Option<u64> {
         let plain = text.replace('_', "");
-        if let Ok(bytes) = plain.parse::<u64>() {
-            return Some(bytes);
+        if let Some(bytes) = integer(&plain) {
+            return u64::try_from(bytes).ok();
         }
         let mut rest = &*plain;
         let mut total: u64 = 0;
@@ -296,6 +314,47 @@ impl Value for CommaList {
     }
 }
 
+/// A single value whose kind is what it looks like.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Scalar {
+    /// Text.
+    Text(String),
+    /// A number, `true` or `false`, as it is written.
+    Literal(String),
+}
+
+impl Default for Scalar {
+    fn default() -> Self {
+        Self::Text(String::new())
+    }
+}
+
+impl Value for Scalar {
+    fn merge(&mut self, node: &Node, decoder: &mut Decoder<'_>) {
+        match &node.content {
+            Content::Null => {}
+            Content::Scalar { text, quoted } => {
+                decoder.set();
+                *self = if *quoted || !is_json_literal(text) {
+                    Self::Text(text.clone())
+                } else {
+                    Self::Literal(text.clone())
+                };
+            }
+            _ => decoder.expected("text, a number, or true or false", node),
+        }
+    }
+    fn render(&self) -> Rendered {
+        match self {
+            Self::Text(text) => Rendered::text(text),
+            Self::Literal(text) => Rendered::Bare(text.clone()),
+        }
+    }
+    fn type_name(&self) -> String {
+        "text, number, or true or false".to_owned()
+    }
+}
+
 /// Any YAML: settings of others that are only passed on or not read at all.
 #[derive(Clone, PartialEq, Default)]
 pub struct Anything(pub(crate) Option<Rendered>);
@@ -378,6 +437,14 @@ macro_rules! choice {
             /// All texts that can be written.
             pub const TEXTS: &'static [&'static str] = &[$($text),*];
 
+            /// What a text stands for.
+            pub fn from_text(text: &str) -> Option<Self> {
+                match text {
+                    $($text $(| $alias)* => Some(Self::$variant),)*
+                    _ => None,
+                }
+            }
+
             /// The text that is written.
             pub fn text(self) -> &'static str {
                 match self { $(Self::$variant => $text),* }
@@ -394,14 +461,14 @@ macro_rules! choice {
                 let Some(text) = $crate::value::scalar(node, &expected, decoder) else {
                     return;
                 };
-                match text {
-                    $($text $(| $alias)* => *self = Self::$variant,)*
-                    other => {
-                        let near = $crate::nearest::nearest(other, Self::TEXTS.iter().copied());
+                match Self::from_text(text) {
+                    Some(known) => *self = known,
+                    None => {
+                        let near = $crate::nearest::nearest(text, Self::TEXTS.iter().copied());
                         let hint = near.map_or(String::new(), |near| format!("; did you mean {near:?}?"));
                         decoder.issue(
                             node.mark,
-                            format!("expected {expected}, found {other:?}{hint}"),
+                            format!("expected {expected}, found {text:?}{hint}"),
                         );
                     }
                 }

@@ -71,6 +71,10 @@ pub(crate) struct Decoder<'a> {
     statuses: Vec<Status>,
     pub(crate) issues: Vec<Issue>,
     pub(crate) set: Vec<SetKey>,
+    /// Whether unknown keys are left out rather than issues.
+    is_lenient: bool,
+    /// The unknown keys that were left out.
+    pub(crate) left_out: Vec<String>,
 }
 
 impl<'a> Decoder<'a> {
@@ -81,6 +85,16 @@ impl<'a> Decoder<'a> {
             statuses: Vec::new(),
             issues: Vec::new(),
             set: Vec::new(),
+            is_lenient: false,
+            left_out: Vec::new(),
+        }
+    }
+
+    /// One that leaves out keys it does not know.
+    pub(crate) fn lenient() -> Self {
+        Self {
+            is_lenient: true,
+            ..Self::new(None)
         }
     }
 
@@ -149,6 +163,10 @@ impl<'a> Decoder<'a> {
             path.push('.');
         }
         path.push_str(key);
+        if self.is_lenient {
+            self.left_out.push(path);
+            return;
+        }
         let message = match retired::reason(&path) {
             Some(reason) => reason.to_owned(),
             None => match nearest(key, known.iter().copied()) {
@@ -262,8 +280,22 @@ impl Value for bool {
     }
 }
 
-/// A number as YAML writes it: sign, separators, other bases.
-fn integer(text: &str) -> Option<i128> {
+/// Up to here a float tells whole numbers apart.
+const MAX_EXACT_FLOAT: f64 = 9_007_199_254_740_992.0;
+
+/// A number as YAML writes it: sign, separators, other bases; and as tools do that know floats
+/// only (`3e+07`), where it is whole.
+pub(crate) fn integer(text: &str) -> Option<i128> {
+    whole(text).or_else(|| {
+        let is_float = text.starts_with(|c: char| c.is_ascii_digit())
+            && text.contains(['e', 'E', '.'])
+            && !text.contains('x');
+        let value: f64 = is_float.then(|| text.parse().ok())??;
+        (value.fract() == 0.0 && value <= MAX_EXACT_FLOAT).then_some(value as i128)
+    })
+}
+
+fn whole(text: &str) -> Option<i128> {
     let (negative, digits) = match text.strip_prefix('-') {
         Some(digits) => (true, digits),
         None => (false, text.strip_prefix('+').unwrap_or(text)),

@@ -203,10 +203,31 @@ pub(crate) fn problems(config: &Config) -> Vec<String> {
                 .to_owned(),
         );
     }
-    problems.extend(
-        broken_columns(&config.storage.trace.block.parquet_dedicated_columns)
-            .map(|problem| format!("storage.trace.block.parquet_dedicated_columns: {problem}")),
-    );
+    let overrides = &config.overrides;
+    let user_configurable = &overrides.user_configurable_overrides;
+    if overrides.per_tenant_override_period.is_zero() {
+        problems.push("overrides.per_tenant_override_period: must be longer than 0".to_owned());
+    }
+    if user_configurable.enabled && user_configurable.poll_interval.is_zero() {
+        problems.push(
+            "overrides.user_configurable_overrides.poll_interval: must be longer than 0".to_owned(),
+        );
+    }
+    for (path, columns) in [
+        (
+            "storage.trace.block",
+            &config.storage.trace.block.parquet_dedicated_columns,
+        ),
+        (
+            "overrides.defaults.storage",
+            &overrides.defaults.storage.parquet_dedicated_columns,
+        ),
+    ] {
+        problems.extend(
+            broken_columns(columns)
+                .map(|problem| format!("{path}.parquet_dedicated_columns: {problem}")),
+        );
+    }
     let mut roles = BTreeSet::new();
     for (index, cache) in config.cache.caches.iter().enumerate() {
         let path = format!("cache.caches[{index}]");

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::block::block;
 use crate::blocks::clients::Ring;
-use crate::units::{Anything, ByteSize, GoDuration, choice};
+use crate::units::{Anything, ByteSize, GoDuration, Scalar, choice};
 
 choice! {
     /// How a value of a filter is compared.
@@ -23,7 +23,7 @@ block! {
         /// TraceQL name: resource.x, span.x, name, kind or status.
         later key: String = "",
         /// Value or pattern.
-        later value: Anything = Anything::default(),
+        later value: Scalar = Scalar::default(),
     }
 }
 

@@ -16,3 +16,4 @@ pub mod receivers;
 pub mod root;
 pub mod server;
 pub mod storage;
+pub mod user_overrides;

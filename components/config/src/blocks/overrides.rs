@@ -20,6 +20,34 @@ choice! {
     }
 }
 
+choice! {
+    /// Which kind of histograms are made of spans.
+    pub enum HistogramMethod {
+        /// As `classic`.
+        #[default]
+        Unset = "",
+        /// With fixed buckets.
+        Classic = "classic",
+        /// With exponential buckets.
+        Native = "native",
+        /// Both.
+        Both = "both",
+    }
+}
+
+choice! {
+    /// Whether names of spans that differ in numbers alone count as one.
+    pub enum SpanNameSanitization {
+        /// As in the defaults; there, no.
+        #[default]
+        Unset = "",
+        /// No, but it is counted what would be saved.
+        DryRun = "dry_run",
+        /// Yes.
+        Enabled = "enabled",
+    }
+}
+
 block! {
     /// Receiving spans.
     pub struct IngestionOverrides {
@@ -34,7 +62,7 @@ block! {
         /// Live traces of all live-stores together; not enforced, only shown.
         ignored max_global_traces_per_user: u64 = 0u64,
         /// Partitions that the tenant is spread over; 0 means all.
-        later tenant_shard_size: u32 = 0u32,
+        used tenant_shard_size: u32 = 0u32,
         /// Longest attribute value; 0 means `distributor.max_attribute_bytes`.
         used max_attribute_bytes: u64 = 0u64,
         /// Answer not before this time; unset means `distributor.artificial_delay`.
@@ -182,7 +210,7 @@ block! {
         /// Make metrics but do not write them.
         later disable_collection: bool = false,
         /// classic, native or both.
-        later generate_native_histograms: String = "",
+        later generate_native_histograms: HistogramMethod = HistogramMethod::Unset,
         /// Label with the trace id in exemplars; empty means traceID.
         later trace_id_label_name: String = "",
         /// Headers of writes.
@@ -200,7 +228,7 @@ block! {
         /// Shortest time between resets of a native histogram; 0 means as in the defaults.
         later native_histogram_min_reset_duration: GoDuration = GoDuration::ZERO,
         /// How names of spans are made fewer; empty means as in the defaults.
-        later span_name_sanitization: String = "",
+        later span_name_sanitization: SpanNameSanitization = SpanNameSanitization::Unset,
         /// Values of a label; 0 means any number.
         later max_cardinality_per_label: u64 = 0u64,
     }
@@ -272,7 +300,7 @@ impl TenantOverrides {
                 ..ReadOverrides::default()
             },
             metrics_generator: MetricsGeneratorOverrides {
-                generate_native_histograms: "classic".to_owned(),
+                generate_native_histograms: HistogramMethod::Classic,
                 native_histogram_bucket_factor: 1.1,
                 native_histogram_max_bucket_number: 100,
                 native_histogram_min_reset_duration: GoDuration::minutes(15),
@@ -290,17 +318,17 @@ block! {
     /// Where user-configurable overrides are kept.
     pub struct UserConfigurableClient {
         /// Kind of object store.
-        later backend: BackendKind = BackendKind::None,
-        /// Refuse a bucket without versions (GCS).
-        later confirm_versioning: bool = true,
+        used backend: BackendKind = BackendKind::None,
+        /// Not needed: writes here carry their condition to the store, whether or not it keeps versions.
+        ignored confirm_versioning: bool = true,
         /// A folder, when it is the store.
-        later local: Local = Local::default(),
+        used local: Local = Local::default(),
         /// Google Cloud Storage, when it is the store.
-        later gcs: Gcs = Gcs::default(),
+        used gcs: Gcs = Gcs::default(),
         /// Amazon S3, when it is the store.
-        later s3: S3 = S3::default(),
+        used s3: S3 = S3::default(),
         /// Azure Blob Storage, when it is the store.
-        later azure: Azure = Azure::default(),
+        used azure: Azure = Azure::default(),
     }
 }
 
@@ -308,7 +336,7 @@ block! {
     /// The API of user-configurable overrides.
     pub struct UserConfigurableApi {
         /// Refuse the first write of a tenant whose limits are set in the runtime file.
-        later check_for_conflicting_runtime_overrides: bool = false,
+        used check_for_conflicting_runtime_overrides: bool = false,
     }
 }
 
@@ -316,13 +344,13 @@ block! {
     /// Limits that tenants set themselves.
     pub struct UserConfigurable {
         /// Switch them on.
-        later enabled: bool = false,
+        used enabled: bool = false,
         /// Time between looks for changes.
-        later poll_interval: GoDuration = GoDuration::minutes(1),
+        used poll_interval: GoDuration = GoDuration::minutes(1),
         /// Where they are kept.
-        later client: UserConfigurableClient = UserConfigurableClient::default(),
+        used client: UserConfigurableClient = UserConfigurableClient::default(),
         /// The API.
-        later api: UserConfigurableApi = UserConfigurableApi::default(),
+        used api: UserConfigurableApi = UserConfigurableApi::default(),
     }
 }
 
@@ -336,7 +364,7 @@ block! {
         /// Time between looks for changes of the file.
         used per_tenant_override_period: PrometheusDuration = PrometheusDuration::seconds(10),
         /// Limits that tenants set themselves.
-        later user_configurable_overrides: UserConfigurable = UserConfigurable::default(),
+        used user_configurable_overrides: UserConfigurable = UserConfigurable::default(),
         /// Accept the flat form of Tempo 1 (`ingestion_rate_limit_bytes`).
         used enable_legacy_overrides: bool = false,
     }

@@ -10,6 +10,7 @@ mod reference;
 mod shown;
 mod spellings;
 mod tempo_files;
+mod user_overrides;
 
 use tempo_config::{CommandLine, Config, Error};
 

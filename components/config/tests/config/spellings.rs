@@ -84,11 +84,21 @@ fn bytes() {
         ("63KiB1023B", 65_535),
         ("0B", 0),
         ("0", 0),
+        ("3e+07", 30_000_000),
+        ("5.0", 5),
     ] {
         let config = loaded(&format!("live_store: {{max_block_bytes: {text}}}"));
         assert_eq!(*config.live_store.max_block_bytes, bytes, "{text}");
     }
-    for text in ["1XiB", "MiB", "-1", "1e9", "99999999999999999999", "\"\""] {
+    for text in [
+        "1XiB",
+        "MiB",
+        "-1",
+        "1.5",
+        "1e99",
+        "99999999999999999999",
+        "\"\"",
+    ] {
         let error = load(&format!("live_store:\n  max_block_bytes: {text}")).unwrap_err();
         assert!(
             error.to_string().starts_with(

@@ -2,10 +2,14 @@
 
 use std::time::Duration;
 
+use tempo_config::blocks::overrides::TenantOverrides;
 use tempo_config::blocks::receivers::Receivers;
 use tempo_config::blocks::server::LogFormat;
 use tempo_config::blocks::storage::{BackendKind, DedicatedScope};
-use tempo_config::{CommandLine, Config, Target, parse_runtime_overrides};
+use tempo_config::{
+    CommandLine, Config, Target, parse_runtime_overrides, parse_runtime_overrides_with,
+    render_runtime_overrides,
+};
 
 use crate::{load, loaded};
 
@@ -189,6 +193,62 @@ fn limits_of_tenants() {
         error.unwrap_err().to_string(),
         "line 4, column 7: overrides.a.ingestion.rate: unknown key; known here: rate_strategy, rate_limit_bytes, burst_size_bytes, max_traces_per_user, max_global_traces_per_user, tenant_shard_size, max_attribute_bytes, artificial_delay, retry_info_enabled"
     );
+}
+
+#[test]
+fn entries_of_tenants_are_checked_and_shown() {
+    let text = "overrides:\n\
+                \x20 a:\n\
+                \x20   metrics_generator:\n\
+                \x20     remote_write_headers: {Authorization: topsecret}\n\
+                \x20     generate_native_histograms: both\n\
+                \x20     native_histogram_bucket_factor: 0.5\n\
+                \x20     processor: {span_metrics: {filter_policies: [{exclude: {match_type: regex, attributes: [{key: name, value: a.*}]}}]}}\n";
+    let check = |overrides: &TenantOverrides| {
+        let factor = overrides.metrics_generator.native_histogram_bucket_factor;
+        let path = "metrics_generator.native_histogram_bucket_factor".to_owned();
+        vec![(path, format!("{factor} is too small"))]
+    };
+    assert_eq!(
+        parse_runtime_overrides_with(text, false, &check)
+            .unwrap_err()
+            .to_string(),
+        "line 6, column 39: overrides.a.metrics_generator.native_histogram_bucket_factor: 0.5 is too small"
+    );
+    let tenants = parse_runtime_overrides(text, false).unwrap();
+    let entries = tenants
+        .iter()
+        .map(|(tenant, entry)| (tenant.as_str(), entry));
+    let shown = render_runtime_overrides(entries);
+    assert_eq!(
+        shown,
+        "overrides:\n    \
+             a:\n        \
+                 metrics_generator:\n            \
+                     generate_native_histograms: both\n            \
+                     remote_write_headers:\n                \
+                         Authorization: \"<secret>\"\n            \
+                     processor:\n                \
+                         span_metrics:\n                    \
+                             filter_policies:\n                        \
+                                 - include: null\n                          \
+                                   include_any: null\n                          \
+                                   exclude:\n                              \
+                                       match_type: regex\n                              \
+                                       attributes:\n                                  \
+                                           - key: name\n                                    \
+                                             value: \"a.*\"\n            \
+                     native_histogram_bucket_factor: 0.5\n"
+    );
+    let again = parse_runtime_overrides(&shown, false).unwrap();
+    assert_eq!(
+        again["a"].metrics_generator.processor,
+        tenants["a"].metrics_generator.processor
+    );
+    let misspelt = text.replace("both", "boht");
+    assert!(parse_runtime_overrides(&misspelt, false).unwrap_err().to_string().ends_with(
+        "expected one of \"\", classic, native, both, found \"boht\"; did you mean \"both\"?"
+    ));
 }
 
 #[test]
