@@ -32,7 +32,19 @@ impl Backend {
     /// Tenants: directories under the prefix whose name can be a tenant's, sorted. Objects in the
     /// root and foreign directories are left out.
     pub async fn list_tenants(&self) -> Result<Vec<String>, Error> {
-        let prefix = self.inner.prefix.path("")?;
+        let mut tenants = self.list_tenant_folders("").await?;
+        tenants.retain(|name| *name != keys::CLUSTER_SEED && *name != keys::WORK);
+        Ok(tenants)
+    }
+
+    /// Tenants with a folder below `overrides`, sorted; whether there is a document in it is not
+    /// looked at.
+    pub async fn list_override_tenants(&self) -> Result<Vec<String>, Error> {
+        self.list_tenant_folders(keys::OVERRIDES).await
+    }
+
+    async fn list_tenant_folders(&self, parent: &str) -> Result<Vec<String>, Error> {
+        let prefix = self.inner.prefix.path(parent)?;
         let listed = self
             .inner
             .store
@@ -42,9 +54,7 @@ impl Backend {
         let mut tenants: Vec<String> = listed
             .common_prefixes
             .iter()
-            .filter_map(|path| self.inner.prefix.strip(path.as_ref()))
-            .map(|name| name.trim_end_matches('/'))
-            .filter(|name| *name != keys::CLUSTER_SEED && *name != keys::WORK)
+            .filter_map(Path::filename)
             .filter(|name| check_tenant(name).is_ok())
             .map(str::to_owned)
             .collect();

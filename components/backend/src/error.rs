@@ -67,6 +67,13 @@ pub enum Error {
         /// The last failure.
         last: Box<Error>,
     },
+    /// The object exists where it must not, or is of another version than was expected: someone
+    /// else was quicker.
+    #[error("version of object '{key}' does not match")]
+    VersionMismatch {
+        /// Its key, without the configured prefix.
+        key: String,
+    },
     /// The key cannot name an object: a segment is empty, `.`, `..` or has a control character.
     #[error("'{key}' cannot be an object key: {problem}")]
     InvalidKey {
@@ -118,6 +125,12 @@ impl Error {
         Self::Corrupt {
             key: key.to_owned(),
             problem: problem.to_string(),
+        }
+    }
+
+    pub(crate) fn version_mismatch(key: &crate::ObjectKey) -> Self {
+        Self::VersionMismatch {
+            key: key.as_str().to_owned(),
         }
     }
 

@@ -26,6 +26,9 @@ pub const WORK: &str = "work.json";
 /// State of the usage reporter, in the root.
 pub const CLUSTER_SEED: &str = "tempo_cluster_seed.json";
 
+/// Folder of what tenants set themselves, in the root.
+pub(crate) const OVERRIDES: &str = "overrides";
+
 /// The key of an object, without the configured prefix.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ObjectKey(String);
@@ -69,6 +72,11 @@ impl ObjectKey {
     /// `<tenant>/<name>`.
     pub fn tenant(tenant: &str, name: &str) -> Self {
         Self(format!("{tenant}/{name}"))
+    }
+
+    /// `overrides/<tenant>/overrides.json`.
+    pub fn overrides(tenant: &str) -> Self {
+        Self(format!("{OVERRIDES}/{tenant}/overrides.json"))
     }
 
     /// `<name>`, directly under the prefix.

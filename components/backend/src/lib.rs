@@ -25,6 +25,7 @@ mod tenant_index;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 mod timestamp;
+mod versioned;
 mod write;
 
 pub use backend::{Backend, StoreKind};
@@ -53,4 +54,5 @@ pub use retention::{
 pub use stats::ReadStats;
 pub use tenant_index::TenantIndex;
 pub use timestamp::{ParseTimestampError, Timestamp};
+pub use versioned::ObjectVersion;
 pub use write::{BlockingObjectWriter, ObjectWriter};

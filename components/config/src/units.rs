@@ -53,6 +53,14 @@ macro_rules! duration_type {
             }
         }
 
+        impl std::fmt::Display for $name {
+            /// In Go's spelling.
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                let nanos = i64::try_from(self.0.as_nanos()).unwrap_or(i64::MAX);
+                duration::GoDuration { nanos }.fmt(f)
+            }
+        }
+
         impl Value for $name {
             fn merge(&mut self, node: &Node, decoder: &mut Decoder<'_>) {
                 let Some(text) = scalar(node, $expected, decoder) else {
@@ -69,8 +77,7 @@ macro_rules! duration_type {
                 }
             }
             fn render(&self) -> Rendered {
-                let nanos = i64::try_from(self.0.as_nanos()).unwrap_or(i64::MAX);
-                Rendered::Bare(duration::GoDuration { nanos }.to_string())
+                Rendered::Bare(self.to_string())
             }
             fn type_name(&self) -> String {
                 $type_name.to_owned()

@@ -4,7 +4,9 @@ use std::{io::Read, sync::Arc};
 
 use flate2::read::GzDecoder;
 
-use crate::{Error, parse, parse::TenantLimitsTable};
+use tempo_config::{Problem, parse_runtime_overrides_with};
+
+use crate::{Error, TenantOverrides, overrides::RuntimeTable, rules};
 
 /// A larger file is not read.
 const MAX_FILE_BYTES: u64 = 64 * 1024 * 1024;
@@ -12,9 +14,9 @@ const MAX_FILE_BYTES: u64 = 64 * 1024 * 1024;
 /// Changes the text before it is parsed: expansion of environment variables.
 pub type Expand = Arc<dyn Fn(&str) -> Result<String, String> + Send + Sync>;
 
-/// A further check of a tenant's limits: names of forwarders, of columns. The error begins with
-/// the path of the setting.
-pub type Check = Arc<dyn Fn(&str, &crate::Limits) -> Result<(), String> + Send + Sync>;
+/// A further check of an entry: names of forwarders, of columns. Answers the paths of settings
+/// below the tenant, and what is wrong with each.
+pub type Check = Arc<dyn Fn(&TenantOverrides) -> Vec<Problem> + Send + Sync>;
 
 /// Where the runtime file is and how it is read.
 #[derive(Clone)]
@@ -45,8 +47,8 @@ impl RuntimeFile {
         tokio::fs::read(&self.path).await.map_err(failed)
     }
 
-    /// The limits that these bytes mean.
-    pub(crate) fn parse(&self, bytes: &[u8]) -> Result<TenantLimitsTable, Error> {
+    /// The entries that these bytes mean.
+    pub(crate) fn parse(&self, bytes: &[u8]) -> Result<RuntimeTable, Error> {
         let unpacked;
         let bytes = if self.path.ends_with(".gz") {
             unpacked = self.unpack(bytes)?;
@@ -54,21 +56,26 @@ impl RuntimeFile {
         } else {
             bytes
         };
-        let text = std::str::from_utf8(bytes).map_err(|error| Error::file(&self.path, error))?;
-        let table = match &self.expand {
-            Some(expand) => {
-                let expanded = expand(text).map_err(|error| Error::file(&self.path, error))?;
-                parse::runtime_file(&expanded, self.allow_legacy)?
-            }
-            None => parse::runtime_file(text, self.allow_legacy)?,
-        };
-        if let Some(check) = &self.check {
-            for (tenant, limits) in &table {
-                check(tenant, limits)
-                    .map_err(|problem| Error::invalid(format!("overrides.{tenant}"), problem))?;
-            }
+        let mut text =
+            std::str::from_utf8(bytes).map_err(|error| Error::file(&self.path, error))?;
+        let expanded;
+        if let Some(expand) = &self.expand {
+            expanded = expand(text).map_err(|error| Error::file(&self.path, error))?;
+            text = &expanded;
         }
-        Ok(table)
+        let check = |entry: &TenantOverrides| {
+            let mut problems = rules::entry_problems(entry);
+            if let Some(check) = &self.check {
+                problems.extend(check(entry));
+            }
+            problems
+        };
+        let table = parse_runtime_overrides_with(text, self.allow_legacy, &check)
+            .map_err(|error| Error::file(&self.path, error))?;
+        Ok(table
+            .into_iter()
+            .map(|(tenant, entry)| (tenant, Arc::new(entry)))
+            .collect())
     }
 
     fn unpack(&self, bytes: &[u8]) -> Result<Vec<u8>, Error> {

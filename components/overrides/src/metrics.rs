@@ -1,8 +1,8 @@
 //! Metrics of the overrides, under Tempo's names.
 
-use prometheus::{GaugeVec, IntGauge, Opts, Registry, core::Collector};
+use prometheus::{GaugeVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry, core::Collector};
 
-use crate::{Error, Limits, parse::TenantLimitsTable};
+use crate::{Error, TenantOverrides, overrides::RuntimeTable};
 
 pub(crate) struct Metrics {
     /// `tempo_runtime_config_last_reload_successful{config="overrides"}`.
@@ -24,7 +24,7 @@ fn register<C: Collector + Clone + 'static>(
 }
 
 /// Limits whose figures are shown for the defaults and for each tenant.
-fn shared_figures(limits: &Limits) -> [(&'static str, f64); 7] {
+fn shared_figures(limits: &TenantOverrides) -> [(&'static str, f64); 7] {
     let retention = limits.compaction.block_retention.0;
     [
         (
@@ -37,26 +37,26 @@ fn shared_figures(limits: &Limits) -> [(&'static str, f64); 7] {
         ),
         (
             "ingestion_rate_limit_bytes",
-            limits.ingestion.rate_limit_bytes as f64,
+            *limits.ingestion.rate_limit_bytes as f64,
         ),
         (
             "ingestion_burst_size_bytes",
-            limits.ingestion.burst_size_bytes as f64,
+            *limits.ingestion.burst_size_bytes as f64,
         ),
         (
             "max_bytes_per_trace",
-            limits.global.max_bytes_per_trace as f64,
+            *limits.global.max_bytes_per_trace as f64,
         ),
         ("block_retention", retention.as_nanos() as f64),
         (
             "metrics_generator_max_active_series",
-            limits.metrics_generator.max_active_series as f64,
+            f64::from(limits.metrics_generator.max_active_series),
         ),
     ]
 }
 
 impl Metrics {
-    pub(crate) fn register(registry: &Registry, defaults: &Limits) -> Result<Self, Error> {
+    pub(crate) fn register(registry: &Registry, defaults: &TenantOverrides) -> Result<Self, Error> {
         let shown_defaults = register(
             registry,
             GaugeVec::new(
@@ -68,7 +68,7 @@ impl Metrics {
         for (name, value) in shared_figures(defaults).into_iter().chain([
             (
                 "max_bytes_per_tag_values_query",
-                read.max_bytes_per_tag_values_query as f64,
+                *read.max_bytes_per_tag_values_query as f64,
             ),
             (
                 "max_blocks_per_tag_values_query",
@@ -102,7 +102,7 @@ impl Metrics {
     }
 
     /// Shows the figures of these tenants and of no others.
-    pub(crate) fn show(&self, table: &TenantLimitsTable) {
+    pub(crate) fn show(&self, table: &RuntimeTable) {
         self.overrides.reset();
         for (tenant, limits) in table {
             for (name, value) in shared_figures(limits) {
@@ -114,5 +114,44 @@ impl Metrics {
                     .set(1.0);
             }
         }
+    }
+}
+
+/// Metrics of what tenants set themselves.
+#[derive(Clone)]
+pub(crate) struct UserMetrics {
+    /// Listings of tenants.
+    pub(crate) lists: IntCounter,
+    /// Reads of documents.
+    pub(crate) fetches: IntCounterVec,
+    /// Reads of documents that failed, those that do not exist included.
+    pub(crate) failed_fetches: IntCounterVec,
+    /// Polls that were given up.
+    pub(crate) failed_reloads: IntCounter,
+}
+
+impl UserMetrics {
+    pub(crate) fn register(registry: &Registry) -> Result<Self, Error> {
+        let name = |name| format!("tempo_overrides_user_configurable_overrides_{name}");
+        let by_tenant = |metric, help: &str| {
+            let counter = IntCounterVec::new(Opts::new(name(metric), help), &["tenant"]);
+            register(registry, counter)
+        };
+        let counter = |metric, help: &str| register(registry, IntCounter::new(name(metric), help));
+        Ok(Self {
+            lists: counter(
+                "list_total",
+                "Listings of tenants with overrides of their own.",
+            )?,
+            fetches: by_tenant("fetch_total", "Reads of a tenant's own overrides.")?,
+            failed_fetches: by_tenant(
+                "fetch_failed_total",
+                "Reads of a tenant's own overrides that failed.",
+            )?,
+            failed_reloads: counter(
+                "reload_failed_total",
+                "Reloads of all tenants' own overrides that failed.",
+            )?,
+        })
     }
 }

@@ -4,8 +4,10 @@ use serde::Serialize;
 
 use crate::{LimitsSource, Overrides};
 
-/// Text in place of user-configurable overrides, which there are none of.
-const NOT_ENABLED: &str = "User-configurable overrides not enabled";
+/// In place of user-configurable overrides, where there cannot be any.
+const NOT_ENABLED: &str = "User-configurable overrides are not enabled";
+/// In place of user-configurable overrides of a tenant that has none.
+const NONE_SET: &str = "No user-configurable overrides set";
 
 /// `/status/overrides`: who has limits of their own.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -37,7 +39,7 @@ pub struct TenantPage {
     pub tenant: String,
     /// What it has set itself, as YAML.
     pub user_configurable_overrides: String,
-    /// What counts, as YAML.
+    /// What would count without that, as YAML.
     pub runtime_overrides: String,
     /// Where that comes from: the tenant's name, `*` or `default overrides`.
     pub using_default_or_wildcard_runtime_overrides: String,
@@ -46,13 +48,14 @@ pub struct TenantPage {
 impl Overrides {
     /// The page of all tenants at time `now`.
     pub fn tenants_page(&self, now: String) -> TenantsPage {
-        let tenants = self
-            .tenants_with_entry()
-            .into_iter()
+        let runtime = self.tenants_with_entry();
+        let user = self.tenants_with_user_overrides();
+        let tenants = runtime
+            .union(&user)
             .map(|name| TenantsPageEntry {
-                name,
-                has_runtime_overrides: true,
-                has_user_configurable_overrides: false,
+                name: name.clone(),
+                has_runtime_overrides: runtime.contains(name),
+                has_user_configurable_overrides: user.contains(name),
             })
             .collect();
         TenantsPage { now, tenants }
@@ -60,17 +63,22 @@ impl Overrides {
 
     /// The page of one tenant at time `now`.
     pub fn tenant_page(&self, tenant: &str, now: String) -> TenantPage {
-        let limits = self.tenant(tenant);
-        let source = match limits.source() {
+        let (runtime, source) = self.runtime_of(tenant);
+        let source = match source {
             LimitsSource::Tenant => tenant,
             LimitsSource::Wildcard => "*",
             LimitsSource::Defaults => "default overrides",
         };
+        let user = match self.user_overrides_of(tenant) {
+            Some(user) => user.to_yaml(),
+            None if self.user_store().is_some() => NONE_SET.to_owned(),
+            None => NOT_ENABLED.to_owned(),
+        };
         TenantPage {
             now,
             tenant: tenant.to_owned(),
-            user_configurable_overrides: NOT_ENABLED.to_owned(),
-            runtime_overrides: serde_yaml::to_string(limits.as_written()).unwrap_or_default(),
+            user_configurable_overrides: user,
+            runtime_overrides: runtime.to_yaml(),
             using_default_or_wildcard_runtime_overrides: source.to_owned(),
         }
     }

@@ -2,10 +2,12 @@
 
 use std::{sync::Arc, time::Duration};
 
-use crate::{
-    CostAttributionLimits, DedicatedColumnLimit, HistogramMethod, Limits, MetricsGeneratorLimits,
-    RateStrategy, SpanNameSanitization,
+use tempo_config::blocks::{
+    overrides::{RateStrategy, SpanNameSanitization},
+    storage::DedicatedColumn,
 };
+
+use crate::TenantOverrides;
 
 /// Where a tenant's limits come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,8 +27,8 @@ pub enum LimitsSource {
 /// or "the component's own setting", as documented. A rate of 0 is a rate of 0.
 #[derive(Debug, Clone)]
 pub struct TenantLimits {
-    limits: Arc<Limits>,
-    defaults: Arc<Limits>,
+    limits: Arc<TenantOverrides>,
+    defaults: Arc<TenantOverrides>,
     source: LimitsSource,
 }
 
@@ -39,7 +41,11 @@ fn not_zero_time(value: Duration) -> Option<Duration> {
 }
 
 impl TenantLimits {
-    pub(crate) fn new(limits: Arc<Limits>, defaults: Arc<Limits>, source: LimitsSource) -> Self {
+    pub(crate) fn new(
+        limits: Arc<TenantOverrides>,
+        defaults: Arc<TenantOverrides>,
+        source: LimitsSource,
+    ) -> Self {
         Self {
             limits,
             defaults,
@@ -47,32 +53,32 @@ impl TenantLimits {
         }
     }
 
-    /// Where they come from.
+    /// Where they come from, apart from what the tenant has set itself.
     pub fn source(&self) -> LimitsSource {
         self.source
     }
 
-    /// All of them, as written.
-    pub fn as_written(&self) -> &Limits {
+    /// All of them, as written; what the tenant has set itself stands over the rest.
+    pub fn as_written(&self) -> &TenantOverrides {
         &self.limits
     }
 
     /// How the ingestion rate counts; the same for every tenant.
     pub fn ingestion_rate_strategy(&self) -> RateStrategy {
-        self.defaults
-            .ingestion
-            .rate_strategy
-            .unwrap_or(RateStrategy::Local)
+        match self.defaults.ingestion.rate_strategy {
+            RateStrategy::Unset => RateStrategy::Local,
+            strategy => strategy,
+        }
     }
 
     /// Bytes per second that may be sent; 0 refuses everything.
     pub fn ingestion_rate_limit_bytes(&self) -> u64 {
-        self.limits.ingestion.rate_limit_bytes
+        *self.limits.ingestion.rate_limit_bytes
     }
 
     /// Bytes that may be sent at once; 0 refuses everything.
     pub fn ingestion_burst_size_bytes(&self) -> u64 {
-        self.limits.ingestion.burst_size_bytes
+        *self.limits.ingestion.burst_size_bytes
     }
 
     /// Traces that one live-store holds at once; none: any number.
@@ -82,7 +88,7 @@ impl TenantLimits {
 
     /// Partitions that spans go to; none: all.
     pub fn ingestion_tenant_shard_size(&self) -> Option<u64> {
-        not_zero(self.limits.ingestion.tenant_shard_size)
+        not_zero(u64::from(self.limits.ingestion.tenant_shard_size))
     }
 
     /// Longest attribute key or value in bytes; none: the distributor's own setting.
@@ -104,7 +110,7 @@ impl TenantLimits {
 
     /// Bytes of tag values in one answer; none: any number.
     pub fn max_bytes_per_tag_values_query(&self) -> Option<u64> {
-        not_zero(self.limits.read.max_bytes_per_tag_values_query)
+        not_zero(*self.limits.read.max_bytes_per_tag_values_query)
     }
 
     /// Blocks that one live-store reads for tag values; none: any number.
@@ -175,72 +181,49 @@ impl TenantLimits {
 
     /// Bytes of one trace; none: any number.
     pub fn max_bytes_per_trace(&self) -> Option<u64> {
-        not_zero(self.limits.global.max_bytes_per_trace)
+        not_zero(*self.limits.global.max_bytes_per_trace)
     }
 
     /// Attributes with a column of their own; none: the block's own setting. An empty list is none.
-    pub fn dedicated_columns(&self) -> Option<&[DedicatedColumnLimit]> {
-        let columns = self.limits.storage.parquet_dedicated_columns.as_deref()?;
+    pub fn dedicated_columns(&self) -> Option<&[DedicatedColumn]> {
+        let columns = &*self.limits.storage.parquet_dedicated_columns;
         (!columns.is_empty()).then_some(columns)
-    }
-
-    /// Names of the forwarders that get a copy of the spans.
-    pub fn forwarders(&self) -> &[String] {
-        &self.limits.forwarders
-    }
-
-    /// How usage is attributed.
-    pub fn cost_attribution(&self) -> &CostAttributionLimits {
-        &self.limits.cost_attribution
-    }
-
-    /// Which metrics are generated; for the fields that fall back to the defaults see the methods
-    /// below.
-    pub fn metrics_generator(&self) -> &MetricsGeneratorLimits {
-        &self.limits.metrics_generator
-    }
-
-    /// Which kind of histograms the generator makes.
-    pub fn histogram_method(&self) -> HistogramMethod {
-        self.limits
-            .metrics_generator
-            .generate_native_histograms
-            .unwrap_or(HistogramMethod::Classic)
     }
 
     /// Growth of native buckets; unset, the defaults count.
     pub fn native_histogram_bucket_factor(&self) -> f64 {
-        let own = self.limits.metrics_generator.native_histogram_bucket_factor;
-        if own == 0.0 {
-            self.defaults
-                .metrics_generator
-                .native_histogram_bucket_factor
-        } else {
-            own
+        let factor =
+            |limits: &TenantOverrides| limits.metrics_generator.native_histogram_bucket_factor;
+        match factor(&self.limits) {
+            0.0 => factor(&self.defaults),
+            own => own,
         }
     }
 
     /// Native buckets at most; unset, the defaults count.
-    pub fn native_histogram_max_bucket_number(&self) -> u64 {
-        let number = |limits: &Limits| limits.metrics_generator.native_histogram_max_bucket_number;
-        not_zero(number(&self.limits)).unwrap_or(number(&self.defaults))
+    pub fn native_histogram_max_bucket_number(&self) -> u32 {
+        let number =
+            |limits: &TenantOverrides| limits.metrics_generator.native_histogram_max_bucket_number;
+        match number(&self.limits) {
+            0 => number(&self.defaults),
+            own => own,
+        }
     }
 
     /// Time between two resets of a native histogram; unset, the defaults count.
     pub fn native_histogram_min_reset_duration(&self) -> Duration {
-        let time = |limits: &Limits| {
-            limits
-                .metrics_generator
-                .native_histogram_min_reset_duration
-                .0
+        let time = |limits: &TenantOverrides| {
+            let generator = &limits.metrics_generator;
+            generator.native_histogram_min_reset_duration.0
         };
         not_zero_time(time(&self.limits)).unwrap_or(time(&self.defaults))
     }
 
     /// Whether span names that differ in numbers alone count as one; unset, the defaults count.
     pub fn span_name_sanitization(&self) -> SpanNameSanitization {
-        let own = self.limits.metrics_generator.span_name_sanitization;
-        own.or(self.defaults.metrics_generator.span_name_sanitization)
-            .unwrap_or(SpanNameSanitization::Disabled)
+        match self.limits.metrics_generator.span_name_sanitization {
+            SpanNameSanitization::Unset => self.defaults.metrics_generator.span_name_sanitization,
+            own => own,
+        }
     }
 }

@@ -6,22 +6,21 @@ use std::sync::Arc;
 use axum::{
     Json, Router,
     extract::{Path, Query, State},
-    http::{StatusCode, header},
-    response::{IntoResponse, Response},
+    http::{HeaderMap, StatusCode, header},
+    response::{Html, IntoResponse, Response},
     routing::{any, get, post},
 };
 use futures::future::BoxFuture;
 use prometheus::Registry;
 use serde_json::json;
+use tempo_backend::Timestamp;
+use tempo_overrides::Overrides;
 use tempo_runtime::{health::Board, metrics};
 
 use crate::version::{REVISION, VERSION};
 
 /// Flushes everything that is held; `Err` says what is left and why.
 pub(crate) type Flush = Arc<dyn Fn() -> BoxFuture<'static, Result<(), String>> + Send + Sync>;
-
-/// Renders limits per tenant as YAML.
-pub(crate) type RenderOverrides = Arc<dyn Fn() -> String + Send + Sync>;
 
 /// What the endpoints show.
 #[derive(Clone)]
@@ -30,7 +29,7 @@ pub(crate) struct Admin {
     pub(crate) registry: Registry,
     /// The configuration in force, without secrets.
     pub(crate) config: Arc<ConfigPages>,
-    pub(crate) overrides: RenderOverrides,
+    pub(crate) overrides: Overrides,
     /// Present where a live-store runs.
     pub(crate) flush: Option<Flush>,
     /// `http_api_prefix`, without a slash at its end.
@@ -60,8 +59,9 @@ const ENDPOINTS: &[(&str, &str)] = &[
         "/status/config",
         "configuration in force; ?mode=diff or ?mode=defaults",
     ),
-    ("/status/runtime_config", "limits per tenant"),
-    ("/status/overrides", "limits per tenant"),
+    ("/status/runtime_config", "the file of limits per tenant"),
+    ("/status/overrides", "tenants with limits of their own"),
+    ("/status/overrides/{tenant}", "limits of a tenant"),
     (
         "/partition-ring",
         "partitions, states and owners; POST changes a state (processes that gossip)",
@@ -77,6 +77,10 @@ const ENDPOINTS: &[(&str, &str)] = &[
     ),
     ("/api/status/buildinfo", "version as JSON"),
     ("/api/echo", "answers echo"),
+    (
+        "/api/overrides",
+        "GET, POST, PATCH, DELETE: what a tenant sets itself (query-frontend, overrides-api)",
+    ),
     ("/api/traces/{traceID}", "trace by id"),
     ("/api/v2/traces/{traceID}", "trace by id, with status"),
     ("/api/search", "search with TraceQL or tags"),
@@ -97,6 +101,8 @@ pub(crate) fn router(admin: Admin) -> Router {
         .route("/metrics", any(metrics_page))
         .route("/flush", post(flush))
         .route("/status", get(all_pages))
+        .route("/status/overrides", get(tenants_page))
+        .route("/status/overrides/{tenant}", get(tenant_page))
         .route("/status/{page}", get(page))
         .route(&buildinfo, get(build_info))
         .with_state(admin)
@@ -168,6 +174,39 @@ async fn page(
     }
 }
 
+fn now() -> String {
+    Timestamp::now().to_string()
+}
+
+fn wants_json(headers: &HeaderMap) -> bool {
+    headers
+        .get(header::ACCEPT)
+        .and_then(|accept| accept.to_str().ok())
+        .is_some_and(|accept| accept.contains("application/json"))
+}
+
+async fn tenants_page(State(admin): State<Admin>, headers: HeaderMap) -> Response {
+    let page = admin.overrides.tenants_page(now());
+    if wants_json(&headers) {
+        Json(page).into_response()
+    } else {
+        Html(page.to_html()).into_response()
+    }
+}
+
+async fn tenant_page(
+    State(admin): State<Admin>,
+    Path(tenant): Path<String>,
+    headers: HeaderMap,
+) -> Response {
+    let page = admin.overrides.tenant_page(&tenant, now());
+    if wants_json(&headers) {
+        Json(page).into_response()
+    } else {
+        Html(page.to_html()).into_response()
+    }
+}
+
 async fn all_pages(State(admin): State<Admin>) -> Response {
     let mut body = String::new();
     for page in [
@@ -212,7 +251,7 @@ fn render(admin: &Admin, page: &str, mode: &str) -> Option<Result<String, String
             "defaults" => Ok(format!("---\n{}", admin.config.defaults)),
             other => Err(format!("unknown value for mode query parameter: {other}")),
         },
-        "runtime_config" | "overrides" => Ok(format!("---\n{}", (admin.overrides)())),
+        "runtime_config" => Ok(format!("---\n{}", admin.overrides.runtime_yaml())),
         _ => return None,
     })
 }

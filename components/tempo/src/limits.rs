@@ -1,7 +1,8 @@
 //! The limits of tenants, as each component wants to know them.
 
 use tempo_backend::{DedicatedColumn, DedicatedColumns, RetentionPolicy};
-use tempo_overrides::{DedicatedColumnLimit, Overrides};
+use tempo_config::blocks::storage::DedicatedColumn as ConfiguredColumn;
+use tempo_overrides::Overrides;
 
 /// Limits per tenant, with the settings that stand in where a tenant has none.
 #[derive(Clone)]
@@ -80,13 +81,13 @@ impl tempo_query_frontend::LimitsSource for Limits {
 }
 
 /// Dedicated columns from the words of the configuration.
-pub(crate) fn dedicated_columns(words: &[DedicatedColumnLimit]) -> DedicatedColumns {
-    words
+pub(crate) fn dedicated_columns(columns: &[ConfiguredColumn]) -> DedicatedColumns {
+    columns
         .iter()
         .map(|column| DedicatedColumn {
-            scope: column.scope.clone().into(),
+            scope: column.scope.text().to_owned().into(),
             name: column.name.clone(),
-            kind: column.kind.clone().into(),
+            kind: column.r#type.text().to_owned().into(),
             options: column.options.iter().cloned().map(Into::into).collect(),
         })
         .collect::<Vec<_>>()

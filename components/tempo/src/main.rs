@@ -113,12 +113,16 @@ fn resolve(
     targets::check(config)?;
     settings::server::http(config)?;
     settings::server::grpc(config)?;
-    // A distributor keeps nothing, and need not be told where.
-    if !matches!(config.target, tempo_config::Target::Distributor) {
+    // Those keep no blocks, and need not be told where.
+    if !matches!(
+        config.target,
+        tempo_config::Target::Distributor | tempo_config::Target::OverridesApi
+    ) {
         settings::backend(config)?;
     }
     settings::distributor(config)?;
     settings::live_store(config)?;
+    settings::user_overrides_backend(config)?;
     settings::overrides(config, line.expand_env)
 }
 

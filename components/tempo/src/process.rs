@@ -8,8 +8,9 @@ use std::{future::Future, sync::Arc};
 use axum::Router;
 use futures::future::BoxFuture;
 use prometheus::Registry;
+use tempo_backend::Backend;
 use tempo_config::Config;
-use tempo_overrides::Overrides;
+use tempo_overrides::{Overrides, UserConfigurable};
 use tempo_runtime::{
     health::{Board, State},
     listen::{ListenError, Listener},
@@ -82,7 +83,7 @@ impl Base {
     async fn open(
         config: &Config,
         pages: ConfigPages,
-        overrides: tempo_overrides::Config,
+        mut overrides: tempo_overrides::Config,
     ) -> Result<Self, AppError> {
         let registry = metrics::registry(version::VERSION, version::REVISION)?;
         let requests = RequestMetrics::register(&registry)?;
@@ -90,6 +91,14 @@ impl Base {
         let http = Listener::bind(&endpoint, settings)?;
         let (endpoint, settings) = settings::server::grpc(config)?;
         let grpc = Listener::bind(&endpoint, settings)?;
+        if let Some(backend) = settings::user_overrides_backend(config)? {
+            let user_configurable = &config.overrides.user_configurable_overrides;
+            overrides.user_configurable = Some(UserConfigurable {
+                // The metrics of requests are those of the store of blocks.
+                backend: Backend::open(&backend, &Registry::new()).await?,
+                poll_interval: user_configurable.poll_interval.0,
+            });
+        }
         let (limits, overrides) = Overrides::build(overrides, &registry).await?;
         Ok(Self {
             board: Board::default(),
@@ -186,10 +195,7 @@ async fn serve(
         board: board.clone(),
         registry: base.registry,
         config: Arc::new(base.pages),
-        overrides: Arc::new({
-            let overrides = base.limits.overrides.clone();
-            move || overrides.runtime_yaml()
-        }),
+        overrides: base.limits.overrides.clone(),
         flush: assembly.flush,
         prefix: config.http_api_prefix.trim_end_matches('/').to_owned(),
     }));

@@ -8,15 +8,15 @@ mod caches;
 mod kafka;
 mod live_store;
 mod membership;
+mod overrides;
 mod queries;
 pub(crate) mod server;
 mod storage;
 mod writes;
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
-use tempo_config::{Config, RenderMode, blocks::server::LogLevel};
-use tempo_overrides::OverridesBlock;
+use tempo_config::{Config, blocks::server::LogLevel};
 
 pub(crate) use backend_work::{
     backend_scheduler, backend_scheduler_address, backend_scheduler_connect_timeout, backend_worker,
@@ -27,6 +27,7 @@ pub(crate) use live_store::{
     bridge_membership, live_store_membership, live_store_on_kafka, shutdown_marker_folder,
 };
 pub(crate) use membership::membership;
+pub(crate) use overrides::{overrides, overrides_api, user_overrides_backend};
 pub(crate) use queries::{frontend, live_stores, querier, worker};
 pub(crate) use storage::{backend, block, dedicated, poller, retention};
 pub(crate) use writes::{distributor, live_store, missing_receivers};
@@ -36,14 +37,14 @@ pub(crate) use writes::{distributor, live_store, missing_receivers};
 #[error("{key}: {reason}")]
 pub(crate) struct UnusableSetting {
     /// The key, with its path.
-    key: &'static str,
+    key: String,
     reason: String,
 }
 
 impl UnusableSetting {
-    pub(crate) fn new(key: &'static str, reason: impl Into<String>) -> Self {
+    pub(crate) fn new(key: impl Into<String>, reason: impl Into<String>) -> Self {
         Self {
-            key,
+            key: key.into(),
             reason: reason.into(),
         }
     }
@@ -71,35 +72,4 @@ pub(crate) fn log_level(config: &Config) -> tracing::Level {
         LogLevel::Warn => tracing::Level::WARN,
         LogLevel::Error => tracing::Level::ERROR,
     }
-}
-
-/// Limits per tenant. The block travels as YAML: the overrides own its meaning.
-pub(crate) fn overrides(
-    config: &Config,
-    expand_env: bool,
-) -> Result<tempo_overrides::Config, UnusableSetting> {
-    let unusable = |reason: String| UnusableSetting::new("overrides", reason);
-    let mut rendered: serde_yaml::Mapping =
-        serde_yaml::from_str(&config.render(RenderMode::Effective))
-            .map_err(|error| unusable(error.to_string()))?;
-    let block = rendered.remove("overrides").unwrap_or_default();
-    let block =
-        OverridesBlock::from_yaml(block, false).map_err(|error| unusable(error.to_string()))?;
-    let mut overrides = tempo_overrides::Config::from(block);
-    if expand_env {
-        overrides.expand = Some(Arc::new(crate::expand_from_environment));
-    }
-    let format = storage::block_format(config)?;
-    overrides.check = Some(Arc::new(move |tenant, limits| {
-        let Some(columns) = &limits.storage.parquet_dedicated_columns else {
-            return Ok(());
-        };
-        crate::limits::dedicated_columns(columns)
-            .validate(&format)
-            .map(drop)
-            .map_err(|error| {
-                format!("overrides.{tenant}.storage.parquet_dedicated_columns: {error}")
-            })
-    }));
-    Ok(overrides)
 }

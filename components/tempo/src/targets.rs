@@ -9,6 +9,7 @@ mod block_builder;
 mod bridge;
 mod distributor;
 mod live_store;
+mod overrides_api;
 mod querier;
 mod query_frontend;
 
@@ -42,6 +43,7 @@ pub(crate) async fn open(base: &Base, config: &Config) -> Result<Assembly, AppEr
         Target::LiveStore => live_store::open(base, config).await,
         Target::Querier => querier::open(base, config).await,
         Target::QueryFrontend => query_frontend::open(base, config).await,
+        Target::OverridesApi => Ok(overrides_api::open(base, config)),
         _ => Err(not_built(config).into()),
     }
 }
@@ -51,6 +53,11 @@ pub(crate) fn check(config: &Config) -> Result<(), UnusableSetting> {
     match config.target {
         Target::All => settings::bridge_membership(config).map(drop),
         Target::QueryFrontend | Target::BackendScheduler => Ok(()),
+        Target::OverridesApi if config.overrides.user_configurable_overrides.enabled => Ok(()),
+        Target::OverridesApi => Err(UnusableSetting::new(
+            "overrides.user_configurable_overrides.enabled",
+            "false: the target overrides-api has nothing to do; set it to true",
+        )),
         Target::BackendWorker => {
             settings::backend_worker(config)?;
             settings::backend_scheduler_address(config).map(drop)

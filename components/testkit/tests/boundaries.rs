@@ -35,7 +35,15 @@ const MAY_USE: &[(&str, &[&str])] = &[
         "tempo-block",
         &["tempo-model", "tempo-proto", "tempo-table", "tempo-backend"],
     ),
-    ("tempo-overrides", &["tempo-model"]),
+    (
+        "tempo-overrides",
+        &[
+            "tempo-model",
+            "tempo-traceql",
+            "tempo-config",
+            "tempo-backend",
+        ],
+    ),
     ("tempo-membership", &[]),
     (
         "tempo-backend-scheduler",

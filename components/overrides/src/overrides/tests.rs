@@ -82,7 +82,7 @@ async fn an_entry_counts_as_a_whole_then_the_wildcard_then_the_defaults() {
     assert_eq!(user2.max_search_duration(), Some(Duration::from_secs(16)));
     assert_eq!(user2.ingestion_rate_limit_bytes(), 0);
 
-    let fixed = Overrides::fixed(Limits::tempo_defaults()).tenant("user1");
+    let fixed = Overrides::fixed(TenantOverrides::tempo_defaults()).tenant("user1");
     assert_eq!(fixed.source(), LimitsSource::Defaults);
     assert_eq!(fixed.ingestion_rate_limit_bytes(), 30_000_000);
     assert_eq!(fixed.max_traces_per_user(), Some(10_000));
@@ -91,8 +91,8 @@ async fn an_entry_counts_as_a_whole_then_the_wildcard_then_the_defaults() {
 
 #[tokio::test]
 async fn some_fields_of_an_entry_fall_back_to_the_defaults() {
-    let mut defaults = Limits::tempo_defaults();
-    defaults.ingestion.rate_strategy = Some(RateStrategy::Global);
+    let mut defaults = TenantOverrides::tempo_defaults();
+    defaults.ingestion.rate_strategy = RateStrategy::Global;
     defaults.ingestion.retry_info_enabled = Some(false);
     defaults.read.engine_bytes_tracking = Some(true);
     let config = Config {
@@ -152,7 +152,9 @@ async fn a_bad_file_keeps_the_last_good_one() {
 #[tokio::test]
 async fn a_bad_file_at_start_is_an_error() {
     let bad = build("o.yaml", b"overrides: {t: {x: 1}}", Config::default()).await;
-    assert!(matches!(bad.err(), Some(Error::Invalid { path, .. }) if path == "overrides.t.x"));
+    assert!(
+        matches!(bad.err(), Some(Error::File { problem, .. }) if problem.starts_with("line 1, column 17: overrides.t.x: unknown key"))
+    );
     for missing in ["/absent/overrides.yaml", "https://conf/overrides.yaml"] {
         let config = Config {
             runtime_file: missing.to_owned(),
@@ -182,9 +184,12 @@ async fn a_packed_file_is_unpacked() {
 async fn text_is_expanded_and_limits_are_checked_as_configured() {
     let config = Config {
         expand: Some(Arc::new(|text| Ok(text.replace("${RATE}", "5")))),
-        check: Some(Arc::new(|_, limits| match limits.forwarders.first() {
-            Some(name) => Err(format!("forwarders: '{name}' does not exist")),
-            None => Ok(()),
+        check: Some(Arc::new(|entry| {
+            let unknown = entry.forwarders.iter();
+            let problem = |name| format!("'{name}' does not exist");
+            unknown
+                .map(|name| ("forwarders".to_owned(), problem(name)))
+                .collect()
         })),
         ..Config::default()
     };
@@ -193,7 +198,8 @@ async fn text_is_expanded_and_limits_are_checked_as_configured() {
     assert_eq!(scene.rate("t"), 5);
     scene.write("overrides: {t: {forwarders: [f]}}");
     let error = scene.service.reload().await.unwrap_err().to_string();
-    assert_eq!(error, "overrides.t: forwarders: 'f' does not exist");
+    let place = "line 1, column 29: overrides.t.forwarders: 'f' does not exist";
+    assert!(error.ends_with(place), "{error}");
 }
 
 #[tokio::test]
@@ -264,7 +270,10 @@ async fn status_pages_show_what_counts() {
     );
 
     let own = scene.overrides.tenant_page("<t>", "now".to_owned());
-    assert_eq!(own.runtime_overrides, "ingestion:\n  rate_limit_bytes: 7\n");
+    assert_eq!(
+        own.runtime_overrides,
+        "ingestion:\n    rate_limit_bytes: 7\n"
+    );
     assert_eq!(own.using_default_or_wildcard_runtime_overrides, "<t>");
     assert!(own.to_html().contains("rate_limit_bytes: 7"));
     let nobody = scene.overrides.tenant_page("nobody", "now".to_owned());
@@ -279,6 +288,6 @@ async fn status_pages_show_what_counts() {
     );
     assert_eq!(
         scene.overrides.runtime_yaml(),
-        "overrides:\n  <t>:\n    ingestion:\n      rate_limit_bytes: 7\n"
+        "overrides:\n    \"<t>\":\n        ingestion:\n            rate_limit_bytes: 7\n"
     );
 }

@@ -16,46 +16,72 @@ use tempo_config::{
     },
 };
 use tempo_live_store::BlockSettings;
-use tempo_overrides::DedicatedColumnLimit;
 
 use super::UnusableSetting;
 use crate::limits::dedicated_columns;
 
+/// The choice of an object store, and the settings of each.
+pub(super) struct Store<'a> {
+    /// Path of all these.
+    pub(super) section: &'static str,
+    pub(super) kind: BackendKind,
+    pub(super) local: &'a storage::Local,
+    pub(super) s3: &'a storage::S3,
+    pub(super) gcs: &'a storage::Gcs,
+    pub(super) azure: &'a storage::Azure,
+}
+
+/// The object store of blocks.
 pub(crate) fn backend(config: &Config) -> Result<BackendConfig, UnusableSetting> {
     let trace = &config.storage.trace;
-    let store = match trace.backend {
+    store_backend(&Store {
+        section: "storage.trace",
+        kind: trace.backend,
+        local: &trace.local,
+        s3: &trace.s3,
+        gcs: &trace.gcs,
+        azure: &trace.azure,
+    })
+}
+
+pub(super) fn store_backend(settings: &Store<'_>) -> Result<BackendConfig, UnusableSetting> {
+    let section = settings.section;
+    let store = match settings.kind {
         BackendKind::None => {
             return Err(UnusableSetting::new(
-                "storage.trace.backend",
+                format!("{section}.backend"),
                 "not set: choose local, s3, gcs or azure",
             ));
         }
         BackendKind::Local => {
-            if trace.local.path.is_empty() {
+            if settings.local.path.is_empty() {
                 return Err(UnusableSetting::new(
-                    "storage.trace.local.path",
-                    "not set: name the folder that holds the blocks",
+                    format!("{section}.local.path"),
+                    "not set: name the folder",
                 ));
             }
             StoreConfig::Local(LocalConfig {
-                path: PathBuf::from(&trace.local.path),
+                path: PathBuf::from(&settings.local.path),
             })
         }
-        BackendKind::S3 => StoreConfig::S3(Box::new(s3(&trace.s3)?)),
-        BackendKind::Gcs => StoreConfig::Gcs(gcs(&trace.gcs)),
-        BackendKind::Azure => StoreConfig::Azure(azure(&trace.azure)),
+        BackendKind::S3 => StoreConfig::S3(Box::new(s3(section, settings.s3)?)),
+        BackendKind::Gcs => StoreConfig::Gcs(gcs(settings.gcs)),
+        BackendKind::Azure => StoreConfig::Azure(azure(settings.azure)),
     };
-    Ok(BackendConfig::new(store))
+    Ok(BackendConfig {
+        section: section.to_owned(),
+        ..BackendConfig::new(store)
+    })
 }
 
-fn s3(s3: &storage::S3) -> Result<S3Config, UnusableSetting> {
+fn s3(section: &str, s3: &storage::S3) -> Result<S3Config, UnusableSetting> {
     let bucket_lookup = match (s3.forcepathstyle, s3.bucket_lookup_type) {
         (true, _) | (false, 2) => BucketLookup::Path,
         (false, 1) => BucketLookup::Dns,
         (false, 0) => BucketLookup::Auto,
         (false, other) => {
             return Err(UnusableSetting::new(
-                "storage.trace.s3.bucket_lookup_type",
+                format!("{section}.s3.bucket_lookup_type"),
                 format!("{other}: use 0 (auto), 1 (dns) or 2 (path)"),
             ));
         }
@@ -87,7 +113,7 @@ fn s3(s3: &storage::S3) -> Result<S3Config, UnusableSetting> {
         metadata: s3.metadata.clone(),
         native_aws_auth_enabled: s3.native_aws_auth_enabled,
         list_blocks_concurrency: s3.list_blocks_concurrency as usize,
-        encryption: encryption(&s3.sse)?,
+        encryption: encryption(section, &s3.sse)?,
         tls: tls(&s3.tls),
     })
 }
@@ -96,7 +122,7 @@ fn secret(secret: &tempo_config::Secret) -> Secret {
     Secret::new(secret.reveal())
 }
 
-fn encryption(sse: &Sse) -> Result<S3Encryption, UnusableSetting> {
+fn encryption(section: &str, sse: &Sse) -> Result<S3Encryption, UnusableSetting> {
     Ok(match sse.r#type.as_str() {
         "" => S3Encryption::BucketDefault,
         "SSE-S3" => S3Encryption::S3,
@@ -109,7 +135,7 @@ fn encryption(sse: &Sse) -> Result<S3Encryption, UnusableSetting> {
         },
         other => {
             return Err(UnusableSetting::new(
-                "storage.trace.s3.sse.type",
+                format!("{section}.s3.sse.type"),
                 format!("{other}: use SSE-S3, SSE-KMS or SSE-C"),
             ));
         }
@@ -196,20 +222,7 @@ pub(crate) fn block(config: &Config) -> Result<BlockSettings, UnusableSetting> {
 
 /// Attributes that blocks of tenants without a list of their own store in columns.
 pub(crate) fn dedicated(config: &Config) -> DedicatedColumns {
-    let words: Vec<DedicatedColumnLimit> = config
-        .storage
-        .trace
-        .block
-        .parquet_dedicated_columns
-        .iter()
-        .map(|column| DedicatedColumnLimit {
-            scope: column.scope.text().to_owned(),
-            name: column.name.clone(),
-            kind: column.r#type.text().to_owned(),
-            options: column.options.clone(),
-        })
-        .collect();
-    dedicated_columns(&words)
+    dedicated_columns(&config.storage.trace.block.parquet_dedicated_columns)
 }
 
 pub(crate) fn poller(config: &Config) -> PollerConfig {

@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 
 use super::{
     Storage, backend_scheduler, backend_worker, bridge, first_poll, gossip_stage, live_store,
-    now_nanos,
+    now_nanos, overrides_api,
 };
 use crate::{
     connect::{LiveStoreRecent, LiveStoreSink},
@@ -113,7 +113,8 @@ pub(super) async fn open(base: &Base, config: &Config) -> Result<Assembly, AppEr
         tonic::service::Routes::new(frontend.streaming_service()).add_service(scheduler.grpc());
     let mut http = frontend
         .router()
-        .merge(backend_scheduler::status_page(&scheduler));
+        .merge(backend_scheduler::status_page(&scheduler))
+        .merge(overrides_api::router(base, config));
     let mut before_servers = Stage::default();
     let mut gossip = None;
     if let Some(bridge) = bridge::open(base, config, &live, &querier).await? {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tempo_backend::TenantIndexRole;
 use tempo_config::Config;
 
-use super::{Storage, first_poll, now_nanos};
+use super::{Storage, first_poll, now_nanos, overrides_api};
 use crate::{
     process::{AppError, Assembly, Base, Stage},
     settings,
@@ -30,7 +30,7 @@ pub(super) async fn open(base: &Base, config: &Config) -> Result<Assembly, AppEr
     }));
 
     let queries = tonic::service::Routes::new(frontend.streaming_service()).into_axum_router();
-    let mut http = frontend.router();
+    let mut http = frontend.router().merge(overrides_api::router(base, config));
     if config.stream_over_http_enabled {
         http = http.merge(queries.reset_fallback());
     }
