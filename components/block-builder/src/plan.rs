@@ -83,10 +83,11 @@ pub(crate) fn block_id(tenant: &str, partition: i32, start: i64, sequence: u64) 
 /// Keeps a block's time range from following wrong clocks. True when it had to.
 ///
 /// A section's records were made within `cycle` of its first, so spans should lie between `slack`
-/// before and `cycle + slack` after it. The end decides how long a block is kept, so a span from the
-/// future must not move it beyond. The start stays that of the earliest span, however old: Tempo
-/// raises it, and then does not find what was sent late. A block whose spans have no time at all
-/// gets that of its first record.
+/// before and `cycle + slack` after it. The end decides how long a block is kept, and that counts
+/// from the arrival: a span from the future must not move it beyond, and where all spans are old it
+/// is raised to `slack` before the first record, or the next retention job would take what was just
+/// sent. The start stays that of the earliest span, however old: Tempo raises it, and then does not
+/// find what was sent late. A block whose spans have no time at all gets that of its first record.
 pub(crate) fn bound_times(
     meta: &mut BlockMeta,
     timestamp_millis: i64,
@@ -105,7 +106,7 @@ pub(crate) fn bound_times(
         .saturating_add(cycle_millis));
     let outside = meta.start_time < low || meta.end_time > high;
     meta.start_time = meta.start_time.min(high);
-    meta.end_time = meta.end_time.min(high).max(meta.start_time);
+    meta.end_time = meta.end_time.min(high).max(low).max(meta.start_time);
     outside
 }
 
@@ -191,6 +192,11 @@ mod tests {
             bounded(-10, 2),
             (-10, 2, true),
             "sent late, found all the same"
+        );
+        assert_eq!(
+            bounded(-10, -9),
+            (-10, -3, true),
+            "kept from its arrival on, not retired at once"
         );
         assert_eq!(bounded(-2, 20), (-2, 4, true));
         assert_eq!(bounded(5, 10), (4, 4, true), "never ends before it starts");

@@ -132,10 +132,11 @@ pub(crate) async fn build(
 
 /// Keeps a block's time range from following wrong clocks.
 ///
-/// The end decides how long the block is kept, so a span from the future must not move it: at most
-/// `slack` after the last arrival. The start stays that of the earliest span, however old: Tempo
-/// raises it to `slack` before the arrival, and then does not find what was sent late. A block
-/// whose spans have no time at all gets that of its arrival.
+/// The end decides how long the block is kept, and that counts from the last arrival: a span from
+/// the future moves it at most `slack` beyond, and where all spans are old it is raised to `slack`
+/// before, or the next retention job would take what was just sent. The start stays that of the
+/// earliest span, however old: Tempo raises it to `slack` before the arrival, and then does not find
+/// what was sent late. A block whose spans have no time at all gets that of its arrival.
 fn bound_times(block: &mut FinishedBlock, last_append: u64, slack: u64) {
     let at = |nanos: u64| Timestamp::from_unix_nanos(i64::try_from(nanos).unwrap_or(i64::MAX));
     let meta = &mut block.meta;
@@ -147,6 +148,7 @@ fn bound_times(block: &mut FinishedBlock, last_append: u64, slack: u64) {
     meta.end_time = meta
         .end_time
         .min(at(last_append.saturating_add(slack)))
+        .max(at(last_append.saturating_sub(slack)))
         .max(meta.start_time);
 }
 
@@ -231,7 +233,11 @@ mod tests {
     #[test]
     fn a_block_covers_old_spans_but_does_not_follow_future_ones() {
         assert_eq!(bounded(880, 1120), (880, 1120));
-        assert_eq!(bounded(10, 20), (10, 20), "sent late, found all the same");
+        assert_eq!(
+            bounded(10, 20),
+            (10, 880),
+            "sent late, found all the same, and kept from its arrival on"
+        );
         assert_eq!(bounded(990, 5000), (990, 1120));
         assert_eq!(
             bounded(5000, 6000),
