@@ -33,6 +33,9 @@ const FENCE_CHECK_AGE: Duration = Duration::from_secs(10);
 /// Partitions that a process stays the builder of between sections; each costs a few threads.
 const MAX_HELD: usize = 16;
 
+/// A section that is decided is waited for so many times longer than the silence that ends others.
+const DECIDED_PATIENCE: u32 = 6;
+
 /// Waits after failed sections: from the first, doubled up to the longest.
 const FIRST_BACKOFF: Duration = Duration::from_millis(500);
 const MAX_BACKOFF: Duration = Duration::from_secs(30);
@@ -210,15 +213,18 @@ impl Worker {
 
     async fn try_section(&mut self, partition: i32) -> Result<Option<Read>, SectionError> {
         let offsets = Arc::clone(&self.offsets);
-        let is_empty = blocking(move || {
+        let (is_empty, committed) = blocking(move || {
             let high = offsets.watermarks(partition)?.high;
-            let committed = offsets.committed(&[partition])?;
-            let from = committed.get(&partition).map_or(0, |found| found.offset);
+            let committed = offsets.committed(&[partition])?.remove(&partition);
+            let from = committed.as_ref().map_or(0, |found| found.offset);
             // An offset beyond the end is one of a log that is gone; reading begins anew.
-            Ok::<_, tempo_ingest::Error>(high == from || high == 0)
+            Ok::<_, tempo_ingest::Error>((high == from || high == 0, committed))
         })
         .await??;
         if is_empty {
+            // Nothing may come for long, and compaction is to have what there is.
+            self.release_what_was_left(partition, note_of(committed.as_ref()))
+                .await?;
             return Ok(None);
         }
         let fence = match self.held.remove(&partition) {
@@ -240,15 +246,8 @@ impl Worker {
         fence: &Holding,
     ) -> Result<Option<Read>, SectionError> {
         let committed = fence.committed().await;
-        let note = committed
-            .as_ref()
-            .and_then(|committed| Note::parse(&committed.metadata));
-        if let Some(Note::Built(plan)) = note
-            && self.released.get(&partition) != Some(&plan)
-        {
-            self.builder.release_of_all(partition, &plan).await?;
-            self.released.insert(partition, plan);
-        }
+        let note = note_of(committed.as_ref());
+        self.release_what_was_left(partition, note).await?;
         let decided = match note {
             Some(Note::Planned(plan)) => Some(plan),
             _ => None,
@@ -280,10 +279,26 @@ impl Worker {
             Ok(()) => {
                 self.released.insert(partition, read.plan);
             }
-            // The note says that it is to be done, and the next section does it.
+            // The note says that it is to be done, and the next round does it, with or without
+            // new records.
             Err(error) => tracing::warn!(partition, %error, "blocks stay hidden from compaction"),
         }
         Ok(Some(read))
+    }
+
+    /// Lets compaction take the blocks of the last section, unless this process did so.
+    async fn release_what_was_left(
+        &mut self,
+        partition: i32,
+        note: Option<Note>,
+    ) -> Result<(), SectionError> {
+        if let Some(Note::Built(plan)) = note
+            && self.released.get(&partition) != Some(&plan)
+        {
+            self.builder.release_of_all(partition, &plan).await?;
+            self.released.insert(partition, plan);
+        }
+        Ok(())
     }
 
     async fn read(
@@ -293,7 +308,10 @@ impl Worker {
         decided: Option<Plan>,
     ) -> Result<Option<Read>, SectionError> {
         let bounds = match decided {
-            Some(plan) => Bounds::Decided(plan),
+            Some(plan) => Bounds::Decided {
+                plan,
+                max_silence: self.config.max_silence * DECIDED_PATIENCE,
+            },
             None => Bounds::Open {
                 span_millis: self.builder.cycle_millis,
                 max_bytes: self.config.section_limit_bytes(),
@@ -307,13 +325,15 @@ impl Worker {
             self.metrics.clone(),
             self.shutdown.clone(),
         );
+        let offsets = Arc::clone(&self.offsets);
+        let oldest = move || Ok(offsets.watermarks(partition)?.low);
         let begun = Instant::now();
         let (sorter, outcome) = blocking(move || {
             sorter.clear();
             let outcome = PartitionConsumer::open(&kafka, partition, start)
                 .map_err(ReadError::from)
                 .and_then(|consumer| {
-                    section::read(&consumer, bounds, &mut sorter, &metrics, || {
+                    section::read(&consumer, oldest, bounds, &mut sorter, &metrics, || {
                         stop.is_cancelled()
                     })
                 })
@@ -331,6 +351,7 @@ impl Worker {
             Ok(Outcome::Empty | Outcome::Stopped) => Ok(None),
             Err(ReadError::Kafka(error)) => Err(error.into()),
             Err(ReadError::Spill(error)) => Err(error.into()),
+            Err(short @ ReadError::Short { .. }) => Err(SectionError::Short(short.to_string())),
         }
     }
 
@@ -465,6 +486,10 @@ impl Holding {
         self.commit_locked(&mut state, plan.start, Note::Planned(plan).to_string())
             .await
     }
+}
+
+fn note_of(committed: Option<&Committed>) -> Option<Note> {
+    Note::parse(&committed?.metadata)
 }
 
 async fn blocking<T: Send + 'static>(

@@ -37,6 +37,9 @@ pub(crate) enum SectionError {
     /// The folder for what does not fit into memory.
     #[error("spilled records: {0}")]
     Spill(#[from] io::Error),
+    /// Records of a decided section are missing.
+    #[error("{0}")]
+    Short(String),
     /// The object store.
     #[error(transparent)]
     Backend(#[from] tempo_backend::Error),

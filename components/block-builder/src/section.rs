@@ -25,8 +25,12 @@ pub(crate) enum Bounds {
         /// Silence after which it ends.
         max_silence: Duration,
     },
-    /// It was decided before.
-    Decided(Plan),
+    /// It was decided before: blocks of it may exist, so it is read to that end and no other.
+    Decided {
+        plan: Plan,
+        /// Silence after which reading is given up; nothing is built then.
+        max_silence: Duration,
+    },
 }
 
 /// A section that was read.
@@ -53,11 +57,24 @@ pub(crate) enum ReadError {
     Kafka(#[from] tempo_ingest::Error),
     #[error(transparent)]
     Spill(#[from] io::Error),
+    #[error(
+        "the section that begins at offset {} was decided to end before offset {}, and for {max_silence:?} \
+         the record of offset {next} did not come: the partition's leader may be behind",
+        .plan.start, .plan.until
+    )]
+    Short {
+        plan: Plan,
+        /// The record that did not come.
+        next: i64,
+        max_silence: Duration,
+    },
 }
 
-/// Reads a section into `sorter`. Blocks.
+/// Reads a section into `sorter`; `oldest` asks for the offset of the oldest record that there is.
+/// Blocks.
 pub(crate) fn read(
     consumer: &PartitionConsumer,
+    oldest: impl Fn() -> Result<i64, tempo_ingest::Error>,
     bounds: Bounds,
     sorter: &mut Sorter,
     metrics: &Metrics,
@@ -68,10 +85,14 @@ pub(crate) fn read(
         bounds,
         read: match bounds {
             Bounds::Open { .. } => None,
-            Bounds::Decided(plan) => Some(Read {
+            Bounds::Decided { plan, .. } => Some(Read {
                 plan,
                 last_timestamp_millis: plan.timestamp_millis,
             }),
+        },
+        next: match bounds {
+            Bounds::Open { .. } => 0,
+            Bounds::Decided { plan, .. } => plan.start,
         },
         bytes: 0,
     };
@@ -96,9 +117,21 @@ pub(crate) fn read(
                 }
             }
             Ok(Polled::EndOfPartition) if reading.ends_at_end() => break Ok(reading.end()),
+            Ok(Polled::EndOfPartition) if reading.decided().is_some() => match oldest() {
+                Ok(oldest) if reading.is_gone_before(oldest) => break Ok(reading.end()),
+                Ok(_) => {}
+                Err(error) => {
+                    errors += 1;
+                    break Err(error.into());
+                }
+            },
             Ok(Polled::EndOfPartition | Polled::Nothing) => {
                 if reading.is_over_after(last_record.elapsed()) {
                     break Ok(reading.end());
+                }
+                if let Some(short) = reading.is_short_after(last_record.elapsed()) {
+                    errors += 1;
+                    break Err(short);
                 }
             }
             Err(error) => {
@@ -125,14 +158,27 @@ pub(crate) fn read(
 struct Reading {
     bounds: Bounds,
     read: Option<Read>,
+    /// Offset after the last record.
+    next: i64,
     bytes: u64,
 }
 
 impl Reading {
+    /// The section, if it was decided before.
+    fn decided(&self) -> Option<Plan> {
+        match self.bounds {
+            Bounds::Decided { plan, .. } => Some(plan),
+            Bounds::Open { .. } => None,
+        }
+    }
+
     /// Whether a record belongs to the section.
     fn admits(&self, record: &Record<'_>) -> bool {
         match (self.bounds, &self.read) {
-            (Bounds::Decided(plan), _) => record.offset() < plan.until,
+            // One from before the section is of a topic that was made anew.
+            (Bounds::Decided { plan, .. }, _) => {
+                (plan.start..plan.until).contains(&record.offset())
+            }
             (Bounds::Open { .. }, None) => true,
             (Bounds::Open { span_millis, .. }, Some(read)) => {
                 record.timestamp_millis() <= read.plan.timestamp_millis.saturating_add(span_millis)
@@ -143,6 +189,7 @@ impl Reading {
     /// Counts a record in. True when it is the last.
     fn is_full_after(&mut self, record: &Record<'_>) -> bool {
         let (until, timestamp) = (record.offset() + 1, record.timestamp_millis());
+        self.next = until;
         self.bytes += record.value().len() as u64;
         let read = self.read.get_or_insert(Read {
             plan: Plan {
@@ -154,7 +201,7 @@ impl Reading {
         });
         read.last_timestamp_millis = timestamp;
         match self.bounds {
-            Bounds::Decided(plan) => until >= plan.until,
+            Bounds::Decided { plan, .. } => until >= plan.until,
             Bounds::Open { max_bytes, .. } => {
                 read.plan.until = until;
                 self.bytes >= max_bytes
@@ -165,9 +212,8 @@ impl Reading {
     /// Whether nothing can follow once everything that there is was read.
     fn ends_at_end(&self) -> bool {
         match (self.bounds, &self.read) {
-            // Its last records are gone, or were not records.
-            (Bounds::Decided(_), _) => true,
-            (Bounds::Open { .. }, None) => false,
+            // Brokers tell an end that may be behind: after the leader changed, or of a follower.
+            (Bounds::Decided { .. }, _) | (Bounds::Open { .. }, None) => false,
             // Whatever comes now is younger.
             (Bounds::Open { span_millis, .. }, Some(read)) => {
                 now_millis() > read.plan.timestamp_millis.saturating_add(span_millis)
@@ -175,10 +221,29 @@ impl Reading {
         }
     }
 
+    /// Whether what is left of a decided section is kept no longer.
+    fn is_gone_before(&self, oldest: i64) -> bool {
+        self.decided().is_some_and(|plan| oldest >= plan.until)
+    }
+
+    /// Why reading is given up, when a decided section has been silent for too long.
+    fn is_short_after(&self, silence: Duration) -> Option<ReadError> {
+        match self.bounds {
+            Bounds::Decided { plan, max_silence } if silence >= max_silence => {
+                Some(ReadError::Short {
+                    plan,
+                    next: self.next,
+                    max_silence,
+                })
+            }
+            Bounds::Decided { .. } | Bounds::Open { .. } => None,
+        }
+    }
+
     /// Whether there has been silence for so long that the section is over.
     fn is_over_after(&self, silence: Duration) -> bool {
         match self.bounds {
-            Bounds::Decided(_) => false,
+            Bounds::Decided { .. } => false,
             Bounds::Open { max_silence, .. } => silence >= max_silence || self.ends_at_end(),
         }
     }

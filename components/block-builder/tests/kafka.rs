@@ -19,7 +19,7 @@ use tempo_backend::{
     testing::{self, Effect, Fault, Gate, Operation},
 };
 use tempo_block_builder::{Assignment, Config, ConsumableState, Dependencies, Limits, Partitions};
-use tempo_ingest::{KafkaConfig, Offsets, Producer, admin, record};
+use tempo_ingest::{Fence, KafkaConfig, Offsets, Producer, admin, record};
 use tempo_model::{TraceId, hash::fnv1_32};
 use tempo_proto::tempopb::Trace;
 use tempo_testkit::{
@@ -484,6 +484,90 @@ async fn a_process_that_comes_back_from_the_dead_changes_nothing() {
         .filter(|(key, _)| !key.contains(&id.to_string()))
         .collect();
     assert!(after == kept);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_decided_section_is_not_finished_before_its_last_record_came() {
+    let kafka = kafka().await;
+    let config = topic(&kafka).await;
+    let mut sent = send(&config, 8, 20).await;
+    let offsets = Arc::new(Offsets::new(&config, "group").unwrap());
+    let committed = async || {
+        let offsets = Arc::clone(&offsets);
+        tokio::task::spawn_blocking(move || offsets.committed(&[0]).unwrap().remove(&0).unwrap())
+            .await
+            .unwrap()
+    };
+    // What a process noted before it died, as a leader that is behind makes it look: the end of the
+    // partition comes before that of the section.
+    let noted = {
+        let (config, offsets) = (config.clone(), Arc::clone(&offsets));
+        let millis = std::time::SystemTime::now()
+            .duration_since(std::time::UNIX_EPOCH)
+            .unwrap()
+            .as_millis();
+        tokio::task::spawn_blocking(move || {
+            let until = offsets.watermarks(0).unwrap().high + 3;
+            let note = format!("tempostack/1 planned start=0 until={until} millis={millis}");
+            let fence = Fence::raise(&config, "group", 0).unwrap();
+            fence.commit(0, &note).unwrap();
+            note
+        })
+        .await
+        .unwrap()
+    };
+    let backend = testing::memory();
+    let running = start_with(&config, "group", &backend, |config| {
+        config.max_silence = Duration::from_millis(300);
+    })
+    .await;
+    let begun = std::time::Instant::now();
+    while running.counter("tempo_block_builder_fetch_errors_total") == 0.0 {
+        assert!(begun.elapsed() < PATIENCE, "never given up");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let still = committed().await;
+    assert_eq!((still.offset, still.metadata), (0, noted));
+    sent.extend(send(&config, 9, 20).await);
+    caught_up(&config, "group").await;
+    running.stop().await;
+    check(&backend, &sent).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn blocks_of_a_process_that_died_are_let_go_without_new_records() {
+    let kafka = kafka().await;
+    let config = topic(&kafka).await;
+    let sent = send(&config, 10, 20).await;
+    let memory = testing::memory();
+    let (store, faults) = testing::faulty(&memory);
+    faults.inject(Fault {
+        operation: Some(Operation::Delete),
+        key_contains: "nocompact.flg".to_owned(),
+        times: None,
+        effect: Effect::Fail,
+    });
+    let one_section = |config: &mut Config| {
+        config.max_consuming_bytes = 0;
+        config.consume_cycle_duration = Duration::from_secs(3);
+    };
+    let running = start_with(&config, "group", &store, one_section).await;
+    caught_up(&config, "group").await;
+    running.kill().await;
+    let hidden = async || {
+        let found = objects(&memory).await;
+        let flags = found.keys().filter(|key| key.ends_with("nocompact.flg"));
+        flags.count()
+    };
+    assert!(hidden().await > 0);
+    let running = start_with(&config, "group", &memory, one_section).await;
+    let begun = std::time::Instant::now();
+    while hidden().await > 0 {
+        assert!(begun.elapsed() < PATIENCE, "hidden for ever");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    running.stop().await;
+    check(&memory, &sent).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
