@@ -63,6 +63,10 @@ pub struct Config {
     /// `live_store.complete_block_timeout`: how long a block stays here after it was flushed. Must
     /// cover the frontend's `query_backend_after` and two `blocklist_poll`s.
     pub complete_block_timeout: Duration,
+    /// `query_backend_after` of the frontend and two `blocklist_poll`s: for so long after it was
+    /// flushed a block stays however full the disk is, because queries ask nobody else for its
+    /// spans. With Kafka it stays for [`Config::complete_block_timeout`] in any case.
+    pub min_flushed_block_age: Duration,
     /// `live_store.complete_block_concurrency`: blocks built at once, and blocks flushed at once.
     pub complete_block_concurrency: usize,
     /// `live_store.wal.ingestion_time_range_slack`: spans may lie this far in the future before
@@ -110,6 +114,7 @@ impl Default for Config {
             max_block_duration: Duration::from_secs(30),
             max_block_bytes: 50 * 1024 * 1024,
             complete_block_timeout: Duration::from_secs(20 * 60),
+            min_flushed_block_age: Duration::from_secs(25 * 60),
             complete_block_concurrency: 2,
             ingestion_time_range_slack: Duration::from_secs(120),
             block: BlockSettings::default(),

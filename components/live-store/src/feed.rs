@@ -8,7 +8,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::{error::Error, kafka::KafkaFeed, local::create_folder};
+use crate::{
+    error::Error,
+    kafka::KafkaFeed,
+    local::{create_folder, write_durably},
+};
 
 const MARK: &str = "feed";
 const OWN_LOG: &str = "own log";
@@ -32,11 +36,14 @@ fn unusable(path: &Path) -> impl FnOnce(io::Error) -> Error + '_ {
 pub(crate) fn claim(data_path: &Path, kafka: Option<&KafkaFeed>) -> Result<(), Error> {
     let wanted = kafka.map_or_else(|| OWN_LOG.to_owned(), KafkaFeed::mark);
     let mark = data_path.join(MARK);
-    let found = match fs::read_to_string(&mark) {
-        Ok(found) => found.trim().to_owned(),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => OWN_LOG.to_owned(),
+    let marked = match fs::read_to_string(&mark) {
+        // Empty after a power loss, where a former version did not sync it.
+        Ok(found) => Some(found.trim().to_owned()).filter(|found| !found.is_empty()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
         Err(error) => return Err(unusable(&mark)(error)),
     };
+    let is_marked = marked.is_some();
+    let found = marked.unwrap_or_else(|| OWN_LOG.to_owned());
     if found != wanted && holds_spans(data_path)? {
         let refused = |remedy| Error::OtherFeed {
             path: data_path.to_owned(),
@@ -59,8 +66,8 @@ pub(crate) fn claim(data_path: &Path, kafka: Option<&KafkaFeed>) -> Result<(), E
         let blocks = data_path.join(BLOCKS);
         fs::remove_dir_all(&blocks).map_err(unusable(&blocks))?;
     }
-    if found != wanted || !mark.exists() {
-        fs::write(&mark, format!("{wanted}\n")).map_err(unusable(&mark))?;
+    if found != wanted || !is_marked {
+        write_durably(&mark, format!("{wanted}\n").as_bytes()).map_err(unusable(&mark))?;
     }
     Ok(())
 }
@@ -138,6 +145,17 @@ mod tests {
         assert!(refused.to_string().contains("POST /flush"), "{refused}");
         claim(folder.path(), None).unwrap();
         claim(folder.path(), Some(&kafka(1))).unwrap_err();
+    }
+
+    #[test]
+    fn an_empty_mark_is_none() {
+        let folder = tempfile::tempdir().unwrap();
+        with_block(folder.path());
+        fs::write(folder.path().join(MARK), b"").unwrap();
+        claim(folder.path(), Some(&kafka(1))).unwrap_err();
+        claim(folder.path(), None).unwrap();
+        let mark = fs::read_to_string(folder.path().join(MARK)).unwrap();
+        assert_eq!(mark.trim(), OWN_LOG);
     }
 
     #[test]

@@ -7,7 +7,8 @@
 //!   moment in which it is complete; only then may the log forget those positions. Before it, a
 //!   crash loses nothing but the work; after it, replay skips what the list names.
 //! - When the object store has it, the file `flushed` (the time, RFC 3339) says so. A crash between
-//!   the upload and the file repeats nothing: the store is asked first, and the id is the same.
+//!   the upload and the file repeats nothing: the store is asked first, and the id is the same. Nor
+//!   does the block's time wait for the file: a full disk may not take it before the block is gone.
 //! - A block goes when it was flushed long enough ago *and* no log segment that it covers exists
 //!   any more: otherwise a replay would take its spans for new ones. The folder is first renamed
 //!   back into `building/`, which is emptied at start, so no half of a block is ever found.
@@ -26,6 +27,7 @@ use bytes::Bytes;
 use tempo_backend::{Backend, BackendConfig, BlockMeta, ReadStats, Timestamp, cache::Cache};
 use tempo_block::read::BlockReader;
 use tempo_model::TraceId;
+use tempo_table::TableError;
 use uuid::Uuid;
 
 use crate::{error::Error, wal::CoverageFile};
@@ -78,6 +80,12 @@ impl LocalBlock {
         }
     }
 
+    /// The object store has it since this time.
+    pub(crate) fn set_flushed(&self, at_unix_nanos: u64) {
+        self.flushed_unix_nanos
+            .store(at_unix_nanos.max(1), Ordering::Release);
+    }
+
     /// Whether a segment that it holds parts of is still on disk.
     pub(crate) fn is_needed_by_log(&self, holds: impl Fn(u32, u64) -> bool) -> bool {
         self.segments.iter().any(|&(id, salt)| holds(id, salt))
@@ -112,6 +120,42 @@ pub(crate) struct LoadedBlock {
     pub(crate) coverage: CoverageFile,
 }
 
+/// What was found at start.
+#[derive(Default)]
+pub(crate) struct Loaded {
+    pub(crate) blocks: Vec<LoadedBlock>,
+    /// Blocks that could not be read.
+    pub(crate) put_aside: usize,
+}
+
+impl Loaded {
+    /// Whether the blocks that were completed are there, as far as that shows: a folder without any
+    /// may be a lost disk.
+    pub(crate) fn is_whole(&self) -> bool {
+        !self.blocks.is_empty() && self.put_aside == 0
+    }
+}
+
+/// Why a block found at start cannot be used.
+enum LoadError {
+    /// It is damaged, and will be for ever.
+    Damaged(String),
+    /// The system does not give it now: too many open files, missing rights, a failing disk.
+    Unreadable { path: PathBuf, source: io::Error },
+}
+
+impl LoadError {
+    fn of(path: PathBuf, source: io::Error) -> Self {
+        use io::ErrorKind::{InvalidData, NotFound, UnexpectedEof};
+        match source.kind() {
+            NotFound | InvalidData | UnexpectedEof => {
+                Self::Damaged(format!("{}: {source}", path.display()))
+            }
+            _ => Self::Unreadable { path, source },
+        }
+    }
+}
+
 fn unusable(path: &Path) -> impl FnOnce(io::Error) -> Error + '_ {
     |source| Error::Folder {
         path: path.to_owned(),
@@ -144,8 +188,16 @@ pub(crate) fn sync_folder(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()
 }
 
+/// Removes a folder with all it holds, if it is there.
+fn remove_folder(path: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
 /// Writes a small file so that it is there whole or not at all, also after a power loss.
-fn write_durably(path: &Path, bytes: &[u8]) -> io::Result<()> {
+pub(crate) fn write_durably(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let unfinished = path.with_extension("unfinished");
     let mut file = File::create(&unfinished)?;
     file.write_all(bytes)?;
@@ -170,12 +222,7 @@ impl LocalStore {
     pub(crate) async fn open(data_path: &Path, cache: Cache) -> Result<Self, Error> {
         let building_path = data_path.join("building");
         let blocks_path = data_path.join("blocks");
-        match fs::remove_dir_all(&building_path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(unusable(&building_path)(error));
-            }
-            _ => {}
-        }
+        remove_folder(&building_path).map_err(unusable(&building_path))?;
         create_folder(&blocks_path).map_err(unusable(&blocks_path))?;
         // Requests to local blocks are not the object store's: its metrics do not count them.
         let open = async |path: &Path| {
@@ -201,10 +248,14 @@ impl LocalStore {
         &self.blocks
     }
 
-    /// The complete blocks on disk. One that cannot be read is put into quarantine: what the log
-    /// still has of it is replayed.
-    pub(crate) fn load(&self) -> Result<Vec<LoadedBlock>, Error> {
-        let mut loaded = Vec::new();
+    /// The complete blocks on disk. One that is damaged is put into quarantine: what the log still
+    /// has of it is replayed.
+    ///
+    /// # Errors
+    /// When the system does not give what may well be there: the log of a block is reclaimed, so
+    /// nothing but the block has its spans, and another start may read it.
+    pub(crate) fn load(&self) -> Result<Loaded, Error> {
+        let mut loaded = Loaded::default();
         let list = |path: &Path| -> Result<Vec<(PathBuf, String)>, Error> {
             let entries = fs::read_dir(path).map_err(unusable(path))?;
             let mut named = Vec::new();
@@ -230,14 +281,18 @@ impl LocalStore {
                     continue;
                 };
                 match self.load_block(&path, &tenant, id) {
-                    Ok((block, coverage)) => loaded.push(LoadedBlock {
+                    Ok((block, coverage)) => loaded.blocks.push(LoadedBlock {
                         tenant: tenant.clone(),
                         block: Arc::new(block),
                         coverage,
                     }),
-                    Err(reason) => {
+                    Err(LoadError::Unreadable { path, source }) => {
+                        return Err(Error::Folder { path, source });
+                    }
+                    Err(LoadError::Damaged(reason)) => {
                         tracing::error!(tenant, block_id = %id, reason, quarantine = %self.quarantine_path.display(), "local block unreadable, put aside");
                         self.put_aside(&path, id).map_err(unusable(&path))?;
+                        loaded.put_aside += 1;
                     }
                 }
             }
@@ -250,40 +305,53 @@ impl LocalStore {
         path: &Path,
         tenant: &str,
         id: Uuid,
-    ) -> Result<(LocalBlock, CoverageFile), String> {
-        let read =
-            |name: &str| fs::read(path.join(name)).map_err(|error| format!("{name}: {error}"));
+    ) -> Result<(LocalBlock, CoverageFile), LoadError> {
+        let damaged = |reason: String| LoadError::Damaged(reason);
+        let read = |name: &str| {
+            let file = path.join(name);
+            fs::read(&file).map_err(|error| LoadError::of(file, error))
+        };
         let meta: BlockMeta = serde_json::from_slice(&read(tempo_backend::META)?)
-            .map_err(|error| format!("{}: {error}", tempo_backend::META))?;
+            .map_err(|error| damaged(format!("{}: {error}", tempo_backend::META)))?;
         if meta.block_id != id || &*meta.tenant_id != tenant {
-            return Err(format!("{} is another block's", tempo_backend::META));
+            return Err(damaged(format!(
+                "{} is another block's",
+                tempo_backend::META
+            )));
         }
         let data = path.join(tempo_backend::DATA);
         let data_bytes = fs::metadata(&data)
-            .map_err(|error| format!("{}: {error}", tempo_backend::DATA))?
+            .map_err(|error| LoadError::of(data.clone(), error))?
             .len();
         if data_bytes != meta.size {
-            return Err(format!(
+            return Err(damaged(format!(
                 "{} has {data_bytes} bytes and should have {}",
                 tempo_backend::DATA,
                 meta.size
-            ));
+            )));
         }
         let coverage = CoverageFile::decode(&read(COVERAGE)?)
-            .ok_or_else(|| format!("{COVERAGE} is damaged"))?;
-        let flushed = match fs::read_to_string(path.join(FLUSHED)) {
-            Ok(text) => Timestamp::parse_rfc3339(text.trim())
+            .ok_or_else(|| damaged(format!("{COVERAGE} is damaged")))?;
+        let flushed = match read(FLUSHED) {
+            Ok(text) => std::str::from_utf8(&text)
                 .ok()
+                .and_then(|text| Timestamp::parse_rfc3339(text.trim()).ok())
                 .and_then(|at| u64::try_from(at.unix_nanos()).ok())
                 .unwrap_or(0),
-            Err(_) => 0,
+            // The store is asked.
+            Err(LoadError::Damaged(_)) => 0,
+            Err(unreadable) => return Err(unreadable),
         };
         let block = self
             .block(path.to_owned(), meta, &coverage, flushed)
-            .map_err(|error| error.to_string())?;
-        block
-            .open(ReadStats::new())
-            .map_err(|error| error.to_string())?;
+            .map_err(|error| LoadError::of(path.to_owned(), error))?;
+        block.open(ReadStats::new()).map_err(|error| match error {
+            tempo_block::Error::Data(TableError::Read { .. }) => LoadError::Unreadable {
+                path: data,
+                source: io::Error::other(error),
+            },
+            error => damaged(error.to_string()),
+        })?;
         Ok((block, coverage))
     }
 
@@ -318,7 +386,16 @@ impl LocalStore {
         let folder = self.blocks_path.join(&*meta.tenant_id);
         create_folder(&folder)?;
         let complete = folder.join(&id);
+        // An attempt that failed after this point left its folder there, and nothing can be renamed
+        // to where one is. The log holds everything until an attempt succeeds.
+        let replaced = self.building_path.join(format!("replaced-{id}"));
+        remove_folder(&replaced)?;
+        match fs::rename(&complete, &replaced) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
         fs::rename(&built, &complete)?;
+        remove_folder(&replaced)?;
         sync_folder(&folder)?;
         self.block(complete, meta, coverage, 0)
     }
@@ -328,14 +405,11 @@ impl LocalStore {
         let _ = fs::remove_dir_all(self.building_path.join(tenant).join(id.to_string()));
     }
 
-    /// The object store has the block.
-    pub(crate) fn mark_flushed(&self, block: &LocalBlock, at_unix_nanos: u64) -> io::Result<()> {
-        let at = Timestamp::from_unix_nanos(i64::try_from(at_unix_nanos).unwrap_or(i64::MAX));
-        write_durably(&block.path.join(FLUSHED), at.to_string().as_bytes())?;
-        block
-            .flushed_unix_nanos
-            .store(at_unix_nanos.max(1), Ordering::Release);
-        Ok(())
+    /// Notes on disk since when the object store has the block.
+    pub(crate) fn mark_flushed(&self, block: &LocalBlock) -> io::Result<()> {
+        let at = i64::try_from(block.flushed_unix_nanos().unwrap_or(0)).unwrap_or(i64::MAX);
+        let at = Timestamp::from_unix_nanos(at).to_string();
+        write_durably(&block.path.join(FLUSHED), at.as_bytes())
     }
 
     /// Removes a block from disk.

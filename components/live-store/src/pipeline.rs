@@ -263,7 +263,7 @@ async fn flush_until_done(shared: &Arc<Shared>, job: &Job, block: &Arc<LocalBloc
                 metrics.local_flush_retries.inc();
             }
             let began = Instant::now();
-            let flushed = flush(shared, block).await;
+            let flushed = flush(shared, &job.tenant, block).await;
             (began.elapsed(), flushed)
         };
         let (took, flushed) = tokio::select! {
@@ -309,7 +309,28 @@ enum FlushAttemptError {
     Mark(#[from] std::io::Error),
 }
 
-async fn flush(shared: &Arc<Shared>, block: &Arc<LocalBlock>) -> Result<(), FlushAttemptError> {
+async fn flush(
+    shared: &Arc<Shared>,
+    tenant: &Tenant,
+    block: &Arc<LocalBlock>,
+) -> Result<(), FlushAttemptError> {
+    // Once the store has it, only the mark is left to do, and the block may go without it.
+    if block.flushed_unix_nanos().is_none() {
+        upload(shared, block).await?;
+        block.set_flushed(shared.clock.now_unix_nanos());
+    }
+    let marking = {
+        let (shared, block) = (shared.clone(), block.clone());
+        tokio::task::spawn_blocking(move || shared.local.mark_flushed(&block))
+    };
+    match marking.await.map_err(std::io::Error::other)? {
+        // Gone meanwhile, perhaps to make room for just such files.
+        Err(_) if !tenant.holds_block(block.id()) => Ok(()),
+        marked => Ok(marked?),
+    }
+}
+
+async fn upload(shared: &Shared, block: &LocalBlock) -> Result<(), tempo_backend::Error> {
     let meta = block.meta();
     // After a crash between the upload and the mark, the store has it already; it may even have
     // been compacted since, and must not come back.
@@ -322,12 +343,6 @@ async fn flush(shared: &Arc<Shared>, block: &Arc<LocalBlock>) -> Result<(), Flus
         }
     }
     // Without a store, others bring there what the block holds: its time here begins all the same.
-    let (shared, block) = (shared.clone(), block.clone());
-    let marked = tokio::task::spawn_blocking(move || {
-        let now = shared.clock.now_unix_nanos();
-        shared.local.mark_flushed(&block, now)
-    });
-    marked.await.map_err(std::io::Error::other)??;
     Ok(())
 }
 

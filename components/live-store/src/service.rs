@@ -43,7 +43,7 @@ pub struct Service {
     shared: Arc<Shared>,
     /// Blocks found at start that the object store does not have.
     unflushed: Vec<(Arc<Tenant>, Arc<LocalBlock>)>,
-    /// With Kafka: what local blocks hold, and whether there are any.
+    /// With Kafka: what local blocks hold, and whether they are there and none was put aside.
     covered: Coverage,
     has_local_blocks: bool,
     began: Instant,
@@ -152,15 +152,15 @@ fn open(
     };
     let mut covered = Coverage::default();
     let mut unflushed = Vec::new();
-    let mut blocks = 0;
-    for loaded in local.load()? {
+    let found = local.load()?;
+    let (blocks, has_local_blocks) = (found.blocks.len(), found.is_whole());
+    for loaded in found.blocks {
         let tenant = tenant_of(&loaded.tenant);
         covered.add(&loaded.coverage);
         if loaded.block.flushed_unix_nanos().is_none() {
             unflushed.push((Arc::clone(&tenant), Arc::clone(&loaded.block)));
         }
         tenant.add_block(loaded.block);
-        blocks += 1;
     }
     let options = Options {
         directory: feed::segments(&config.data_path, config.kafka.as_ref())?,
@@ -198,7 +198,7 @@ fn open(
         columns,
         unflushed,
         covered,
-        has_local_blocks: blocks > 0,
+        has_local_blocks,
     })
 }
 

@@ -10,6 +10,7 @@ use std::{
 
 use parking_lot::{Mutex, RwLock};
 use tempo_backend::Backend;
+use tempo_block::write::MAX_TRACE_BYTES;
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use uuid::Uuid;
@@ -31,7 +32,8 @@ pub const INITIAL_COMPRESSION_RATIO: f64 = 0.25;
 
 /// Bytes that stay free on disk beyond what completing blocks is expected to need.
 const MIN_FREE_DISK_BYTES: u64 = 4 << 20;
-/// With less free beyond the reserve, flushed blocks do not wait for their time to be removed.
+/// With less free beyond the reserve, flushed blocks that queries can do without are removed before
+/// their time.
 const LOW_DISK_BYTES: u64 = 16 << 20;
 
 const STARTING: u8 = 0;
@@ -174,6 +176,7 @@ impl Shared {
         BlockCut {
             max_duration: self.config.max_block_duration,
             max_bytes: self.config.max_block_bytes,
+            max_trace_bytes: MAX_TRACE_BYTES,
         }
     }
 
@@ -251,11 +254,17 @@ impl Shared {
         self.wal.reserve(MIN_FREE_DISK_BYTES, per_mille as u64);
     }
 
-    /// Removes local blocks whose time is over. Where the disk is nearly full, those that the
-    /// object store has go at once, oldest first.
+    /// Removes local blocks whose time is over. Where the disk is nearly full, those that queries find
+    /// in the object store by now go before, oldest first; never more, since spans that are missing
+    /// without an error are worse than pushes that are refused with one.
     fn expire_blocks(&self, now: u64) {
         let timeout = nanos(self.config.complete_block_timeout);
         let reserved = (self.wal.bytes() as f64 * self.compression_ratio()) as u64;
+        // With Kafka it is others who bring to the object store what a block holds, at their pace.
+        let min_early_age = match self.reading {
+            Some(_) => timeout,
+            None => nanos(self.config.min_flushed_block_age),
+        };
         let mut wanting = match self.wal.free_bytes() {
             Some(free) => (2 * reserved + LOW_DISK_BYTES).saturating_sub(free),
             None => 0,
@@ -277,8 +286,9 @@ impl Shared {
         self.metrics.local_block_bytes.set(bytes);
         flushed.sort_by_key(|(at, _, _)| *at);
         for (at, tenant, block) in flushed {
-            let is_over = now.saturating_sub(at) >= timeout;
-            if !is_over && wanting == 0 {
+            let age = now.saturating_sub(at);
+            let is_over = age >= timeout;
+            if !is_over && (wanting == 0 || age < min_early_age) {
                 continue;
             }
             if !is_over {
@@ -286,6 +296,10 @@ impl Shared {
             }
             wanting = wanting.saturating_sub(block.bytes());
             tenant.remove_block(block.id());
+            if self.jobs.lock().contains_key(&block.id()) {
+                // Its mark could not be written, and whoever tries to keeps it on disk.
+                self.retry_now.send_modify(|round| *round += 1);
+            }
             self.retired.lock().push(block);
         }
         self.remove_retired();

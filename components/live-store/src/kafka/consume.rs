@@ -137,12 +137,15 @@ impl Consumer {
         let committed = offsets.committed(&[feed.partition])?;
         let committed = committed.get(&feed.partition).map(|found| found.offset);
         let recent = offsets.first_at_or_after(feed.partition, self.oldest_wanted_millis())?;
-        Ok(start::start_at(
-            committed,
-            self.has_local_blocks,
-            recent,
-            ends,
-        ))
+        let start = start::start_at(committed, self.has_local_blocks, recent, ends);
+        if let (Some(committed), StartAt::Offset(start)) = (committed, start)
+            && start < committed
+        {
+            // What is read once more is in no block yet: should the next start find blocks, it must
+            // not take that commit for theirs.
+            offsets.commit(feed.partition, start)?;
+        }
+        Ok(start)
     }
 
     /// Records from before are in blocks of the object store, as far as queries go.

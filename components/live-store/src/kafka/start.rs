@@ -26,7 +26,8 @@ pub fn partition_of(instance_id: &str) -> Result<(i32, String), NoPartition> {
 /// Where reading starts.
 ///
 /// `committed` is behind everything that complete local blocks hold; it counts only when those
-/// blocks are there, so that a lost disk is read again. Nothing from before `recent` is wanted, the
+/// blocks are there, so that a lost disk is read again. Beyond the end it is of a topic that is gone
+/// and was made anew. Nothing from before `recent` is wanted, the
 /// first record that queries may still ask for; `None` when none is as young.
 pub(crate) fn start_at(
     committed: Option<i64>,
@@ -36,7 +37,7 @@ pub(crate) fn start_at(
 ) -> StartAt {
     let recent = recent.unwrap_or(ends.high);
     let start = match committed {
-        Some(committed) if has_local_blocks => committed.max(recent),
+        Some(committed) if has_local_blocks && committed <= ends.high => committed.max(recent),
         _ => recent,
     };
     StartAt::Offset(start.clamp(ends.low, ends.high))
@@ -85,7 +86,7 @@ mod tests {
             ),
             ("commit lost", None, true, Some(40), 40),
             ("records gone", Some(5), true, Some(3), 10),
-            ("topic made anew", Some(5000), true, Some(12), 100),
+            ("topic made anew", Some(5000), true, Some(12), 12),
         ] {
             assert_eq!(
                 start_at(committed, has_blocks, recent, ends),

@@ -406,7 +406,7 @@ impl Columns {
     }
 
     /// The chunks of `traces` are in a local block from now on: what else is held of a trace goes
-    /// on alone.
+    /// on alone. Each trace comes once, its chunks in log order.
     pub(crate) fn completed<'a>(
         &mut self,
         traces: impl Iterator<Item = (&'a TraceId, &'a [ChunkRef])>,
@@ -415,7 +415,7 @@ impl Columns {
             let remaining: Vec<Pending> = self
                 .chunks_of(trace_id)
                 .into_iter()
-                .filter(|pending| !completed.contains(&pending.chunk))
+                .filter(|pending| completed.binary_search(&pending.chunk).is_err())
                 .collect();
             self.hide(trace_id);
             remaining

@@ -56,6 +56,8 @@ impl BlockCutReason {
 pub(crate) struct BlockCut {
     pub(crate) max_duration: Duration,
     pub(crate) max_bytes: u64,
+    /// Serialized bytes that it can hold of one trace.
+    pub(crate) max_trace_bytes: u64,
 }
 
 impl BlockCut {
@@ -111,6 +113,7 @@ mod tests {
         let cut = BlockCut {
             max_duration: Duration::from_secs(30),
             max_bytes: 100,
+            max_trace_bytes: u64::MAX,
         };
         assert_eq!(cut.reason(SECOND, 99, 30 * SECOND), None);
         assert_eq!(

@@ -1,6 +1,8 @@
 //! The traces that were cut: those gathering for the next block, and closed blocks that are not
 //! complete yet.
 
+use foldhash::fast::RandomState;
+use hashbrown::HashMap;
 use tempo_model::TraceId;
 use uuid::Uuid;
 
@@ -14,6 +16,8 @@ pub(crate) struct Head {
     bytes: u64,
     /// When the first trace came, in nanoseconds since the epoch.
     since: u64,
+    /// Bytes of each trace, once any may be too large.
+    by_trace: Option<HashMap<TraceId, u64, RandomState>>,
 }
 
 impl Head {
@@ -22,7 +26,30 @@ impl Head {
             self.since = now;
         }
         self.bytes += trace.bytes;
+        if let Some(by_trace) = &mut self.by_trace {
+            *by_trace.entry(id).or_default() += trace.bytes;
+        }
         self.traces.push((id, trace));
+    }
+
+    /// Whether so many bytes more of a trace leave it within `max_trace_bytes`.
+    pub(crate) fn has_room_for(&mut self, id: &TraceId, bytes: u64, max_trace_bytes: u64) -> bool {
+        if self.traces.is_empty() || self.bytes + bytes <= max_trace_bytes {
+            return true;
+        }
+        let traces = &self.traces;
+        let by_trace = self.by_trace.get_or_insert_with(|| {
+            let mut by_trace = HashMap::default();
+            for (id, trace) in traces {
+                *by_trace.entry(*id).or_default() += trace.bytes;
+            }
+            by_trace
+        });
+        match by_trace.get(id) {
+            Some(held) => held + bytes <= max_trace_bytes,
+            // However large: it fits better nowhere.
+            None => true,
+        }
     }
 
     pub(crate) fn is_empty(&self) -> bool {

@@ -332,8 +332,20 @@ impl Tenant {
                 .inc();
             closed.push(block);
         };
-        for (id, trace) in taken.drain(..) {
-            state.head.push(id, trace, now);
+        let max_trace_bytes = block_cut.max_trace_bytes;
+        let parts = taken
+            .drain(..)
+            .flat_map(|(id, trace)| trace.split(max_trace_bytes).map(move |part| (id, part)));
+        for (id, part) in parts {
+            // What a block cannot hold of a trace goes into the next.
+            if !state.head.has_room_for(&id, part.bytes, max_trace_bytes) {
+                close(
+                    &mut state.head,
+                    &mut state.sizes,
+                    BlockCutReason::MaxBlockBytes,
+                );
+            }
+            state.head.push(id, part, now);
             if expected(&state.head) >= block_cut.max_bytes {
                 close(
                     &mut state.head,
@@ -457,12 +469,13 @@ impl Tenant {
         state.cut_blocks.retain(|held| held.id != cut.id);
         state.blocks.extend(block);
         drop(state);
-        // Tables are looked at under `building` only, so their rows may go bit by bit.
-        for traces in cut.traces().chunks(COMPLETED_TRACES) {
+        // Tables are looked at under `building` only, so their rows may go bit by bit. What of a
+        // trace is left goes back to what is pending, so all that was cut of it comes at once.
+        for traces in cut.sorted().chunks(COMPLETED_TRACES) {
             let mut state = self.state.lock();
             state
                 .columns
-                .completed(traces.iter().map(|(id, trace)| (id, &trace.chunks[..])));
+                .completed(traces.iter().map(|trace| (&trace.id, &trace.chunks[..])));
             self.update_gauges(&state);
         }
         drop(guard);
@@ -478,6 +491,14 @@ impl Tenant {
     /// A local block is found no longer.
     pub(crate) fn remove_block(&self, id: Uuid) {
         self.state.lock().blocks.retain(|block| block.id() != id);
+    }
+
+    pub(crate) fn holds_block(&self, id: Uuid) -> bool {
+        self.state
+            .lock()
+            .blocks
+            .iter()
+            .any(|block| block.id() == id)
     }
 
     pub(crate) fn blocks(&self) -> Vec<Arc<LocalBlock>> {

@@ -17,6 +17,31 @@ pub(crate) struct LiveTrace {
     pub(crate) bytes: u64,
 }
 
+impl LiveTrace {
+    /// Parts of at most `max_bytes` each, in log order; a larger chunk is a part of its own.
+    pub(crate) fn split(self, max_bytes: u64) -> impl Iterator<Item = Self> {
+        let mut parts = Vec::new();
+        let mut rest = self;
+        while rest.bytes > max_bytes && rest.chunks.len() > 1 {
+            let mut bytes = 0;
+            let fitting = rest.chunks.iter().take_while(|chunk| {
+                bytes += u64::from(chunk.bytes);
+                bytes <= max_bytes
+            });
+            let count = fitting.count().max(1);
+            let chunks: Vec<ChunkRef> = rest.chunks.drain(..count).collect();
+            let bytes = chunks.iter().map(|chunk| u64::from(chunk.bytes)).sum();
+            rest.bytes -= bytes;
+            parts.push(Self {
+                chunks,
+                age: rest.age,
+                bytes,
+            });
+        }
+        parts.into_iter().chain(std::iter::once(rest))
+    }
+}
+
 /// Traces by id, with their serialized bytes counted.
 #[derive(Debug, Default)]
 pub(crate) struct LiveTraces {
@@ -197,6 +222,34 @@ mod tests {
         assert_eq!((traces.len(), traces.bytes()), (1, 40));
         assert_eq!(traces.take_all()[0].1.chunks.len(), 2);
         assert_eq!((traces.len(), traces.bytes()), (0, 0));
+    }
+
+    #[test]
+    fn a_large_trace_is_split_between_chunks() {
+        let parts = |sizes: &[u32]| {
+            let mut traces = LiveTraces::default();
+            for (offset, bytes) in (0..).zip(sizes) {
+                traces.append(id(1), chunk(offset, *bytes), 100);
+            }
+            let (_, trace) = traces.take_all().remove(0);
+            trace
+                .split(100)
+                .map(|part| {
+                    let sizes: Vec<u32> = part.chunks.iter().map(|chunk| chunk.bytes).collect();
+                    assert_eq!(
+                        part.bytes,
+                        sizes.iter().map(|&size| u64::from(size)).sum::<u64>()
+                    );
+                    sizes
+                })
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(parts(&[40, 60]), [vec![40, 60]]);
+        assert_eq!(
+            parts(&[40, 61, 39, 1, 250, 5]),
+            [vec![40], vec![61, 39], vec![1], vec![250], vec![5]]
+        );
+        assert_eq!(parts(&[250]), [vec![250]]);
     }
 
     #[test]

@@ -2,12 +2,14 @@
 //! nothing is doubled.
 
 use tempo_backend::{
-    ObjectKey,
+    BlockMeta, ObjectKey,
     testing::{Effect, Fault, Gate, Operation as StoreOperation, faulty},
 };
 
+use uuid::Uuid;
+
 use super::*;
-use crate::testing::batch;
+use crate::{local::LocalStore, testing::batch, wal::CoverageFile};
 
 /// Starts on what a crash left, and checks that everything is there once, before and after a flush.
 async fn assert_recovers(world: World, expected: &Spans) {
@@ -201,6 +203,87 @@ async fn a_local_block_that_cannot_be_read_is_put_aside_and_the_log_replaces_it(
     };
     let world = world.after_crash(crash);
     assert_recovers(world, &once(&[(1, 1, 2)])).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_local_block_that_the_system_does_not_give_is_no_damaged_one() {
+    let mut world = World::new();
+    let (backend, faults) = faulty(&world.backend);
+    world.backend = backend;
+    let running = world.start().await;
+    running.push_trace(1, 1, 2).await;
+    faults.fail_all();
+    running.store.flush_all().await.unwrap_err();
+    running.stop().await;
+    // The log is gone: only the block has the spans.
+    assert!(segments(world.data_path()).is_empty());
+    let block = local_blocks(world.data_path()).remove(0);
+    for name in ["meta.json", "data.parquet", "wal-coverage"] {
+        // As with too many open files, or without the right to read it: an error that passes.
+        let (file, away) = (block.join(name), block.join("away"));
+        fs::rename(&file, &away).unwrap();
+        std::os::unix::fs::symlink(&file, &file).unwrap();
+        let Err(refused) = world.try_start().await else {
+            panic!("started without {name}");
+        };
+        assert!(refused.to_string().contains(name), "{refused}");
+        fs::remove_file(&file).unwrap();
+        fs::rename(&away, &file).unwrap();
+    }
+    faults.heal();
+    assert_recovers(world, &once(&[(1, 1, 2)])).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_block_was_put_aside_those_that_are_left_are_not_all() {
+    let world = World::new();
+    let running = world.start().await;
+    for n in [1, 2] {
+        running.push_trace(n, 1, 2).await;
+        running.store.flush_all().await.unwrap();
+    }
+    running.stop().await;
+    let load = async || {
+        let cache = Cache::new(0, &Registry::new()).unwrap();
+        let local = LocalStore::open(world.data_path(), cache).await.unwrap();
+        let found = local.load().unwrap();
+        (found.blocks.len(), found.is_whole())
+    };
+    assert_eq!(load().await, (2, true));
+    fs::remove_file(local_blocks(world.data_path())[0].join("meta.json")).unwrap();
+    assert_eq!(load().await, (1, false));
+    fs::remove_dir_all(world.data_path().join("blocks")).unwrap();
+    assert_eq!(load().await, (0, false));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_block_completes_where_a_failed_attempt_left_its_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    let cache = Cache::new(0, &Registry::new()).unwrap();
+    let local = LocalStore::open(folder.path(), cache).await.unwrap();
+    let meta = BlockMeta {
+        tenant_id: "t".into(),
+        block_id: Uuid::from_u128(7),
+        ..BlockMeta::default()
+    };
+    let coverage = CoverageFile {
+        segments: Vec::new(),
+    };
+    // As if syncing the folder had failed after each, three times in a row.
+    for attempt in 1..=3_u8 {
+        let built = folder
+            .path()
+            .join("building/t")
+            .join(meta.block_id.to_string());
+        fs::create_dir_all(&built).unwrap();
+        fs::write(built.join("data.parquet"), [attempt]).unwrap();
+        local.commit(meta.clone(), &coverage).unwrap();
+        let complete = local_blocks(folder.path()).remove(0);
+        assert_eq!(fs::read(complete.join("data.parquet")).unwrap(), [attempt]);
+    }
+    let left = fs::read_dir(folder.path().join("building")).unwrap();
+    let left: Vec<_> = left.map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left, ["t"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

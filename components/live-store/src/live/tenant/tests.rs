@@ -4,7 +4,7 @@ use prometheus::Registry;
 use tempo_table::{Intrinsic, SpanTable};
 use tokio::sync::oneshot;
 
-use super::*;
+use super::{super::head::CutTrace, *};
 use crate::{
     testing::{TestTrace, batch},
     wal::{AppendError, Coverage, FaultyDisk, Options},
@@ -27,6 +27,7 @@ const NO_LIMITS: PushLimits = PushLimits {
 const NEVER: BlockCut = BlockCut {
     max_duration: Duration::MAX,
     max_bytes: u64::MAX,
+    max_trace_bytes: u64::MAX,
 };
 
 impl Fixture {
@@ -238,6 +239,67 @@ fn spans_still_pending_when_their_block_is_complete_are_not_seen_twice() {
 }
 
 #[test]
+fn a_trace_that_was_cut_twice_into_one_block_is_seen_no_longer_either() {
+    let fixture = Fixture::new();
+    let idle = TraceCut {
+        max_idle: Duration::ZERO,
+        max_live: Duration::MAX,
+    };
+    for first_span in 1..=3 {
+        fixture.push([trace(1, first_span, 1)]);
+        let closed = fixture.tenant.cut(200, Cut::Due(idle), NEVER, 1.0, None);
+        assert!(closed.is_empty());
+    }
+    // The query makes one row of it.
+    assert_eq!(fixture.seen_traces(), BTreeMap::from([(1, 3)]));
+    let block = fixture.cut_all();
+    assert_eq!(block.traces().len(), 3);
+    fixture.tenant.complete(&fixture.wal, &block, None);
+    assert_eq!(fixture.tenant.sizes().pending_spans, 0);
+    assert_eq!(fixture.seen_traces(), BTreeMap::new());
+    assert!(fixture.tenant.is_empty());
+}
+
+#[test]
+fn what_a_block_cannot_hold_of_a_trace_goes_into_the_next() {
+    let fixture = Fixture::new();
+    // All of the same size.
+    let push = |n: u8| fixture.push([trace(n, 10, 1)]);
+    let one = trace(1, 10, 1).encode().len() as u64;
+    let due = TraceCut {
+        max_idle: Duration::ZERO,
+        max_live: Duration::MAX,
+    };
+    let narrow = BlockCut {
+        max_trace_bytes: 2 * one + one / 2,
+        ..NEVER
+    };
+    let spans = |block: &CutBlock| {
+        let sorted = block.sorted();
+        let count = |trace: &CutTrace| trace.chunks.len();
+        sorted.iter().map(count).collect::<Vec<_>>()
+    };
+    // Others count apart, and the limit is for what was cut at different times together.
+    let mut closed = Vec::new();
+    for round in 0..3 {
+        [1, 1, 2 + round].into_iter().for_each(push);
+        let blocks = fixture.tenant.cut(200, Cut::Due(due), narrow, 1.0, None);
+        closed.extend(blocks.iter().map(|block| spans(block)));
+    }
+    let last = fixture.tenant.cut(200, Cut::All, narrow, 1.0, None);
+    closed.extend(last.iter().map(|block| spans(block)));
+    assert_eq!(closed.len(), 3, "{closed:?}");
+    let of_large = closed.iter().flatten().filter(|chunks| **chunks > 1);
+    assert_eq!(of_large.collect::<Vec<_>>(), [&2, &2, &2]);
+    assert_eq!(closed.iter().flatten().sum::<usize>(), 9);
+    // And of one that comes at once.
+    [9; 5].into_iter().for_each(push);
+    let blocks = fixture.tenant.cut(200, Cut::All, narrow, 1.0, None);
+    let parts: Vec<_> = blocks.iter().flat_map(|block| spans(block)).collect();
+    assert_eq!(parts, [2, 2, 1]);
+}
+
+#[test]
 fn tables_outside_the_time_range_are_left_out() {
     let fixture = Fixture::new();
     fixture.push([trace(1, 1, 1).start(1_000_000_000)]);
@@ -360,8 +422,8 @@ fn blocks_are_closed_by_size_while_traces_are_cut() {
     }
     let one = trace(1, 1, 1).encode().len() as u64;
     let half_compressed = BlockCut {
-        max_duration: Duration::MAX,
         max_bytes: one,
+        ..NEVER
     };
     let due = TraceCut {
         max_idle: Duration::from_nanos(10),
