@@ -119,25 +119,27 @@ pub(crate) fn worker(config: &Config) -> Result<WorkerConfig, UnusableSetting> {
     })
 }
 
+/// How far back queries ask nobody but live-stores.
+pub(super) fn asked_of_live_stores(config: &Config) -> Duration {
+    let frontend = &config.query_frontend;
+    let search = frontend.search.query_backend_after.0;
+    search.max(frontend.metrics.query_backend_after.0)
+}
+
 /// How a querier of its own process asks live-stores.
 pub(crate) fn live_stores(config: &Config) -> Result<LiveStoresConfig, UnusableSetting> {
     let ring = &config.querier.partition_ring;
     let client = &config.live_store_client.grpc_client_config;
     refuse_tls("live_store_client.grpc_client_config.tls_enabled", client)?;
     let defaults = LiveStoresConfig::default();
-    let frontend = &config.query_frontend;
-    let asked_of_live_stores = frontend
-        .search
-        .query_backend_after
-        .0
-        .max(frontend.metrics.query_backend_after.0);
     Ok(LiveStoresConfig {
         minimize_requests: ring.minimize_requests,
         hedging_delay: ring.hedging_delay.0,
         preferred_zone: ring.preferred_zone.clone(),
         connect_timeout: not_zero(client.connect_timeout.0).unwrap_or(defaults.connect_timeout),
         // Its last span is then asked of blocks, and queriers have listed the block that it is in.
-        partition_forgotten_after: asked_of_live_stores + config.storage.trace.blocklist_poll.0,
+        partition_forgotten_after: asked_of_live_stores(config)
+            + config.storage.trace.blocklist_poll.0,
         ..defaults
     })
 }

@@ -11,7 +11,7 @@ use tempo_distributor::{
 };
 use tempo_runtime::tls::{ClientAuth, Tls, TlsVersion};
 
-use super::{UnusableSetting, block, not_zero};
+use super::{UnusableSetting, block, not_zero, queries::asked_of_live_stores};
 
 pub(crate) fn distributor(config: &Config) -> Result<tempo_distributor::Config, UnusableSetting> {
     let distributor = &config.distributor;
@@ -145,6 +145,8 @@ pub(crate) fn live_store(config: &Config) -> Result<tempo_live_store::Config, Un
         max_block_duration: live_store.max_block_duration.0,
         max_block_bytes: live_store.max_block_bytes.0,
         complete_block_timeout: live_store.complete_block_timeout.0,
+        min_flushed_block_age: asked_of_live_stores(config)
+            + config.storage.trace.blocklist_poll.0 * 2,
         complete_block_concurrency: live_store.complete_block_concurrency as usize,
         ingestion_time_range_slack: live_store.wal.ingestion_time_range_slack.0,
         block: block(config)?,
