@@ -2,19 +2,15 @@
 
 use std::sync::Arc;
 
-use tempo_backend::{BlockChange, BlockMeta, CompactedBlockMeta, Timestamp};
+use tempo_backend::{BlockChange, BlockMeta, CompactedBlockMeta, ObjectKey, Timestamp};
 use tempo_block::{
     merge::{MergeError, MergeOptions, merge_blocks},
-    write::publish,
+    write::{FinishedBlock, publish},
 };
 use tempo_model::TraceId;
 use uuid::Uuid;
 
-use crate::{
-    JobError,
-    control::Control,
-    worker::{Running, Worker},
-};
+use crate::{JobError, control::Control, running::Running, worker::Worker};
 
 /// What was found of blocks that are to be replaced.
 enum Found {
@@ -89,15 +85,17 @@ impl Worker {
             Err(MergeError::Gone { .. }) => return Ok(None),
             merged => merged?,
         };
-        running.confirm().await?;
+        running.confirm(inputs, output).await?;
         let counts = &merged.counts;
         let mut successor = None;
         if let Some(block) = &merged.block {
-            // It may have lived and gone while this worker was asleep.
-            if self.was_compacted(tenant, output).await? {
+            // While this worker was asleep its block may have lived and gone, or another job may
+            // have merged some of the inputs.
+            if self.was_compacted(tenant, output).await? || !self.are_live(tenant, inputs).await? {
+                tracing::warn!(tenant, %output, "merged blocks are others' by now, nothing published");
                 return Err(JobError::Abandoned);
             }
-            publish(backend, block, false).await?;
+            self.publish(tenant, block).await?;
             self.metrics()
                 .merged(level, factor, inputs.len(), block.meta.size, counts);
             successor = Some(Arc::new(block.meta.clone()));
@@ -148,6 +146,34 @@ impl Worker {
         Ok(Found::Live(metas))
     }
 
+    /// Makes the block public. When the store says that it failed, and it is there all the same,
+    /// only the answer was lost: whoever then counts the job as failed would merge its inputs a
+    /// second time.
+    async fn publish(&self, tenant: &str, block: &FinishedBlock) -> Result<(), JobError> {
+        let Err(error) = publish(self.backend(), block, false).await else {
+            return Ok(());
+        };
+        let block = block.meta.block_id;
+        if self.backend().read_meta(tenant, block).await.is_err() {
+            return Err(error.into());
+        }
+        tracing::warn!(tenant, block_id = %block, %error, "merged block is there, although its writing failed");
+        Ok(())
+    }
+
+    async fn are_live(&self, tenant: &str, blocks: &[Uuid]) -> Result<bool, JobError> {
+        for &block in blocks {
+            if !self
+                .backend()
+                .exists(&ObjectKey::meta(tenant, block))
+                .await?
+            {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
     async fn was_compacted(&self, tenant: &str, block: Uuid) -> Result<bool, JobError> {
         match self.backend().read_compacted_meta(tenant, block).await {
             Ok(_) => Ok(true),
@@ -165,6 +191,10 @@ impl Worker {
     }
 
     /// Takes replaced blocks out of use: at once for this process, then in the store.
+    ///
+    /// # Errors
+    /// When some could not be marked that no successor names. What one names is hidden from every
+    /// list, and is marked by the next merge of the successor and by retention: the job is done.
     async fn retire(
         &self,
         tenant: &str,
@@ -172,39 +202,38 @@ impl Worker {
         successor: Option<Arc<BlockMeta>>,
     ) -> Result<(), JobError> {
         let listed = self.blocklist().tenant(tenant);
-        let now = Timestamp::now();
-        let compacted = inputs.iter().filter_map(|&block| {
-            let meta = Arc::clone(listed.live_block(block)?);
-            Some(Arc::new(CompactedBlockMeta {
-                meta,
-                compacted_time: now,
-            }))
-        });
+        let has_successor = successor.is_some();
         let change = BlockChange {
             added: successor.into_iter().collect(),
-            compacted: compacted.collect(),
             removed: inputs.to_vec(),
             ..BlockChange::default()
         };
         self.blocklist().apply_change(tenant, change);
-        // One that fails must not keep the others; all are tried again when the job is.
+        let mut compacted = Vec::with_capacity(inputs.len());
         let mut failed = None;
+        // One that fails must not keep the others.
         for &block in inputs {
-            if let Err(error) = self.mark(tenant, block).await {
-                tracing::error!(tenant, block_id = %block, %error, "merged block not marked compacted");
-                failed = Some(error);
+            match self.mark(tenant, block).await {
+                Ok(()) => compacted.extend(listed.live_block(block).map(|meta| {
+                    Arc::new(CompactedBlockMeta {
+                        meta: Arc::clone(meta),
+                        compacted_time: Timestamp::now(),
+                    })
+                })),
+                Err(error) => {
+                    tracing::error!(tenant, block_id = %block, %error, "merged block not marked compacted");
+                    failed = Some(error);
+                }
             }
         }
-        failed.map_or(Ok(()), Err)
-    }
-}
-
-impl Running {
-    /// Whether the job is still this worker's; asked before something is done for good.
-    pub(crate) async fn confirm(&self) -> Result<(), JobError> {
-        if self.abandon.is_set() || !self.is_running().await {
-            return Err(JobError::Abandoned);
+        let change = BlockChange {
+            compacted,
+            ..BlockChange::default()
+        };
+        self.blocklist().apply_change(tenant, change);
+        match failed {
+            Some(error) if !has_successor => Err(error),
+            _ => Ok(()),
         }
-        Ok(())
     }
 }

@@ -21,6 +21,7 @@ mod control;
 mod error;
 mod metrics;
 mod redact;
+mod running;
 mod source;
 mod worker;
 

@@ -9,10 +9,7 @@ use tempo_proto::tempopb::{RedactionDetail, RedactionMode};
 use uuid::Uuid;
 
 use crate::{
-    JobError,
-    block_id::output_id,
-    compact::Replacement,
-    worker::{Running, Worker},
+    JobError, block_id::output_id, compact::Replacement, running::Running, worker::Worker,
 };
 
 impl Worker {

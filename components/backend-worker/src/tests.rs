@@ -1,5 +1,6 @@
 //! Jobs on real blocks: done, interrupted anywhere, and done while others read.
 
+mod contested;
 mod crash;
 mod many;
 mod redaction;
@@ -13,8 +14,10 @@ use std::{
 use prometheus::{IntCounterVec, Opts, Registry};
 use prost::Message;
 use tempo_backend::{
-    Backend, BlockMeta, Blocklist, Poller, PollerConfig, ReadStats, RetentionPolicy,
-    TenantIndexRole, Timestamp, cache::Cache,
+    Backend, BlockMeta, Blocklist, Poller, PollerConfig, ReadStats, Retention, RetentionPolicy,
+    TenantIndexRole, Timestamp,
+    cache::Cache,
+    testing::{Fault, faulty, memory},
 };
 use tempo_backend_scheduler::Scheduler;
 use tempo_block::{
@@ -24,12 +27,17 @@ use tempo_block::{
     write::{BlockOptions, write_block},
 };
 use tempo_model::TraceId;
-use tempo_proto::tempopb::{NextJobResponse, Trace, UpdateJobStatusRequest};
+use tempo_proto::tempopb::{
+    CompactionDetail, JobDetail, JobStatus, JobType, NextJobResponse, Trace, UpdateJobStatusRequest,
+};
 use tempo_testkit::traces::TraceMaker;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::{Config, Deps, JobSource, Limits, Service, SourceError, Worker, build};
+use crate::{
+    Config, Deps, JobSource, Limits, Service, SourceError, Worker, build, control::Abandon,
+    running::Running,
+};
 
 /// Serialized parts of traces.
 type Traces = BTreeMap<TraceId, Vec<Vec<u8>>>;
@@ -148,9 +156,19 @@ fn worker(
     blocklist: &Blocklist,
     limits: Arc<dyn Limits>,
 ) -> (Worker, Service) {
-    let registry = Registry::new();
     let mut config = Config::new("worker".into());
     config.backoff.min = Duration::from_millis(1);
+    worker_of(config, jobs, backend, blocklist, limits)
+}
+
+fn worker_of(
+    config: Config,
+    jobs: Arc<dyn JobSource>,
+    backend: &Backend,
+    blocklist: &Blocklist,
+    limits: Arc<dyn Limits>,
+) -> (Worker, Service) {
+    let registry = Registry::new();
     let deps = Deps {
         jobs,
         backend: backend.clone(),
@@ -215,6 +233,57 @@ async fn until(condition: impl AsyncFn() -> bool) {
     while !condition().await {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
+}
+
+/// A merge of these blocks.
+fn merge_job(inputs: &[Arc<BlockMeta>]) -> NextJobResponse {
+    NextJobResponse {
+        job_id: "job".into(),
+        r#type: JobType::Compaction.into(),
+        detail: Some(JobDetail {
+            tenant: "t".into(),
+            compaction: Some(CompactionDetail {
+                input: inputs
+                    .iter()
+                    .map(|meta| meta.block_id.to_string())
+                    .collect(),
+                output: Vec::new(),
+            }),
+            ..Default::default()
+        }),
+    }
+}
+
+/// Does a merge, as a worker that has just started and is asked by `jobs`; the blocks it made.
+async fn merge(
+    jobs: Arc<dyn JobSource>,
+    backend: &Backend,
+    inputs: &[Arc<BlockMeta>],
+) -> Result<Vec<String>, crate::JobError> {
+    let (worker, _) = worker(jobs, backend, &Blocklist::new(), Arc::new(Unlimited));
+    let running = Running::new(
+        &worker,
+        "job",
+        Abandon::default(),
+        &CancellationToken::new(),
+    );
+    let outcome = worker.do_job(&merge_job(inputs), &running).await?;
+    Ok(outcome.compaction.unwrap().output)
+}
+
+/// A store with a block for each of these.
+async fn filled(parts: &[Traces]) -> (Backend, Vec<Arc<BlockMeta>>) {
+    let backend = memory();
+    let mut inputs = Vec::new();
+    for traces in parts {
+        inputs.push(put(&backend, "t", traces).await);
+    }
+    (backend, inputs)
+}
+
+/// Live blocks, as a process sees them that has just started.
+async fn live(backend: &Backend) -> Vec<Arc<BlockMeta>> {
+    listed(backend).await.0.tenant("t").live().to_vec()
 }
 
 /// Traces over blocks: some in one, some with their services spread over two, some twice.

@@ -7,12 +7,13 @@ use tempo_backend::{Backend, Blocklist, Retention, RetentionPolicy, Timestamp, c
 use tempo_proto::tempopb::{
     CompactionDetail, JobStatus, JobType, NextJobResponse, RedactionResult, UpdateJobStatusRequest,
 };
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::{
     Config, Error, JobError, JobSource, SourceError, block_id::output_id, compact::Replacement,
-    control::Abandon, metrics::Metrics,
+    control::Abandon, metrics::Metrics, running::Running,
 };
 
 /// What the worker wants to know of tenants.
@@ -60,33 +61,11 @@ pub struct Worker(Arc<Inner>);
 /// What runs.
 pub struct Service(Worker);
 
-/// A job that is being done.
-#[derive(Clone)]
-pub(crate) struct Running {
-    id: String,
-    jobs: Arc<dyn JobSource>,
-    pub(crate) abandon: Abandon,
-}
+/// How long the scheduler may take to answer an update. One that hangs is asked again.
+const UPDATE_TIMEOUT: Duration = Duration::from_secs(10);
 
-impl Running {
-    pub(crate) fn new(id: String, jobs: Arc<dyn JobSource>, abandon: Abandon) -> Self {
-        Self { id, jobs, abandon }
-    }
-
-    /// A sign of life; whether the scheduler still counts on this worker. When it does not answer,
-    /// it is taken to: nothing else can have the job before it comes back.
-    pub(crate) async fn is_running(&self) -> bool {
-        let update = UpdateJobStatusRequest {
-            job_id: self.id.clone(),
-            status: JobStatus::Running.into(),
-            ..Default::default()
-        };
-        match self.jobs.update(update).await {
-            Err(SourceError::NotRunning(_)) => false,
-            Ok(()) | Err(SourceError::Unavailable(_)) => true,
-        }
-    }
-}
+/// As long as the scheduler may be away before it is worth a warning: it starts, or is replaced.
+const QUIET_ABSENCE: Duration = Duration::from_secs(30);
 
 /// What a job came to.
 #[derive(Debug, Default)]
@@ -238,24 +217,11 @@ impl Worker {
     /// Does a job and tells how it went.
     async fn work(&self, job: NextJobResponse, abandon: Abandon, shutdown: &CancellationToken) {
         self.0.metrics.jobs.inc();
-        let running = Running::new(job.job_id.clone(), Arc::clone(&self.0.jobs), abandon);
-        let interval = self.0.config.heartbeat_interval;
-        let outcome = {
-            let doing = self.do_job(&job, &running);
-            tokio::pin!(doing);
-            let mut beat =
-                tokio::time::interval_at(tokio::time::Instant::now() + interval, interval);
-            loop {
-                tokio::select! {
-                    outcome = &mut doing => break outcome,
-                    _ = beat.tick() => {
-                        if !running.is_running().await {
-                            tracing::warn!(job_id = job.job_id, "job is not this worker's any more");
-                            running.abandon.set();
-                        }
-                    }
-                }
-            }
+        let running = Running::new(self, &job.job_id, abandon, shutdown);
+        // Side by side: a scheduler that does not answer holds nothing up.
+        let outcome = tokio::select! {
+            outcome = self.do_job(&job, &running) => outcome,
+            never = running.give_signs_of_life() => match never {},
         };
         let mut update = UpdateJobStatusRequest {
             job_id: job.job_id.clone(),
@@ -285,11 +251,23 @@ impl Worker {
         self.tell(update, shutdown).await;
     }
 
+    /// One call of the scheduler.
+    pub(crate) async fn update(&self, update: UpdateJobStatusRequest) -> Result<(), SourceError> {
+        let answer = self.0.jobs.update(update);
+        match tokio::time::timeout(UPDATE_TIMEOUT, answer).await {
+            Ok(answer) => answer,
+            Err(_) => Err(SourceError::Unavailable(format!(
+                "no answer within {} s",
+                UPDATE_TIMEOUT.as_secs()
+            ))),
+        }
+    }
+
     /// Tells the scheduler, as often as it takes.
     async fn tell(&self, update: UpdateJobStatusRequest, shutdown: &CancellationToken) {
         let mut pause = self.0.config.backoff.min;
         loop {
-            match self.0.jobs.update(update.clone()).await {
+            match self.update(update.clone()).await {
                 Ok(()) => return,
                 Err(error @ SourceError::NotRunning(_)) => {
                     tracing::warn!(job_id = update.job_id, %error, "the end of a job was of no interest");
@@ -307,7 +285,7 @@ impl Worker {
     }
 
     /// Waits, longer each time. Whether to go on.
-    async fn pause(&self, pause: &mut Duration, shutdown: &CancellationToken) -> bool {
+    pub(crate) async fn pause(&self, pause: &mut Duration, shutdown: &CancellationToken) -> bool {
         let jitter = pause.mul_f64(rand::random::<f64>() / 4.0);
         let wait = *pause + jitter;
         *pause = (*pause * 2).min(self.0.config.backoff.max);
@@ -325,11 +303,15 @@ impl Service {
         let Self(worker) = self;
         let config = &worker.0.config;
         let mut pause = config.backoff.min;
+        let mut unanswered_since = None;
         while !shutdown.is_cancelled() {
             let next = tokio::select! {
                 () = shutdown.cancelled() => return,
                 next = worker.0.jobs.next(&config.worker_id) => next,
             };
+            if next.is_ok() {
+                unanswered_since = None;
+            }
             let job = match next {
                 Ok(Some(job)) => job,
                 Ok(None) => {
@@ -341,7 +323,18 @@ impl Service {
                     continue;
                 }
                 Err(error) => {
-                    tracing::warn!(%error, pause = ?pause, "no answer from the backend-scheduler");
+                    match unanswered_since {
+                        None => {
+                            unanswered_since = Some(Instant::now());
+                            tracing::info!(%error, "no job yet");
+                        }
+                        Some(since) if since.elapsed() < QUIET_ABSENCE => {
+                            tracing::debug!(%error, pause = ?pause, "no job yet");
+                        }
+                        Some(_) => {
+                            tracing::warn!(%error, pause = ?pause, "no answer from the backend-scheduler");
+                        }
+                    }
                     worker.0.metrics.call_retries.inc();
                     if !worker.pause(&mut pause, &shutdown).await {
                         return;

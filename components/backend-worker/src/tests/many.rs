@@ -2,8 +2,6 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use tempo_backend::testing::memory;
-
 use super::*;
 
 const BLOCKS: usize = 100;

@@ -1,6 +1,5 @@
 //! Traces removed on request, and blocks that have lived long enough.
 
-use tempo_backend::testing::memory;
 use tempo_proto::tempopb::{RedactionMode, SubmitRedactionRequest};
 
 use super::*;
