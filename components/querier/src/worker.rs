@@ -9,20 +9,16 @@ mod stream;
 
 use std::{collections::HashMap, net::SocketAddr, sync::Arc, time::Duration};
 
+use tempo_runtime::outgoing;
 use tokio::{net::lookup_host, time::MissedTickBehavior};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 
 use self::{
     shares::{one_family, streams_per_frontend},
     stream::Place,
 };
 use crate::{Error, Querier};
-
-/// How often a connection is checked that is used, or idle.
-const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(10);
-/// After so long without an answer to that check it is given up.
-const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Streams of one connection; servers take 100 by default, some of which others may need.
 const STREAMS_PER_CONNECTION: usize = 64;
@@ -205,14 +201,8 @@ impl Frontend {
         if let Some(channel) = self.channels.get(number) {
             return Some(channel.clone());
         }
-        let channel = Endpoint::from_shared(format!("http://{address}"))
-            .ok()?
-            .connect_timeout(config.connect_timeout)
-            .tcp_nodelay(true)
-            .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
-            .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
-            .keep_alive_while_idle(true)
-            .connect_lazy();
+        let address = address.to_string();
+        let channel = outgoing::connection(&address, config.connect_timeout).ok()?;
         self.channels.push(channel.clone());
         Some(channel)
     }

@@ -9,15 +9,8 @@ use tempo_api::{
     wire,
 };
 use tempo_proto::tempostack::query::v1::{RunRequest, jobs_client::JobsClient};
-use tonic::{
-    Code,
-    transport::{Channel, Endpoint},
-};
-
-/// How often a connection is checked that is used, or idle.
-const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(10);
-/// After so long without an answer to that check it is given up.
-const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(5);
+use tempo_runtime::outgoing;
+use tonic::{Code, transport::Channel};
 
 /// Connections by address.
 pub(super) struct Connections {
@@ -48,16 +41,9 @@ impl Connections {
         if let Some(channel) = channels.get(address) {
             return Ok(channel.clone());
         }
-        let endpoint = Endpoint::from_shared(format!("http://{address}")).map_err(|error| {
+        let channel = outgoing::connection(address, self.connect_timeout).map_err(|error| {
             JobError::Unavailable(format!("address {address} of a live-store: {error}"))
         })?;
-        let channel = endpoint
-            .connect_timeout(self.connect_timeout)
-            .tcp_nodelay(true)
-            .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
-            .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
-            .keep_alive_while_idle(true)
-            .connect_lazy();
         channels.insert(address.to_owned(), channel.clone());
         self.count.set(channels.len() as i64);
         Ok(channel)

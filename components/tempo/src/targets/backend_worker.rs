@@ -10,7 +10,7 @@ use tempo_backend::{
 };
 use tempo_backend_worker::{Deps, GrpcJobSource, JobSource, Service};
 use tempo_config::Config;
-use tonic::transport::Endpoint;
+use tempo_runtime::outgoing;
 
 use super::{Storage, first_poll};
 use crate::{
@@ -20,12 +20,11 @@ use crate::{
 
 pub(super) async fn open(base: &Base, config: &Config) -> Result<Assembly, AppError> {
     let address = settings::backend_scheduler_address(config)?;
-    let endpoint = Endpoint::from_shared(format!("http://{address}"))
-        .map_err(|error| {
-            let reason = format!("{address}: {error}; name host and port");
-            UnusableSetting::new("backend_worker.backend_scheduler_addr", reason)
-        })?
-        .connect_timeout(settings::backend_scheduler_connect_timeout(config));
+    let connect_timeout = settings::backend_scheduler_connect_timeout(config);
+    let channel = outgoing::connection(&address, connect_timeout).map_err(|error| {
+        let reason = format!("{address}: {error}; name host and port");
+        UnusableSetting::new("backend_worker.backend_scheduler_addr", reason)
+    })?;
     let storage = Storage::open(base, config, TenantIndexRole::Shared).await?;
     first_poll(&storage.poller).await;
     let discarded = tempo_distributor::discarded_spans_counter()?;
@@ -33,7 +32,7 @@ pub(super) async fn open(base: &Base, config: &Config) -> Result<Assembly, AppEr
     let service = build(
         base,
         config,
-        Arc::new(GrpcJobSource::new(endpoint.connect_lazy())),
+        Arc::new(GrpcJobSource::new(channel)),
         (storage.backend, storage.blocklist, storage.cache),
         discarded,
     )?;
