@@ -18,6 +18,9 @@ pub struct Config {
     pub maintenance_interval: Duration,
     /// `backend_flush_interval`: time between writes of the jobs to the bucket.
     pub backend_flush_interval: Duration,
+    /// How long a scheduler that takes over waits before it looks whether another did so at the
+    /// same time; must be longer than a write to the bucket takes.
+    pub claim_pause: Duration,
     /// `job_timeout`: how long a worker that asks is kept waiting for a job.
     pub job_timeout: Duration,
     /// `local_work_path`: folder of the jobs.
@@ -46,6 +49,7 @@ impl Default for Config {
             silent_job_timeout: Duration::from_secs(5 * 60),
             maintenance_interval: Duration::from_secs(60),
             backend_flush_interval: Duration::from_secs(60),
+            claim_pause: Duration::from_secs(2),
             job_timeout: Duration::from_secs(15),
             local_work_path: PathBuf::from("/var/tempo"),
             retention_interval: Duration::from_secs(3600),

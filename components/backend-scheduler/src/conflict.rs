@@ -2,7 +2,9 @@
 //!
 //! Two of them would hand the same blocks to two workers. Each writes into `work.json` who it is
 //! and when it wrote; whoever finds another's recent mark there stands back, says so, and takes over
-//! when the other falls silent. Pure; the scheduler reads and writes.
+//! when the other falls silent. One that could not write for so long must take itself for silent.
+//! Two that start at the same moment both find nothing; so whoever takes over looks once more after
+//! a pause, and the one that wrote last has it. Pure; the scheduler reads and writes.
 
 use std::time::Duration;
 
@@ -33,8 +35,12 @@ pub(crate) fn rival(
 ) -> Option<Owner> {
     let found = found?;
     let is_self = found.instance == own.instance || found.place == own.place;
-    let silent = now.saturating_since(found.renewed) > flush_interval * SILENT_FLUSHES;
-    (!is_self && !silent).then(|| found.clone())
+    (!is_self && now <= lasts_until(found.renewed, flush_interval)).then(|| found.clone())
+}
+
+/// How long a mark of `renewed` counts.
+pub(crate) fn lasts_until(renewed: Timestamp, flush_interval: Duration) -> Timestamp {
+    renewed.saturating_add(flush_interval * SILENT_FLUSHES)
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use tempo_backend::Timestamp;
 use tempo_proto::tempopb;
+use uuid::Uuid;
 
 /// What a job does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -137,7 +138,7 @@ pub struct Compaction {
     /// Blocks to be merged, as text.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub input: Vec<String>,
-    /// What became of them.
+    /// What became of them, or is about to: known from the moment before it is public.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub output: Vec<String>,
 }
@@ -178,7 +179,7 @@ impl<'de> Deserialize<'de> for Base64 {
 impl Job {
     pub(crate) fn new(kind: JobKind, detail: Detail, now: Timestamp) -> Self {
         Self {
-            id: uuid::Uuid::new_v4().to_string(),
+            id: Uuid::new_v4().to_string(),
             kind,
             detail,
             status: JobStatus::Pending,
@@ -239,6 +240,16 @@ impl Job {
             .flat_map(|detail| &detail.input);
         let redaction = self.detail.redaction.iter().map(|detail| &detail.block_id);
         compaction.chain(redaction).map(String::as_str)
+    }
+
+    /// Of a compaction: the blocks that become of it, or are about to.
+    pub(crate) fn outputs(&self) -> impl Iterator<Item = Uuid> {
+        let outputs = self
+            .detail
+            .compaction
+            .iter()
+            .flat_map(|detail| &detail.output);
+        outputs.filter_map(|id| Uuid::try_parse(id).ok())
     }
 
     /// As a worker gets it.

@@ -3,6 +3,7 @@
 use prometheus::{
     HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
 };
+use tempo_proto::tempopb::RedactionBatch;
 use tempo_runtime::metrics::register;
 
 use crate::{Job, JobKind};
@@ -28,6 +29,7 @@ pub(crate) struct Metrics {
     pub(crate) flushes: IntCounter,
     pub(crate) flushes_failed: IntCounter,
     pub(crate) traces_found: IntCounterVec,
+    failed_redactions: IntGaugeVec,
     pub(crate) compaction_jobs_created: IntCounterVec,
     pub(crate) outstanding_blocks: IntGaugeVec,
     pub(crate) empty_cycles: IntCounter,
@@ -85,6 +87,16 @@ impl Metrics {
                 "redaction_traces_found_total",
                 "Traces that redactions found.",
                 &["tenant", "mode"],
+            )?,
+            failed_redactions: register(
+                registry,
+                IntGaugeVec::new(
+                    opts(
+                        "redactions_failed",
+                        "Redactions that left blocks as they were, and were not submitted again.",
+                    ),
+                    &["tenant"],
+                ),
             )?,
             compaction_jobs_created: counter(
                 "compaction_jobs_created_total",
@@ -162,6 +174,14 @@ impl Metrics {
         for &(tenant, kind, running) in jobs {
             let gauge = if running { &self.active } else { &self.pending };
             gauge.with_label_values(&[tenant, kind.label()]).inc();
+        }
+    }
+
+    pub(crate) fn report_failed<'b>(&self, batches: impl Iterator<Item = &'b RedactionBatch>) {
+        self.failed_redactions.reset();
+        for batch in batches {
+            let tenant = [batch.tenant_id.as_str()];
+            self.failed_redactions.with_label_values(&tenant).inc();
         }
     }
 }

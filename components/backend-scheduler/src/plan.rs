@@ -1,7 +1,7 @@
 //! What could be merged next, over all tenants.
 //!
-//! Owns the order of tenants and the pause of blocks whose merging failed. Must never hand out a
-//! job: the scheduler does.
+//! Owns the order of tenants and the pause of blocks that cannot be merged now. Must never hand out
+//! a job: the scheduler does.
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
@@ -40,7 +40,7 @@ pub(crate) struct Scene<'a> {
     pub(crate) now: Timestamp,
 }
 
-/// First pause of a block whose merging failed; doubled each time.
+/// First pause of a block that could not be merged; doubled each time.
 const FIRST_PAUSE: Duration = Duration::from_secs(60);
 
 /// Longest pause.
@@ -48,7 +48,7 @@ const MAX_PAUSE: Duration = Duration::from_secs(3600);
 
 #[derive(Debug, Clone, Copy)]
 struct Pause {
-    failures: u32,
+    times: u32,
     until: Timestamp,
 }
 
@@ -155,17 +155,18 @@ impl Plan {
         }
     }
 
-    /// Leaves blocks alone for a while whose merging failed: the same would happen again.
-    pub(crate) fn failed(&mut self, blocks: impl Iterator<Item = Uuid>, now: Timestamp) {
+    /// Leaves blocks alone for a while, longer each time: what has kept them from being merged
+    /// would do so again, and as long as they are chosen their neighbours are not merged either.
+    pub(crate) fn pause(&mut self, blocks: impl IntoIterator<Item = Uuid>, now: Timestamp) {
         for block in blocks {
-            let failures = self.paused.get(&block).map_or(0, |pause| pause.failures);
+            let times = self.paused.get(&block).map_or(0, |pause| pause.times);
             let pause = FIRST_PAUSE
-                .saturating_mul(1 << failures.min(16))
+                .saturating_mul(1 << times.min(16))
                 .min(MAX_PAUSE);
             self.paused.insert(
                 block,
                 Pause {
-                    failures: failures + 1,
+                    times: times + 1,
                     until: now.saturating_add(pause),
                 },
             );

@@ -2,6 +2,7 @@
 //!
 //! Pure decisions; the scheduler keeps the batches. A request becomes one job per live block.
 //! Blocks that are being merged when it comes are looked through afterwards: what became of them.
+//! A request that left blocks as they were is kept for people to see, until it is made again.
 
 use tempo_backend::Timestamp;
 use tempo_proto::tempopb::{
@@ -74,22 +75,62 @@ pub(crate) enum Step {
     Keep(RedactionBatch, Vec<String>),
     /// It is done.
     Remove,
+    /// It has ended, and some of its blocks still have the traces: the batch as it is to be kept.
+    Fail(RedactionBatch),
 }
 
-/// Decides about a batch; `job` finds a job by its id, `open` tells whether it has jobs that are
-/// not ended.
+/// How far the jobs of a batch are.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Progress {
+    /// Whether some are not ended.
+    pub(crate) open: bool,
+    /// Blocks of those that failed for good.
+    pub(crate) failed: Vec<String>,
+}
+
+/// Most failed batches that are kept of a tenant; of more the oldest is forgotten.
+pub(crate) const MAX_FAILED_BATCHES: usize = 10;
+
+/// Whether a new batch does what an old one failed to do.
+pub(crate) fn makes_up_for(new: &RedactionBatch, old: &RedactionBatch) -> bool {
+    let asks_as_much = || {
+        is_apply(new)
+            && old
+                .trace_ids
+                .iter()
+                .all(|id| new.trace_ids.binary_search(id).is_ok())
+    };
+    old.failed_at_unix_nano != 0
+        && old.tenant_id == new.tenant_id
+        && (!is_apply(old) || asks_as_much())
+}
+
+/// Decides about a batch; `job` finds a job by its id.
 pub(crate) fn step<'j>(
     batch: &RedactionBatch,
     job: impl Fn(&str) -> Option<&'j Job>,
-    open: bool,
+    progress: Progress,
     config: &Config,
     now: Timestamp,
 ) -> Step {
+    if batch.failed_at_unix_nano != 0 {
+        return Step::Wait;
+    }
     let mut next = batch.clone();
+    // Jobs are forgotten in time, their failure is not.
+    for block in progress.failed {
+        if !next.failed_blocks.contains(&block) {
+            next.failed_blocks.push(block);
+        }
+    }
+    let wait = |next: RedactionBatch| match next == *batch {
+        true => Step::Wait,
+        false => Step::Keep(next, Vec::new()),
+    };
     let nanos = now.unix_nanos();
     if !batch.skipped_compaction_job_ids.is_empty() {
         if nanos < batch.rescan_after_unix_nano {
-            return Step::Wait;
+            return wait(next);
         }
         let mut blocks = Vec::new();
         next.skipped_compaction_job_ids.clear();
@@ -113,19 +154,22 @@ pub(crate) fn step<'j>(
         next.rescan_after_unix_nano = now.saturating_add(config.rescan_delay).unix_nanos();
         return Step::Keep(next, blocks);
     }
-    if open {
-        return Step::Wait;
+    if progress.open {
+        return wait(next);
     }
-    if !is_apply(batch) {
+    if is_apply(batch) {
+        if batch.quiesce_until_unix_nano == 0 {
+            let until = now.saturating_add(config.maintenance_interval * 2);
+            next.quiesce_until_unix_nano = until.unix_nanos();
+            return Step::Keep(next, Vec::new());
+        }
+        if nanos < batch.quiesce_until_unix_nano {
+            return wait(next);
+        }
+    }
+    if next.failed_blocks.is_empty() {
         return Step::Remove;
     }
-    if batch.quiesce_until_unix_nano == 0 {
-        let until = now.saturating_add(config.maintenance_interval * 2);
-        next.quiesce_until_unix_nano = until.unix_nanos();
-        return Step::Keep(next, Vec::new());
-    }
-    if nanos < batch.quiesce_until_unix_nano {
-        return Step::Wait;
-    }
-    Step::Remove
+    next.failed_at_unix_nano = nanos;
+    Step::Fail(next)
 }

@@ -44,6 +44,7 @@ impl BackendScheduler for Rpc {
             Err(error @ UpdateError::Ended(_)) => {
                 Err(Status::failed_precondition(error.to_string()))
             }
+            Err(error @ UpdateError::NotInCharge(_)) => Err(Status::unavailable(error.to_string())),
             Err(error @ UpdateError::NotKept(_)) => Err(Status::internal(error.to_string())),
         }
     }

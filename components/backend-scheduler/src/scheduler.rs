@@ -1,5 +1,6 @@
 //! The scheduler: hands out jobs, hears what became of them, and keeps both.
 
+mod candidates;
 mod charge;
 mod requests;
 mod updates;
@@ -13,14 +14,10 @@ use tempo_proto::tempopb::{self, backend_scheduler_server::BackendSchedulerServe
 use tokio::sync::Notify;
 use uuid::Uuid;
 
+use self::candidates::Reserved;
 use crate::{
-    Config, Error, Job, JobKind, JobStatus,
-    conflict::Owner,
-    metrics::Metrics,
-    plan::{Candidate, Plan, Scene},
-    redaction,
-    rpc::Rpc,
-    work::Work,
+    Config, Error, Job, JobKind, JobStatus, conflict::Owner, metrics::Metrics, plan::Plan,
+    redaction, rpc::Rpc, work::Work,
 };
 
 /// What the scheduler wants to know of tenants.
@@ -53,8 +50,7 @@ struct State {
     /// Whether the folder had jobs, which are newer than those of the bucket.
     has_folder: bool,
     plan: Plan,
-    /// Blocks of candidates that are being looked at.
-    reserved: HashSet<Uuid>,
+    reserved: Reserved,
     /// When retention of each tenant was last asked for.
     retained: std::collections::HashMap<Arc<str>, Timestamp>,
 }
@@ -63,7 +59,9 @@ impl State {
     fn busy(&self) -> HashSet<Uuid> {
         let jobs = self.work.jobs().filter(|job| !job.status.is_final());
         let blocks = jobs.flat_map(|job| job.blocks().filter_map(|id| Uuid::try_parse(id).ok()));
-        blocks.chain(self.reserved.iter().copied()).collect()
+        let mut busy: HashSet<Uuid> = blocks.collect();
+        self.reserved.add_to(&mut busy);
+        busy
     }
 
     fn is_redacted(&self, tenant: &str) -> bool {
@@ -88,6 +86,9 @@ pub enum NextError {
 /// Why an update is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum UpdateError {
+    /// This scheduler is not the only one: another may have given the job away.
+    #[error("{0}")]
+    NotInCharge(String),
     /// Never heard of.
     #[error("job not found: {0}")]
     Unknown(String),
@@ -107,8 +108,8 @@ pub enum UpdateError {
 enum Charge {
     /// Not known yet: the bucket was not read.
     Unknown,
-    /// This scheduler.
-    Own,
+    /// This scheduler, until others may think that it is gone.
+    Own(Timestamp),
     /// Another one that is alive.
     Other(Owner),
 }
@@ -158,7 +159,7 @@ pub async fn build(config: Config, deps: Deps<'_>) -> Result<(Scheduler, Service
             work,
             has_folder,
             plan: Plan::default(),
-            reserved: HashSet::new(),
+            reserved: Reserved::default(),
             retained: Default::default(),
         }),
         own,
@@ -193,10 +194,14 @@ impl Scheduler {
     /// Whether it hands out jobs; if not, why.
     ///
     /// # Errors
-    /// Another scheduler works on the bucket, or the bucket was not read yet.
+    /// Another scheduler works on the bucket or may do so, or the bucket was not read yet.
     pub fn ready(&self) -> Result<(), String> {
         match &*self.0.charge.lock() {
-            Charge::Own => Ok(()),
+            Charge::Own(until) if self.now() <= *until => Ok(()),
+            Charge::Own(until) => Err(format!(
+                "the bucket could not be written: another backend-scheduler may work on it since \
+                 {until}"
+            )),
             Charge::Unknown => Err("the bucket was not read yet".to_owned()),
             Charge::Other(other) => Err(format!(
                 "another backend-scheduler works on this bucket ({}, last seen {}): stop one of them",
@@ -227,9 +232,9 @@ impl Scheduler {
         if worker.is_empty() {
             return Err(NextError::NoWorkerId);
         }
-        self.ready().map_err(NextError::NotInCharge)?;
         let deadline = tokio::time::Instant::now() + self.0.config.job_timeout;
         loop {
+            self.ready().map_err(NextError::NotInCharge)?;
             if let Some(job) = self.try_next(worker).await? {
                 return Ok(Some(job));
             }
@@ -260,10 +265,10 @@ impl Scheduler {
             let Some(candidate) = self.with(move |state| this.candidate(state)).await else {
                 return Ok(None);
             };
-            let is_free = self.is_free(&candidate).await;
+            let findings = self.examine(&candidate).await;
             let (this, name) = (self.clone(), worker.to_owned());
             let assigned = self
-                .with(move |state| this.assign_candidate(state, candidate, is_free, &name))
+                .with(move |state| this.assign_candidate(state, candidate, &findings, &name))
                 .await
                 .map_err(not_kept)?;
             if assigned.is_some() {
@@ -331,71 +336,6 @@ impl Scheduler {
         Ok(job.response(state.work.batch_of(job.tenant())))
     }
 
-    /// Blocks to be merged, reserved until they are assigned.
-    fn candidate(&self, state: &mut State) -> Option<Candidate> {
-        let busy = state.busy();
-        let State {
-            work,
-            plan,
-            reserved,
-            ..
-        } = state;
-        let barred = |tenant: &str| work.batch_of(tenant).is_some_and(redaction::is_apply);
-        let inner = &*self.0;
-        let candidate = plan.next(&Scene {
-            blocklist: &inner.blocklist,
-            busy: &busy,
-            barred: &barred,
-            limits: &*inner.limits,
-            config: &inner.config,
-            metrics: &inner.metrics,
-            now: self.now(),
-        })?;
-        reserved.extend(&candidate.blocks);
-        Some(candidate)
-    }
-
-    /// Whether no block of a candidate is hidden from compaction. When the store does not tell, it
-    /// may be.
-    async fn is_free(&self, candidate: &Candidate) -> bool {
-        for &block in &candidate.fresh {
-            match self
-                .0
-                .backend
-                .has_no_compact(&candidate.tenant, block)
-                .await
-            {
-                Ok(false) => {}
-                Ok(true) => return false,
-                Err(error) => {
-                    tracing::warn!(tenant = &*candidate.tenant, block_id = %block, %error,
-                        "cannot tell whether the block may be merged");
-                    return false;
-                }
-            }
-        }
-        true
-    }
-
-    fn assign_candidate(
-        &self,
-        state: &mut State,
-        candidate: Candidate,
-        is_free: bool,
-        worker: &str,
-    ) -> Result<Option<tempopb::NextJobResponse>, Error> {
-        for block in &candidate.blocks {
-            state.reserved.remove(block);
-        }
-        // A redaction may have been asked for in between.
-        if !is_free || state.is_redacted(&candidate.tenant) {
-            return Ok(None);
-        }
-        let input = candidate.blocks.iter().map(Uuid::to_string).collect();
-        let job = Job::compaction(&candidate.tenant, input, self.now());
-        self.assign(state, job, worker).map(Some)
-    }
-
     /// The jobs as a page of text.
     pub async fn status_page(&self) -> String {
         self.with(|state| {
@@ -420,6 +360,17 @@ impl Scheduler {
                     ));
                 }
                 page.push('\n');
+            }
+            let failed = state.work.failed_batches();
+            for batch in failed {
+                page.push_str(&format!(
+                    "Failed redaction {}  {}  failed={}  traces={}  blocks={}\n",
+                    batch.batch_id,
+                    batch.tenant_id,
+                    Timestamp::from_unix_nanos(batch.failed_at_unix_nano),
+                    batch.trace_ids.len(),
+                    batch.failed_blocks.join(","),
+                ));
             }
             page
         })

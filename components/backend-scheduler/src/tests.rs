@@ -1,5 +1,7 @@
 //! The scheduler with a clock that is set by hand.
 
+mod redaction;
+
 use std::{
     collections::BTreeSet,
     sync::{
@@ -12,16 +14,15 @@ use std::{
 use prometheus::Registry;
 use tempo_backend::{
     Backend, BlockChange, BlockFormat, BlockMeta, Blocklist, ObjectKey, ReadStats, Timestamp, WORK,
-    testing::memory,
+    testing::{Effect, Fault, Gate, Operation, faulty, memory},
 };
 use tempo_proto::tempopb::{
-    self, CompactionDetail, JobType, NextJobResponse, RedactionMode, SubmitRedactionRequest,
-    UpdateJobStatusRequest,
+    self, CompactionDetail, JobType, NextJobResponse, UpdateJobStatusRequest,
 };
 use uuid::Uuid;
 
 use crate::{
-    Config, Deps, Error, Limits, Scheduler, SubmitError, build,
+    Config, Deps, Error, Limits, Scheduler, build,
     scheduler::{NextError, UpdateError},
 };
 
@@ -44,6 +45,7 @@ struct Bench {
     blocklist: Blocklist,
     folder: tempfile::TempDir,
     seconds: Arc<AtomicI64>,
+    registry: parking_lot::Mutex<Registry>,
 }
 
 impl Bench {
@@ -53,6 +55,7 @@ impl Bench {
             blocklist: Blocklist::new(),
             folder: tempfile::tempdir().unwrap(),
             seconds: Arc::new(AtomicI64::new(NOW)),
+            registry: Default::default(),
         }
     }
 
@@ -60,24 +63,50 @@ impl Bench {
         Config {
             local_work_path: self.folder.path().to_owned(),
             job_timeout: Duration::ZERO,
+            claim_pause: Duration::ZERO,
+            // Tests that let time pass need not renew the mark, unless it is what they are about.
+            backend_flush_interval: Duration::from_secs(30 * 24 * 3600),
             host: "here".into(),
             ..Config::default()
         }
     }
 
-    async fn start(&self, config: Config) -> Result<Scheduler, Error> {
+    /// Settings with which a mark grows old.
+    fn rivalling(&self) -> Config {
+        Config {
+            backend_flush_interval: Duration::from_secs(60),
+            ..self.config()
+        }
+    }
+
+    async fn open(&self, config: Config, backend: &Backend) -> Result<Scheduler, Error> {
         let seconds = Arc::clone(&self.seconds);
+        let registry = Registry::new();
         let deps = Deps {
-            backend: self.backend.clone(),
+            backend: backend.clone(),
             blocklist: self.blocklist.clone(),
             limits: Arc::new(Open),
             now: Arc::new(move || Timestamp::from_unix_seconds(seconds.load(Ordering::Relaxed))),
-            registry: &Registry::new(),
+            registry: &registry,
         };
         let (scheduler, _) = build(config, deps).await?;
+        *self.registry.lock() = registry;
         assert!(scheduler.ready().is_err());
+        Ok(scheduler)
+    }
+
+    async fn start(&self, config: Config) -> Result<Scheduler, Error> {
+        let scheduler = self.open(config, &self.backend).await?;
         scheduler.flush().await?;
         Ok(scheduler)
+    }
+
+    /// A gauge of the scheduler that was opened last, over all labels.
+    fn gauge(&self, name: &str) -> f64 {
+        let families = self.registry.lock().gather();
+        let family = families.iter().find(|family| family.name() == name);
+        let metrics = family.iter().flat_map(|family| family.get_metric());
+        metrics.map(|metric| metric.get_gauge().get_value()).sum()
     }
 
     fn pass(&self, seconds: i64) {
@@ -118,6 +147,13 @@ fn update(job: &NextJobResponse, status: tempopb::JobStatus) -> UpdateJobStatusR
     }
 }
 
+fn merged_into(id: u128) -> CompactionDetail {
+    CompactionDetail {
+        input: Vec::new(),
+        output: vec![Uuid::from_u128(id).to_string()],
+    }
+}
+
 #[tokio::test]
 async fn blocks_are_handed_out_once_and_again_after_a_failure() {
     let bench = Bench::new();
@@ -146,7 +182,7 @@ async fn blocks_are_handed_out_once_and_again_after_a_failure() {
     assert_ne!(again.job_id, first.job_id);
 
     let mut done = update(&second, tempopb::JobStatus::Succeeded);
-    done.compaction = Some(CompactionDetail::default());
+    done.compaction = Some(merged_into(100));
     scheduler.update(done.clone()).await.unwrap();
     scheduler.update(done).await.unwrap();
     let left = bench.blocklist.tenant("t").live().len();
@@ -209,10 +245,10 @@ async fn jobs_of_lost_workers_are_given_again() {
 async fn jobs_survive_a_restart_with_and_without_the_disk() {
     let mut bench = Bench::new();
     bench.add("t", 1..=6);
-    let scheduler = bench.start(bench.config()).await.unwrap();
+    let scheduler = bench.start(bench.rivalling()).await.unwrap();
     let first = next(&scheduler, "a").await.unwrap();
     drop(scheduler);
-    let scheduler = bench.start(bench.config()).await.unwrap();
+    let scheduler = bench.start(bench.rivalling()).await.unwrap();
     assert_eq!(next(&scheduler, "a").await.unwrap(), first);
     let second = next(&scheduler, "b").await.unwrap();
     assert!(inputs(&first).is_disjoint(&inputs(&second)));
@@ -222,7 +258,7 @@ async fn jobs_survive_a_restart_with_and_without_the_disk() {
     drop(old);
     // The old mark must grow old first: who tells that it was this one?
     bench.pass(181);
-    let scheduler = bench.start(bench.config()).await.unwrap();
+    let scheduler = bench.start(bench.rivalling()).await.unwrap();
     assert_eq!(next(&scheduler, "a").await.unwrap(), first);
     assert_eq!(next(&scheduler, "b").await.unwrap(), second);
 }
@@ -231,16 +267,16 @@ async fn jobs_survive_a_restart_with_and_without_the_disk() {
 async fn a_second_scheduler_stands_back_and_says_so() {
     let bench = Bench::new();
     bench.add("t", 1..=2);
-    let first = bench.start(bench.config()).await.unwrap();
+    let first = bench.start(bench.rivalling()).await.unwrap();
     assert!(matches!(
-        bench.start(bench.config()).await,
+        bench.start(bench.rivalling()).await,
         Err(Error::FolderInUse { .. })
     ));
     let elsewhere = tempfile::tempdir().unwrap();
     let config = Config {
         host: "there".into(),
         local_work_path: elsewhere.path().to_owned(),
-        ..bench.config()
+        ..bench.rivalling()
     };
     let second = bench.start(config).await.unwrap();
     let reason = second.ready().unwrap_err();
@@ -275,134 +311,186 @@ async fn a_second_scheduler_stands_back_and_says_so() {
 }
 
 #[tokio::test]
-async fn flagged_blocks_are_not_handed_out() {
+async fn flagged_blocks_are_not_handed_out_and_do_not_hold_up_others() {
     let bench = Bench::new();
-    bench.add("t", 1..=2);
-    bench
-        .backend
-        .set_no_compact("t", Uuid::from_u128(2))
-        .await
-        .unwrap();
+    bench.add("t", 1..=5);
+    let hidden = Uuid::from_u128(2);
+    bench.backend.set_no_compact("t", hidden).await.unwrap();
     let scheduler = bench.start(bench.config()).await.unwrap();
     assert_eq!(next(&scheduler, "a").await, None);
-    bench
-        .backend
-        .delete(&ObjectKey::no_compact("t", Uuid::from_u128(2)))
-        .await
-        .unwrap();
     bench.pass(31);
-    assert_eq!(inputs(&next(&scheduler, "a").await.unwrap()).len(), 2);
-}
-
-fn redact(ids: &[[u8; 16]], mode: RedactionMode) -> SubmitRedactionRequest {
-    SubmitRedactionRequest {
-        trace_ids: ids.iter().map(|id| id.to_vec()).collect(),
-        mode: mode.into(),
-        ..Default::default()
-    }
+    let others = next(&scheduler, "a").await.unwrap();
+    assert_eq!(inputs(&others), BTreeSet::from([1, 3, 4, 5]));
+    bench.add("t", [6]);
+    let flag = ObjectKey::no_compact("t", hidden);
+    bench.backend.delete(&flag).await.unwrap();
+    bench.pass(31);
+    let freed = next(&scheduler, "b").await.unwrap();
+    assert_eq!(inputs(&freed), BTreeSet::from([2, 6]));
 }
 
 #[tokio::test]
-async fn what_was_being_merged_is_redacted_afterwards() {
+async fn a_worker_that_goes_takes_no_blocks_with_it() {
     let bench = Bench::new();
-    bench.add("t", 1..=6);
-    let scheduler = bench.start(bench.config()).await.unwrap();
-    let merge = next(&scheduler, "a").await.unwrap();
-    assert_eq!(inputs(&merge).len(), 4);
-    let request = redact(&[[7; 16]], RedactionMode::Apply);
-    let answer = scheduler
-        .submit_redaction("t", request.clone())
-        .await
-        .unwrap();
-    assert_eq!(answer.jobs_created, 2);
-    let second = scheduler.submit_redaction("t", request).await;
-    assert!(matches!(second, Err(SubmitError::InProgress { .. })));
-    for worker in ["b", "c"] {
-        let job = next(&scheduler, worker).await.unwrap();
-        assert_eq!(job.r#type(), JobType::Redaction);
-        let detail = job.detail.clone().unwrap();
-        assert_eq!(detail.redaction.unwrap().trace_ids, [[7; 16]]);
-        assert_eq!(detail.batch_id, answer.batch_id);
-        scheduler
-            .update(update(&job, tempopb::JobStatus::Succeeded))
-            .await
-            .unwrap();
-    }
-    // Meanwhile nothing is merged, and nothing ended.
-    bench.add("t", 21..=24);
-    bench.pass(60);
-    scheduler.maintain().await;
-    assert_eq!(next(&scheduler, "b").await, None);
-    bench.add("t", [100]);
-    let mut done = update(&merge, tempopb::JobStatus::Succeeded);
-    done.compaction = Some(CompactionDetail {
-        input: Vec::new(),
-        output: vec![Uuid::from_u128(100).to_string()],
+    bench.add("t", 1..=2);
+    let (backend, faults) = faulty(&bench.backend);
+    let scheduler = bench.open(bench.config(), &backend).await.unwrap();
+    scheduler.flush().await.unwrap();
+    let gate = Gate::new();
+    faults.inject(Fault {
+        operation: Some(Operation::Read),
+        key_contains: "nocompact".into(),
+        times: Some(1),
+        effect: Effect::Wait(gate.clone()),
     });
-    scheduler.update(done).await.unwrap();
-    bench.pass(300);
-    scheduler.maintain().await;
+    let gone = scheduler.clone();
+    let gone = tokio::spawn(async move { gone.next("a").await });
+    gate.arrived().await;
+    gone.abort();
+    assert!(gone.await.unwrap_err().is_cancelled());
+    bench.pass(31);
     let job = next(&scheduler, "b").await.unwrap();
-    let detail = job.detail.clone().unwrap().redaction.unwrap();
-    assert_eq!(detail.block_id, Uuid::from_u128(100).to_string());
-    // One that fails is tried again.
-    scheduler
-        .update(update(&job, tempopb::JobStatus::Failed))
-        .await
-        .unwrap();
-    let again = next(&scheduler, "b").await.unwrap();
-    assert_eq!(again.job_id, job.job_id);
-    scheduler
-        .update(update(&again, tempopb::JobStatus::Succeeded))
-        .await
-        .unwrap();
+    assert_eq!(inputs(&job), BTreeSet::from([1, 2]));
+}
+
+/// A job whose worker told what it was about to publish, and is not heard of any more.
+async fn lost_while_publishing(bench: &Bench) -> (Scheduler, NextJobResponse) {
+    bench.add("t", 1..=4);
+    let scheduler = bench.start(bench.config()).await.unwrap();
+    let job = next(&scheduler, "a").await.unwrap();
+    let mut intent = update(&job, tempopb::JobStatus::Running);
+    intent.compaction = Some(merged_into(100));
+    scheduler.update(intent).await.unwrap();
+    // What was told is kept.
+    drop(scheduler);
+    let scheduler = bench.start(bench.config()).await.unwrap();
+    let sign_of_life = update(&job, tempopb::JobStatus::Running);
+    scheduler.update(sign_of_life.clone()).await.unwrap();
+    bench.pass(301);
     scheduler.maintain().await;
-    bench.pass(121);
-    scheduler.maintain().await;
-    scheduler.maintain().await;
-    let kinds: BTreeSet<i32> = [next(&scheduler, "b").await, next(&scheduler, "c").await]
-        .into_iter()
-        .map(|job| job.unwrap().r#type)
-        .collect();
-    assert_eq!(
-        kinds,
-        BTreeSet::from([JobType::Compaction.into(), JobType::Retention.into()])
-    );
+    let late = scheduler.update(sign_of_life).await;
+    assert!(matches!(late, Err(UpdateError::Ended(_))));
+    bench.add("t", [5]);
+    bench.pass(61);
+    (scheduler, job)
+}
+
+/// What a worker gets that is not asked for retention.
+async fn next_merge(scheduler: &Scheduler, worker: &str) -> Option<NextJobResponse> {
+    loop {
+        let job = next(scheduler, worker).await?;
+        if job.r#type() == JobType::Compaction {
+            return Some(job);
+        }
+        let done = update(&job, tempopb::JobStatus::Succeeded);
+        scheduler.update(done).await.unwrap();
+    }
 }
 
 #[tokio::test]
-async fn redactions_that_make_no_sense_are_refused() {
+async fn blocks_of_a_lost_job_that_was_done_are_not_merged_again() {
     let bench = Bench::new();
-    bench.add("t", [1]);
+    let (scheduler, _) = lost_while_publishing(&bench).await;
+    let output = BlockMeta::new("t".into(), Uuid::from_u128(100), BlockFormat::VParquet4);
+    bench.backend.write_meta(&output).await.unwrap();
+    assert_eq!(next_merge(&scheduler, "b").await, None);
+    let live: Vec<u128> = bench
+        .blocklist
+        .tenant("t")
+        .live()
+        .iter()
+        .map(|meta| meta.block_id.as_u128())
+        .collect();
+    assert_eq!(live, [5]);
+}
+
+#[tokio::test]
+async fn blocks_of_a_lost_job_that_was_not_done_are_merged_again() {
+    let bench = Bench::new();
+    let (scheduler, first) = lost_while_publishing(&bench).await;
+    let again = next_merge(&scheduler, "b").await.unwrap();
+    assert_eq!(inputs(&again), inputs(&first));
+}
+
+#[tokio::test]
+async fn a_merge_of_which_nothing_came_leaves_its_blocks_where_they_are() {
+    let bench = Bench::new();
+    bench.add("t", 1..=2);
     let scheduler = bench.start(bench.config()).await.unwrap();
-    let submit = |tenant: &'static str, request| scheduler.submit_redaction(tenant, request);
-    let good = || redact(&[[7; 16]], RedactionMode::Apply);
-    let invalid = [
-        redact(&[], RedactionMode::Apply),
-        SubmitRedactionRequest { mode: 9, ..good() },
-        SubmitRedactionRequest {
-            start_time_unix_nano: 1,
-            ..good()
-        },
-        SubmitRedactionRequest {
-            trace_ids: vec![vec![1; 17]],
-            ..good()
-        },
-    ];
-    for request in invalid {
-        assert!(matches!(
-            submit("t", request).await,
-            Err(SubmitError::Invalid(_))
-        ));
-    }
+    let job = next(&scheduler, "a").await.unwrap();
+    let mut done = update(&job, tempopb::JobStatus::Succeeded);
+    done.compaction = Some(CompactionDetail::default());
+    scheduler.update(done).await.unwrap();
+    assert_eq!(bench.blocklist.tenant("t").live().len(), 2);
+    bench.pass(31);
+    assert_eq!(next(&scheduler, "a").await, None);
+    bench.pass(31);
+    assert_eq!(inputs(&next(&scheduler, "a").await.unwrap()), inputs(&job));
+}
+
+/// The clock of pauses goes on by itself when there is nothing to do but to wait.
+#[tokio::test(start_paused = true)]
+async fn of_two_schedulers_that_start_together_one_works() {
+    let bench = Bench::new();
+    bench.add("t", 1..=4);
+    let (backend, faults) = faulty(&bench.backend);
+    let gate = Gate::new();
+    faults.inject(Fault {
+        operation: Some(Operation::Write),
+        key_contains: "work.json".into(),
+        times: Some(2),
+        effect: Effect::Wait(gate.clone()),
+    });
+    let elsewhere = tempfile::tempdir().unwrap();
+    let config = Config {
+        claim_pause: Config::default().claim_pause,
+        ..bench.rivalling()
+    };
+    let other = Config {
+        host: "there".into(),
+        local_work_path: elsewhere.path().to_owned(),
+        ..config.clone()
+    };
+    let first = bench.open(config, &backend).await.unwrap();
+    let second = bench.open(other, &backend).await.unwrap();
+    let both_have_read = async {
+        gate.arrived().await;
+        gate.arrived().await;
+        gate.open();
+    };
+    let (one, two, ()) = tokio::join!(first.flush(), second.flush(), both_have_read);
+    (one.unwrap(), two.unwrap());
+    assert_ne!(first.ready().is_ok(), second.ready().is_ok());
+    let (works, waits) = match first.ready() {
+        Ok(()) => (first, second),
+        Err(_) => (second, first),
+    };
+    let job = next(&works, "a").await.unwrap();
+    let sign_of_life = update(&job, tempopb::JobStatus::Running);
+    let refused = waits.update(sign_of_life).await;
+    assert!(matches!(refused, Err(UpdateError::NotInCharge(_))));
+}
+
+#[tokio::test]
+async fn a_scheduler_that_cannot_renew_its_mark_stops_before_another_begins() {
+    let bench = Bench::new();
+    bench.add("t", 1..=4);
+    let (backend, faults) = faulty(&bench.backend);
+    let scheduler = bench.open(bench.rivalling(), &backend).await.unwrap();
+    scheduler.flush().await.unwrap();
+    let job = next(&scheduler, "a").await.unwrap();
+    faults.fail_all();
+    bench.pass(180);
+    assert!(scheduler.flush().await.is_err());
+    assert_eq!(next(&scheduler, "a").await.unwrap(), job);
+    bench.pass(1);
     assert!(matches!(
-        submit("left-alone", good()).await,
-        Err(SubmitError::CompactionDisabled(_))
+        scheduler.next("a").await,
+        Err(NextError::NotInCharge(_))
     ));
-    assert!(matches!(
-        submit("nobody", good()).await,
-        Err(SubmitError::NoBlocks(_))
-    ));
+    faults.heal();
+    scheduler.flush().await.unwrap();
+    assert_eq!(next(&scheduler, "a").await.unwrap(), job);
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 //!
 //! Owns Tempo's work files: 256 of them in a folder, `shard_000.json` and so on, each with the jobs
 //! whose id hashes to it; the same in one object `work.json` of the bucket, for a scheduler that
-//! lost its disk; and `batches.pb`, the redactions in progress. A change is on disk before anyone
+//! lost its disk; and `batches.pb`, the redactions in progress and failed. A change is on disk before anyone
 //! hears of it.
 
 use std::{
@@ -242,16 +242,24 @@ impl Work {
             .min_by_key(|job| (job.created_time, &job.id))
     }
 
-    /// The redactions in progress.
+    /// The redactions in progress, and those that failed.
     pub(crate) fn batches(&self) -> &[tempopb::RedactionBatch] {
         &self.batches
     }
 
-    pub(crate) fn batch_of(&self, tenant: &str) -> Option<&tempopb::RedactionBatch> {
-        self.batches.iter().find(|batch| batch.tenant_id == tenant)
+    /// The redactions that left blocks as they were, and were not asked for again.
+    pub(crate) fn failed_batches(&self) -> impl Iterator<Item = &tempopb::RedactionBatch> {
+        let failed = |batch: &&tempopb::RedactionBatch| batch.failed_at_unix_nano != 0;
+        self.batches.iter().filter(failed)
     }
 
-    /// Replaces the redactions in progress, on disk first.
+    /// The redaction of a tenant that is in progress.
+    pub(crate) fn batch_of(&self, tenant: &str) -> Option<&tempopb::RedactionBatch> {
+        let mut batches = self.batches.iter();
+        batches.find(|batch| batch.tenant_id == tenant && batch.failed_at_unix_nano == 0)
+    }
+
+    /// Replaces the redactions, on disk first.
     pub(crate) fn set_batches(
         &mut self,
         batches: Vec<tempopb::RedactionBatch>,

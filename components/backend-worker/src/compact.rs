@@ -136,9 +136,13 @@ impl Worker {
                 Err(error) => return Err(error.into()),
             }
         }
-        // A successor that was replaced in its turn has left them live.
-        if self.was_compacted(tenant, output).await? {
-            for &block in inputs {
+        // A successor that was replaced in its turn has left them live, or another job has merged
+        // some, and could not mark them.
+        let was_replaced = self.was_compacted(tenant, output).await?;
+        let listed = self.blocklist().tenant(tenant);
+        let is_replaced = |block: &Uuid| was_replaced || listed.superseded().contains(block);
+        if inputs.iter().any(is_replaced) {
+            for &block in inputs.iter().filter(|block| is_replaced(block)) {
                 self.mark(tenant, block).await?;
             }
             return Ok(Found::Gone);

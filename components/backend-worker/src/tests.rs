@@ -207,6 +207,7 @@ async fn scheduler(
     let config = tempo_backend_scheduler::Config {
         local_work_path: folder.to_owned(),
         job_timeout: Duration::from_millis(50),
+        claim_pause: Duration::ZERO,
         min_cycle_interval: Duration::from_millis(1),
         maintenance_interval: Duration::from_millis(20),
         rescan_delay: Duration::from_millis(20),
@@ -254,13 +255,14 @@ fn merge_job(inputs: &[Arc<BlockMeta>]) -> NextJobResponse {
     }
 }
 
-/// Does a merge, as a worker that has just started and is asked by `jobs`; the blocks it made.
+/// Does a merge, as a worker that is asked by `jobs` and knows these blocks; what it made.
 async fn merge(
     jobs: Arc<dyn JobSource>,
     backend: &Backend,
+    blocklist: &Blocklist,
     inputs: &[Arc<BlockMeta>],
 ) -> Result<Vec<String>, crate::JobError> {
-    let (worker, _) = worker(jobs, backend, &Blocklist::new(), Arc::new(Unlimited));
+    let (worker, _) = worker(jobs, backend, blocklist, Arc::new(Unlimited));
     let running = Running::new(
         &worker,
         "job",

@@ -2525,6 +2525,12 @@ pub struct RedactionBatch {
     pub start_time_unix_nano: i64,
     #[prost(int64, tag = "11")]
     pub end_time_unix_nano: i64,
+    /// Not Tempo's: blocks that still have the traces because their jobs failed.
+    #[prost(string, repeated, tag = "100")]
+    pub failed_blocks: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Not Tempo's: when the batch ended without having reached these blocks; 0: it did not.
+    #[prost(int64, tag = "101")]
+    pub failed_at_unix_nano: i64,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct RedactionBatches {

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use tempo_backend::{ObjectKey, ReadStats, WORK};
+use tempo_backend::{ObjectKey, ReadStats, Timestamp, WORK};
 use tokio_util::sync::CancellationToken;
 
 use super::{Charge, Scheduler, Service};
 use crate::{
     Error,
-    conflict::{Owner, rival},
+    conflict::{Owner, lasts_until, rival},
     work::{self, WorkObject},
 };
 
@@ -46,9 +46,11 @@ impl Scheduler {
         }
     }
 
-    async fn write_object(&self, running: bool) -> Result<(), Error> {
+    /// Writes the jobs, and this scheduler's mark if it goes on running; until when it counts.
+    async fn write_object(&self, running: bool) -> Result<Timestamp, Error> {
+        let renewed = self.now();
         let owner = Owner {
-            renewed: self.now(),
+            renewed,
             ..self.0.own.clone()
         };
         let json = self
@@ -73,7 +75,8 @@ impl Scheduler {
         match written {
             Ok(()) => {
                 metrics.flushes.inc();
-                Ok(())
+                let interval = self.0.config.backend_flush_interval;
+                Ok(lasts_until(renewed, interval))
             }
             Err(error) => {
                 metrics.flushes_failed.inc();
@@ -101,12 +104,19 @@ impl Scheduler {
             return Ok(());
         }
         let charge = self.0.charge.lock().clone();
-        if charge != Charge::Own {
+        let owner = object.as_ref().and_then(|object| object.owner.as_ref());
+        let was_others = owner.is_some_and(|owner| owner.instance != self.0.own.instance);
+        let goes_on = self.ready().is_ok() && !was_others;
+        if !goes_on {
             if matches!(charge, Charge::Other(_)) {
                 tracing::warn!("the other backend-scheduler is silent: this one takes over");
             }
             // What another did since is only there.
-            let taken_over = charge != Charge::Unknown;
+            let taken_over = match charge {
+                Charge::Unknown => false,
+                Charge::Own(_) => was_others,
+                Charge::Other(_) => true,
+            };
             self.with(move |state| {
                 let Some(object) = object.filter(|_| taken_over || !state.has_folder) else {
                     return Ok(());
@@ -117,8 +127,16 @@ impl Scheduler {
             .await?;
             self.hide_merged().await;
         }
-        self.write_object(true).await?;
-        *self.0.charge.lock() = Charge::Own;
+        let until = self.write_object(true).await?;
+        if !goes_on {
+            // Another that looked when this one did has seen no mark, and has written, too.
+            tokio::time::sleep(self.0.config.claim_pause).await;
+            if let Some(found) = self.rival_in(self.read_object().await?.as_ref()) {
+                self.stand_back(found);
+                return Ok(());
+            }
+        }
+        *self.0.charge.lock() = Charge::Own(until);
         self.0.metrics.rival.set(0);
         self.0.wake.notify_waiters();
         Ok(())

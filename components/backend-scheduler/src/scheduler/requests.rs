@@ -50,15 +50,10 @@ impl Scheduler {
             .filter(|job| job.kind == JobKind::Compaction && job.tenant() == tenant)
             .filter(|job| match job.status {
                 JobStatus::Pending | JobStatus::Running => true,
-                JobStatus::Succeeded => job.detail.compaction.iter().any(|detail| {
-                    let listed = |id: &String| {
-                        Uuid::try_parse(id).is_ok_and(|id| {
-                            blocks.live_block(id).is_some() || blocks.compacted_block(id).is_some()
-                        })
-                    };
-                    !detail.output.iter().all(listed)
+                // One that counts as failed may have been done all the same.
+                JobStatus::Succeeded | JobStatus::Failed => !job.outputs().all(|id| {
+                    blocks.live_block(id).is_some() || blocks.compacted_block(id).is_some()
                 }),
-                JobStatus::Failed => false,
             })
             .collect();
         if blocks.live().is_empty() && merging.is_empty() {
@@ -98,6 +93,7 @@ impl Scheduler {
         let not_kept = |error: Error| SubmitError::NotKept(error.to_string());
         let before = state.work.batches().to_vec();
         let mut batches = before.clone();
+        batches.retain(|old| !redaction::makes_up_for(&batch, old));
         batches.push(batch);
         state.work.set_batches(batches).map_err(not_kept)?;
         let jobs_created = i32::try_from(jobs.len()).unwrap_or(i32::MAX);
@@ -108,6 +104,7 @@ impl Scheduler {
             }
             return Err(not_kept(error));
         }
+        self.0.metrics.report_failed(state.work.failed_batches());
         tracing::info!(tenant, batch_id, jobs = jobs_created, "redaction begun");
         Ok(tempopb::SubmitRedactionResponse {
             batch_id,

@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::{Scheduler, State, UpdateError};
 use crate::{
-    Job, JobKind, JobStatus,
+    Error, Job, JobKind, JobStatus,
     redaction::{self, MAX_ATTEMPTS},
 };
 
@@ -16,6 +16,7 @@ impl Scheduler {
     /// # Errors
     /// See [`UpdateError`].
     pub async fn update(&self, update: tempopb::UpdateJobStatusRequest) -> Result<(), UpdateError> {
+        self.ready().map_err(UpdateError::NotInCharge)?;
         let this = self.clone();
         let done = self
             .with(move |state| this.update_state(state, update))
@@ -30,6 +31,7 @@ impl Scheduler {
         update: tempopb::UpdateJobStatusRequest,
     ) -> Result<(), UpdateError> {
         let now = self.now();
+        let not_kept = |error: Error| UpdateError::NotKept(error.to_string());
         let mut job = match state.work.get(&update.job_id) {
             None => return Err(UpdateError::Unknown(update.job_id)),
             Some(job) if job.status == JobStatus::Running => job.clone(),
@@ -45,6 +47,15 @@ impl Scheduler {
         match update.status() {
             tempopb::JobStatus::Unspecified => return Err(UpdateError::Status),
             tempopb::JobStatus::Running => {
+                // What is about to become public is kept first: should the worker not be heard of
+                // any more, it is known where to look.
+                if let (Some(detail), Some(intent)) =
+                    (&mut job.detail.compaction, update.compaction)
+                    && detail.output != intent.output
+                {
+                    detail.output = intent.output;
+                    state.work.put(job).map_err(not_kept)?;
+                }
                 state.work.see(&update.job_id, now);
                 return Ok(());
             }
@@ -74,12 +85,14 @@ impl Scheduler {
         }
         job.end_time = now;
         let failed = job.status != JobStatus::Succeeded;
-        state
-            .work
-            .put(job.clone())
-            .map_err(|error| UpdateError::NotKept(error.to_string()))?;
+        state.work.put(job.clone()).map_err(not_kept)?;
         self.0.metrics.ended(&job, failed);
         if !failed {
+            if job.kind == JobKind::Compaction && job.outputs().next().is_none() {
+                // Some of its blocks were gone. The others are not, and until the next poll the
+                // same would be chosen again.
+                state.plan.pause(block_ids(&job), now);
+            }
             self.hide(&job);
         }
         Ok(())
@@ -96,13 +109,7 @@ impl Scheduler {
         );
         job.status = JobStatus::Failed;
         match job.kind {
-            JobKind::Compaction => {
-                let blocks: Vec<Uuid> = job
-                    .blocks()
-                    .filter_map(|id| Uuid::try_parse(id).ok())
-                    .collect();
-                state.plan.failed(blocks.into_iter(), now);
-            }
+            JobKind::Compaction => state.plan.pause(block_ids(job), now),
             JobKind::Redaction if job.retries + 1 < MAX_ATTEMPTS => {
                 job.retries += 1;
                 job.status = JobStatus::Pending;
@@ -112,14 +119,14 @@ impl Scheduler {
         }
     }
 
-    /// Takes merged blocks from the list: the next poll may be long to come.
+    /// Takes merged blocks from the list: the next poll may be long to come. Without a block that
+    /// has their traces they stay.
     pub(super) fn hide(&self, job: &Job) {
-        if job.kind != JobKind::Compaction {
+        if job.kind != JobKind::Compaction || job.outputs().next().is_none() {
             return;
         }
         let blocks = self.0.blocklist.tenant(job.tenant());
-        let merged = job.blocks().filter_map(|id| Uuid::try_parse(id).ok());
-        let removed: Vec<Uuid> = merged
+        let removed: Vec<Uuid> = block_ids(job)
             .filter(|block| blocks.live_block(*block).is_some())
             .collect();
         if !removed.is_empty() {
@@ -142,4 +149,8 @@ impl Scheduler {
         })
         .await;
     }
+}
+
+fn block_ids(job: &Job) -> impl Iterator<Item = Uuid> {
+    job.blocks().filter_map(|id| Uuid::try_parse(id).ok())
 }

@@ -1,11 +1,14 @@
 //! What happens by itself: jobs are forgotten, given up and asked for.
 
+use std::collections::HashMap;
+
 use tempo_backend::Timestamp;
+use tempo_proto::tempopb::RedactionBatch;
 
 use super::{Scheduler, State};
 use crate::{
     Error, Job, JobKind, JobStatus,
-    redaction::{self, Step},
+    redaction::{self, MAX_FAILED_BATCHES, Progress, Step},
 };
 
 impl Scheduler {
@@ -42,9 +45,9 @@ impl Scheduler {
             state.work.put(job.clone())?;
             self.0.metrics.ended(&job, true);
         }
+        self.step_redactions(state, now)?;
         state.work.remove(&forgotten)?;
         self.ask_for_retention(state, now)?;
-        self.step_redactions(state, now)?;
         let jobs = state.work.jobs().filter(|job| !job.status.is_final());
         let jobs: Vec<_> = jobs
             .map(|job| (job.tenant(), job.kind, job.status == JobStatus::Running))
@@ -78,16 +81,20 @@ impl Scheduler {
     }
 
     fn step_redactions(&self, state: &mut State, now: Timestamp) -> Result<(), Error> {
-        let mut kept = Vec::new();
+        let mut kept: Vec<RedactionBatch> = Vec::new();
         let mut jobs = Vec::new();
         for batch in state.work.batches() {
-            let open = state.work.jobs().any(|job| {
-                job.kind == JobKind::Redaction
-                    && !job.status.is_final()
-                    && job.detail.batch_id == batch.batch_id
-            });
+            let mut progress = Progress::default();
+            for job in state.work.jobs().filter(|job| {
+                job.kind == JobKind::Redaction && job.detail.batch_id == batch.batch_id
+            }) {
+                progress.open |= !job.status.is_final();
+                if job.status == JobStatus::Failed {
+                    progress.failed.extend(job.blocks().map(str::to_owned));
+                }
+            }
             let find = |id: &str| state.work.get(id);
-            match redaction::step(batch, find, open, &self.0.config, now) {
+            match redaction::step(batch, find, progress, &self.0.config, now) {
                 Step::Wait => kept.push(batch.clone()),
                 Step::Remove => {
                     tracing::info!(
@@ -95,6 +102,17 @@ impl Scheduler {
                         batch_id = batch.batch_id,
                         "redaction done"
                     );
+                }
+                Step::Fail(batch) => {
+                    tracing::error!(
+                        tenant = batch.tenant_id,
+                        batch_id = batch.batch_id,
+                        traces = batch.trace_ids.len(),
+                        blocks = batch.failed_blocks.join(","),
+                        "redaction failed: these blocks still have its traces; mend what their \
+                         jobs complained of and submit it again"
+                    );
+                    kept.push(batch);
                 }
                 Step::Keep(batch, blocks) => {
                     jobs.extend(blocks.into_iter().map(|block| {
@@ -104,11 +122,38 @@ impl Scheduler {
                 }
             }
         }
+        forget_oldest_failures(&mut kept);
         // Jobs first: a batch that forgot what it skipped must have them.
         state.work.put_all(jobs)?;
         if kept != state.work.batches() {
             state.work.set_batches(kept)?;
         }
+        self.0.metrics.report_failed(state.work.failed_batches());
         Ok(())
     }
+}
+
+/// Keeps the number of failed batches within its limit.
+fn forget_oldest_failures(batches: &mut Vec<RedactionBatch>) {
+    let mut failed: HashMap<String, usize> = HashMap::new();
+    // The latest are at the end.
+    batches.reverse();
+    batches.retain(|batch| {
+        if batch.failed_at_unix_nano == 0 {
+            return true;
+        }
+        let count = failed.entry(batch.tenant_id.clone()).or_default();
+        *count += 1;
+        let keep = *count <= MAX_FAILED_BATCHES;
+        if !keep {
+            tracing::error!(
+                tenant = batch.tenant_id,
+                batch_id = batch.batch_id,
+                blocks = batch.failed_blocks.join(","),
+                "failed redaction forgotten: there are too many"
+            );
+        }
+        keep
+    });
+    batches.reverse();
 }

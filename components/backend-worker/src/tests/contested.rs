@@ -47,7 +47,7 @@ async fn nothing_is_published_before_the_scheduler_has_confirmed_the_job() {
             attempts_left: AtomicUsize::new(attempts),
             is_faithful,
         };
-        let merged = merge(Arc::new(jobs), &store, &inputs).await;
+        let merged = merge(Arc::new(jobs), &store, &Blocklist::new(), &inputs).await;
         if is_faithful {
             assert_eq!(merged.unwrap().len(), 1);
             assert_eq!(live(&store).await.len(), 1);
@@ -83,7 +83,7 @@ async fn blocks_that_another_merged_meanwhile_are_not_published_again() {
         backend: store.clone(),
         merged: inputs[0].block_id,
     };
-    let merged = merge(Arc::new(jobs), &store, &inputs).await;
+    let merged = merge(Arc::new(jobs), &store, &Blocklist::new(), &inputs).await;
     assert!(matches!(merged, Err(JobError::Abandoned)));
     let left: Vec<Uuid> = live(&store)
         .await

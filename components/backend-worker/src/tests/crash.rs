@@ -18,12 +18,12 @@ impl JobSource for Patient {
     }
 }
 
-/// Does the job on a store that may fail.
+/// Does the job as a worker that has just started, on a store that may fail.
 async fn attempt(
     backend: &Backend,
     inputs: &[Arc<BlockMeta>],
 ) -> Result<Vec<String>, crate::JobError> {
-    merge(Arc::new(Patient), backend, inputs).await
+    merge(Arc::new(Patient), backend, &Blocklist::new(), inputs).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -73,13 +73,21 @@ async fn blocks_that_are_gone_are_left_to_a_better_plan() {
     assert_eq!(live(&store).await.len(), 1);
 }
 
+/// Who marks what a merge left live.
+enum Tidier {
+    Retention,
+    NextMerge,
+    /// A job that was planned when the merge was not known.
+    OldPlan,
+}
+
 /// A merged block that is public is a job well done, whatever fails after it; what is left live is
 /// hidden, and tidied up later.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_public_block_is_a_job_done() {
     let parts = spread(1, 4, 8);
     let once: Spans = before(&parts).into_keys().map(|span| (span, 1)).collect();
-    for tidied_by_retention in [true, false] {
+    for tidied_by in [Tidier::Retention, Tidier::NextMerge, Tidier::OldPlan] {
         let (store, inputs) = filled(&parts).await;
         let (backend, faults) = faulty(&store);
         // The answer to the last write is lost, and an input cannot be marked.
@@ -99,17 +107,31 @@ async fn a_public_block_is_a_job_done() {
             names(&seen(&store, blocks.live().to_vec()).await),
             names(&once)
         );
-        if tidied_by_retention {
-            let retention =
-                Retention::build(store.clone(), blocklist.clone(), None, 1, &Registry::new());
-            let policy = Unlimited.retention("t").unwrap();
-            let retention = retention.unwrap();
-            let done = retention.run_tenant("t", policy, Timestamp::now()).await;
-            assert_eq!(done.marked, 1);
-        } else {
-            let merged = blocks.live_block(output[0].parse().unwrap()).unwrap();
-            let next = [Arc::clone(merged), Arc::clone(&inputs[3])];
-            attempt(&store, &next).await.unwrap();
+        let unmarked = blocks.superseded()[0];
+        let unmarked = inputs
+            .iter()
+            .find(|meta| meta.block_id == unmarked)
+            .unwrap();
+        let rest = Arc::clone(&inputs[3]);
+        match tidied_by {
+            Tidier::Retention => {
+                let registry = Registry::new();
+                let retention =
+                    Retention::build(store.clone(), blocklist.clone(), None, 1, &registry).unwrap();
+                let policy = Unlimited.retention("t").unwrap();
+                let done = retention.run_tenant("t", policy, Timestamp::now()).await;
+                assert_eq!(done.marked, 1);
+            }
+            Tidier::NextMerge => {
+                let merged = blocks.live_block(output[0].parse().unwrap()).unwrap();
+                let next = [Arc::clone(merged), rest];
+                attempt(&store, &next).await.unwrap();
+            }
+            Tidier::OldPlan => {
+                let next = [Arc::clone(unmarked), rest];
+                let nothing = merge(Arc::new(Patient), &store, &blocklist, &next).await;
+                assert!(nothing.unwrap().is_empty());
+            }
         }
         poller.poll_once().await.unwrap();
         let blocks = blocklist.tenant("t");
