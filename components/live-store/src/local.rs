@@ -261,10 +261,14 @@ impl LocalStore {
             let mut named = Vec::new();
             for entry in entries {
                 let entry = entry.map_err(unusable(path))?;
-                if let Ok(name) = entry.file_name().into_string()
-                    && entry.path().is_dir()
-                {
-                    named.push((entry.path(), name));
+                let path = entry.path();
+                let is_folder = match fs::metadata(&path) {
+                    Ok(found) => found.is_dir(),
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => false,
+                    Err(error) => return Err(unusable(&path)(error)),
+                };
+                if is_folder && let Ok(name) = entry.file_name().into_string() {
+                    named.push((path, name));
                 }
             }
             named.sort();

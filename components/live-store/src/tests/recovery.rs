@@ -218,17 +218,19 @@ async fn a_local_block_that_the_system_does_not_give_is_no_damaged_one() {
     // The log is gone: only the block has the spans.
     assert!(segments(world.data_path()).is_empty());
     let block = local_blocks(world.data_path()).remove(0);
-    for name in ["meta.json", "data.parquet", "wal-coverage"] {
+    let files = ["meta.json", "data.parquet", "wal-coverage"].map(|name| block.join(name));
+    for path in files.iter().chain([&block]) {
         // As with too many open files, or without the right to read it: an error that passes.
-        let (file, away) = (block.join(name), block.join("away"));
-        fs::rename(&file, &away).unwrap();
-        std::os::unix::fs::symlink(&file, &file).unwrap();
+        let away = world.folder.path().join("away");
+        fs::rename(path, &away).unwrap();
+        std::os::unix::fs::symlink(path, path).unwrap();
         let Err(refused) = world.try_start().await else {
-            panic!("started without {name}");
+            panic!("started without {}", path.display());
         };
-        assert!(refused.to_string().contains(name), "{refused}");
-        fs::remove_file(&file).unwrap();
-        fs::rename(&away, &file).unwrap();
+        let named = path.display().to_string();
+        assert!(refused.to_string().contains(&named), "{refused}");
+        fs::remove_file(path).unwrap();
+        fs::rename(&away, path).unwrap();
     }
     faults.heal();
     assert_recovers(world, &once(&[(1, 1, 2)])).await;
