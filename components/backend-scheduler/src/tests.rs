@@ -459,7 +459,7 @@ async fn of_two_schedulers_that_start_together_one_works() {
         gate.open();
     };
     let (one, two, ()) = tokio::join!(first.flush(), second.flush(), both_have_read);
-    (one.unwrap(), two.unwrap());
+    one.and(two).unwrap();
     assert_ne!(first.ready().is_ok(), second.ready().is_ok());
     let (works, waits) = match first.ready() {
         Ok(()) => (first, second),
