@@ -150,7 +150,9 @@ async fn a_sign_of_life_without_an_answer_does_not_stop_the_merge() {
     gate.arrived().await;
     jobs.signs_of_life.acquire().await.unwrap().forget();
     gate.open();
-    jobs.done.cancelled().await;
+    let patience = Duration::from_secs(120);
+    let done = tokio::time::timeout(patience, jobs.done.cancelled()).await;
+    done.expect("the merge stopped");
     assert_eq!(live(&store).await.len(), 1);
     shutdown.cancel();
     working.await.unwrap();
@@ -184,5 +186,8 @@ async fn an_update_without_an_answer_is_sent_again() {
     let (worker, _) = worker(jobs, &memory(), &Blocklist::new(), limits);
     let shutdown = CancellationToken::new();
     let running = Running::new(&worker, "job", Abandon::default(), &shutdown);
-    running.confirm(&[], Uuid::nil()).await.unwrap();
+    let confirmed = running.confirm(&[], Uuid::nil());
+    let hour = Duration::from_secs(3600);
+    let confirmed = tokio::time::timeout(hour, confirmed).await;
+    confirmed.expect("it waited for ever").unwrap();
 }
