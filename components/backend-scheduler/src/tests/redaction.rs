@@ -115,7 +115,7 @@ async fn a_redaction_that_left_a_block_as_it_was_is_not_done() {
     }
     // Long enough for its jobs to be forgotten.
     for _ in 0..3 {
-        bench.pass(3000);
+        bench.pass(4000);
         scheduler.maintain().await;
     }
     for restarted in [false, true] {
