@@ -26,7 +26,9 @@ impl JobSource for LocalJobs {
             UpdateError::Unknown(_) | UpdateError::Ended(_) | UpdateError::Status => {
                 SourceError::NotRunning(error.to_string())
             }
-            UpdateError::NotInCharge(_) | UpdateError::NotKept(_) => SourceError::Unavailable(error.to_string()),
+            UpdateError::NotInCharge(_) | UpdateError::NotKept(_) => {
+                SourceError::Unavailable(error.to_string())
+            }
         })
     }
 }
