@@ -139,6 +139,24 @@ impl Offsets {
         )
     }
 
+    /// The names of all consumer groups that the brokers know, sorted. Blocks.
+    ///
+    /// # Errors
+    /// Those of the brokers, after several attempts.
+    pub fn groups(&self) -> Result<Vec<String>, Error> {
+        self.patiently(
+            || "listing consumer groups".to_owned(),
+            || {
+                let timeout = self.config.offset_timeout;
+                let list = self.consumer.fetch_group_list(None, timeout)?;
+                let names = list.groups().iter().map(|group| group.name().to_owned());
+                let mut names: Vec<String> = names.collect();
+                names.sort_unstable();
+                Ok(names)
+            },
+        )
+    }
+
     /// How many partitions the topic has; `None` when it does not exist. Blocks.
     ///
     /// # Errors

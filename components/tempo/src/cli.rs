@@ -1,12 +1,14 @@
-//! The subcommands: looking at blocks, checking them, asking them, without a running Tempo.
+//! The subcommands: looking at blocks, checking them, asking them, without a running Tempo; and at
+//! the records in Kafka.
 //!
 //! Owns the command line of what is not a server, and how answers are printed: tables for people,
 //! JSON for programs, progress on standard error. Names are those of `tempo-cli`. Must never change
-//! a bucket.
+//! a bucket, nor what a consumer group has committed.
 
 mod analyse;
 mod arguments;
 mod check;
+mod kafka;
 mod list;
 mod output;
 mod query;
@@ -58,19 +60,27 @@ Subcommands (without one, tempo runs the components of -target):
   query search NAME VALUE START END TENANT    traces by an attribute, times in RFC 3339
   redact SCHEDULER --tenant TENANT --trace-id ID [--trace-id ID ...] [--dry-run]
                                               asks a backend-scheduler (host:port)
+  kafka lag [--group NAME ...]                records per partition, and how many each consumer
+                                              group has still to read
+  kafka records PARTITION [--offset N] [--limit 20]
+                                              what records hold; the last ones without --offset
 
 Where the blocks are:
   -c, --config-file FILE      a configuration of tempo
   --backend local|s3|gcs|azure --bucket NAME  (for local: the folder)
   --s3-endpoint HOST:PORT --s3-user KEY --s3-pass SECRET --insecure-skip-verify
 
+Where Kafka is:
+  -c, --config-file FILE      a configuration of tempo, for logins and certificates, too
+  --kafka-address HOST:PORT --topic NAME
+
 Output:
   --format table|json         table is the default
 ";
 
 /// The words that begin a subcommand.
-const VERBS: [&str; 8] = [
-    "list", "view", "analyse", "analyze", "check", "query", "redact", "help",
+const VERBS: [&str; 9] = [
+    "list", "view", "analyse", "analyze", "check", "query", "redact", "kafka", "help",
 ];
 
 /// Does the subcommand of a command line; `None` when it has none.
@@ -149,6 +159,8 @@ fn execute(line: &[String]) -> Result<(), CliError> {
                 };
                 query::search_tag(tag, tenant, &arguments, &output).await
             }
+            ["kafka", "lag"] => kafka::lag(&arguments, &output).await,
+            ["kafka", "records", partition] => kafka::records(partition, &arguments, &output).await,
             ["redact", scheduler] => redact::submit(scheduler, &arguments, &output).await,
             _ => Err(CliError::Usage(format!(
                 "unknown command or wrong number of arguments: {}",

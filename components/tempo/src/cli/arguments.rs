@@ -3,7 +3,7 @@
 use super::CliError;
 
 /// Flags that take a value.
-const WITH_VALUE: [&str; 17] = [
+const WITH_VALUE: [&str; 21] = [
     "config-file",
     "backend",
     "bucket",
@@ -21,6 +21,10 @@ const WITH_VALUE: [&str; 17] = [
     "trace-id",
     "percentage",
     "scheduler",
+    "kafka-address",
+    "topic",
+    "group",
+    "offset",
 ];
 
 /// Flags that do not.

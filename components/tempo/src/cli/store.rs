@@ -93,24 +93,29 @@ pub(super) async fn blocking<R: Send + 'static>(
 }
 
 fn config(arguments: &Arguments) -> Result<Config, CliError> {
-    let backend = arguments.value("backend");
-    let text = match (arguments.value("config-file"), backend) {
-        (Some(_), Some(_)) => {
-            return Err(CliError::Usage(
-                "--config-file and --backend cannot be given together".to_owned(),
-            ));
-        }
-        (Some(path), None) => std::fs::read_to_string(path)
-            .map_err(|error| CliError::Failed(format!("{path}: {error}")))?,
-        (None, Some(backend)) => from_flags(backend, arguments)?,
-        (None, None) => {
-            return Err(CliError::Usage(
-                "where are the blocks? give --config-file, or --backend and --bucket".to_owned(),
-            ));
-        }
-    };
+    match (arguments.value("config-file"), arguments.value("backend")) {
+        (Some(_), Some(_)) => Err(CliError::Usage(
+            "--config-file and --backend cannot be given together".to_owned(),
+        )),
+        (Some(path), None) => config_file(path),
+        (None, Some(backend)) => config_text(&from_flags(backend, arguments)?),
+        (None, None) => Err(CliError::Usage(
+            "where are the blocks? give --config-file, or --backend and --bucket".to_owned(),
+        )),
+    }
+}
+
+/// The configuration in a file.
+pub(super) fn config_file(path: &str) -> Result<Config, CliError> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| CliError::Failed(format!("{path}: {error}")))?;
+    config_text(&text)
+}
+
+/// The configuration in a text.
+pub(super) fn config_text(text: &str) -> Result<Config, CliError> {
     let variable = |name: &str| std::env::var(name).ok();
-    Config::load(Some(&text), &CommandLine::default(), &variable).map_err(CliError::failed)
+    Config::load(Some(text), &CommandLine::default(), &variable).map_err(CliError::failed)
 }
 
 /// The same as YAML; JSON strings are YAML strings.

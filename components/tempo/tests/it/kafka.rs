@@ -1,15 +1,16 @@
 //! The write path of a distributed installation: distributor, real Kafka, block-builder.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
     path::Path,
+    process::Command,
     time::{Duration, Instant},
 };
 
 use prost::Message;
 use rand::{Rng, SeedableRng, rngs::StdRng};
-use tempo_ingest::{KafkaConfig, PartitionConsumer, Polled, StartAt};
+use tempo_ingest::{KafkaConfig, Offsets, PartitionConsumer, Polled, StartAt};
 use tempo_model::{TraceId, hash::trace_token};
 use tempo_proto::tempopb::Trace;
 use tempo_testkit::{
@@ -101,6 +102,48 @@ fn a_distributor_answers_when_kafka_has_the_spans() {
         }
     }
     assert_eq!(found, sent);
+    the_tool_sees_the_same(&topic, &sent, PARTITIONS);
+}
+
+/// The JSON that `tempo kafka` prints.
+fn tool(topic: &KafkaConfig, words: &[&str]) -> Vec<serde_json::Value> {
+    let output = Command::new(binary())
+        .arg("kafka")
+        .args(words)
+        .args(["--kafka-address", &topic.address, "--topic", &topic.topic])
+        .args(["--format", "json"])
+        .output()
+        .unwrap();
+    let problems = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{words:?}: {problems}");
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// That of every partition all records are counted and shown, and what a group has still to read.
+fn the_tool_sees_the_same(topic: &KafkaConfig, sent: &BTreeMap<TraceId, usize>, partitions: i32) {
+    let group = format!("group-of-{}", topic.topic);
+    let offsets = Offsets::new(topic, &group).unwrap();
+    offsets.commit(0, 1).unwrap();
+    let lag = tool(topic, &["lag"]);
+    assert_eq!(lag.len(), usize::try_from(partitions).unwrap());
+    assert_eq!(lag[0]["group"], group.as_str());
+    let (records, unread) = (&lag[0]["records"], &lag[0]["lag"]);
+    assert_eq!(records.as_i64().unwrap() - 1, unread.as_i64().unwrap());
+    assert!(lag[0]["first_unread"].is_string(), "{}", lag[0]);
+    assert!(lag[1]["group"].is_null(), "{}", lag[1]);
+
+    let mut shown: BTreeSet<String> = BTreeSet::new();
+    for partition in 0..partitions {
+        let partition = partition.to_string();
+        let records = tool(topic, &["records", &partition, "--limit", "1000"]);
+        for record in records {
+            assert_eq!(record["tenant"], "single-tenant");
+            let ids = record["trace_ids"].as_array().unwrap().iter();
+            shown.extend(ids.map(|id| id.as_str().unwrap().to_owned()));
+        }
+    }
+    let sent: BTreeSet<String> = sent.keys().map(TraceId::to_string).collect();
+    assert_eq!(shown, sent);
 }
 
 /// Rows of all live blocks, and flags that hide blocks from compaction.
