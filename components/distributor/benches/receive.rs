@@ -16,8 +16,8 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tempo_distributor::{
-    Config, Deps, Limits, OtlpGrpcReceiver, OtlpHttpReceiver, SinkError, TenantLimits, TraceSink,
-    build, discarded_spans_counter, regroup::count_spans,
+    Config, Deps, Limits, OtlpGrpcReceiver, OtlpHttpReceiver, PartialSuccess, SinkError,
+    TenantLimits, TraceSink, build, discarded_spans_counter, regroup::count_spans,
 };
 use tempo_model::TraceBatch;
 use tokio_util::sync::CancellationToken;
@@ -35,9 +35,9 @@ struct Void;
 
 #[async_trait::async_trait]
 impl TraceSink for Void {
-    async fn push(&self, _tenant: &str, batch: TraceBatch) -> Result<(), SinkError> {
+    async fn push(&self, _tenant: &str, batch: TraceBatch) -> Result<PartialSuccess, SinkError> {
         drop(batch);
-        Ok(())
+        Ok(PartialSuccess::default())
     }
 }
 

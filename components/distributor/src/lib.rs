@@ -34,4 +34,4 @@ pub use metrics::discarded_spans_counter;
 pub use push::{Distributor, Format, OrgId, PushRequest, Source};
 pub use refusal::{Refusal, RefusalKind};
 pub use service::{Deps, Error, Handle, Service, build};
-pub use sink::{SinkError, TraceSink};
+pub use sink::{PartialSuccess, SinkError, TraceSink};

@@ -28,7 +28,7 @@ use crate::{
     otlp_json, rate_limit,
     refusal::{Refusal, RefusalKind},
     regroup::{self, Bounds, Fault, RegroupError, Truncations},
-    sink::TraceSink,
+    sink::{PartialSuccess, TraceSink},
     span_log,
     tenants::{Tenant, Tenants},
     workspace::{Workspace, Workspaces},
@@ -172,7 +172,7 @@ impl Distributor {
         self: &Arc<Self>,
         request: PushRequest,
         permit: InflightPermit,
-    ) -> Result<(), Refusal> {
+    ) -> Result<PartialSuccess, Refusal> {
         let started = Instant::now();
         let source = request.source;
         let (judged, permit) = self.judge(request, permit).await?;
@@ -183,7 +183,7 @@ impl Distributor {
             outcome,
         }) = judged
         else {
-            return Ok(());
+            return Ok(PartialSuccess::default());
         };
         let outcome = match outcome {
             Ok(batch) => self

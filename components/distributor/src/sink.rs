@@ -8,11 +8,22 @@ use tempo_model::TraceBatch;
 #[async_trait::async_trait]
 pub trait TraceSink: Send + Sync + 'static {
     /// Takes a batch of one tenant. `Ok` is a promise: the client is then told that its spans are
-    /// safe, so it may only be given once they are durable.
+    /// safe, but for those that are named as left out, so it may only be given once they are
+    /// durable.
     ///
     /// The call ends without an answer (the future is dropped) when the client goes away; whether
     /// the batch was kept is then of no consequence.
-    async fn push(&self, tenant: &str, batch: TraceBatch) -> Result<(), SinkError>;
+    async fn push(&self, tenant: &str, batch: TraceBatch) -> Result<PartialSuccess, SinkError>;
+}
+
+/// What a sink left out of a batch that it took; nothing by default. OTLP's term: the client is
+/// told, and must not send it again.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PartialSuccess {
+    /// Spans that were left out.
+    pub rejected_spans: u64,
+    /// Why; empty when none were.
+    pub error_message: String,
 }
 
 /// Why a sink did not take a batch, by what the client is to do.

@@ -10,6 +10,7 @@ use rdkafka::{
 use crate::{
     Error, KafkaConfig, Offsets, Sasl,
     client::{Context, client_config},
+    producer::REQUEST_MAX_BYTES,
 };
 
 /// Longest change of a topic.
@@ -60,7 +61,9 @@ pub struct TopicSettings<'a> {
 }
 
 /// Creates the topic, and waits until brokers know of it; how many partitions it has then. One
-/// that exists stays as it is.
+/// that exists stays as it is. Unless `settings` say otherwise, it takes the largest record there
+/// can be, and with three replicas an acknowledgement needs two of them, so that it outlives a
+/// broker.
 ///
 /// # Errors
 /// Those of the brokers.
@@ -68,7 +71,18 @@ pub async fn create_topic(config: &KafkaConfig, topic: &TopicSettings<'_>) -> Re
     let action = || format!("creating topic '{}'", config.topic);
     let admin = connect(config, &action())?;
     let replication = TopicReplication::Fixed(topic.replication_factor.unwrap_or(-1));
-    let topic = topic.settings.iter().fold(
+    let max_bytes = REQUEST_MAX_BYTES.to_string();
+    let is_safe = topic.replication_factor.is_some_and(|factor| factor >= 3);
+    let defaults = [
+        ("max.message.bytes", max_bytes.as_str(), true),
+        ("min.insync.replicas", "2", is_safe),
+    ];
+    let is_set = |name| topic.settings.iter().any(|(set, _)| *set == name);
+    let defaults = defaults
+        .into_iter()
+        .filter(|&(name, _, applies)| applies && !is_set(name))
+        .map(|(name, value, _)| (name, value));
+    let topic = topic.settings.iter().copied().chain(defaults).fold(
         NewTopic::new(&config.topic, topic.partitions, replication),
         |new, (name, value)| new.set(name, value),
     );

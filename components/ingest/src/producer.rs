@@ -24,12 +24,14 @@ use crate::{
 /// Time that the library waits for more records before it writes a batch, in milliseconds.
 const LINGER_MILLIS: u32 = 50;
 
-/// Largest batch, in bytes.
-const BATCH_MAX_BYTES: usize = 16_000_000;
+/// Largest batch of several records, in bytes. A broker refuses a batch that is larger than the
+/// topic's `max.message.bytes`, with all records in it, for good; with Kafka's own default of that,
+/// 1 MiB, only a record that is too large by itself may be refused.
+const BATCH_MAX_BYTES: usize = 1_000_000;
 
 /// Largest request, in bytes: records may exceed their limit a little; see
 /// [`encode`](crate::record::encode).
-const REQUEST_MAX_BYTES: usize = 17_000_000;
+pub(crate) const REQUEST_MAX_BYTES: usize = 17_000_000;
 
 /// Longest time to wait for records that are on their way when the producer is closed.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(15);

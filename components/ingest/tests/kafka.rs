@@ -12,8 +12,10 @@ use std::{
 
 use prometheus::Registry;
 use tempo_ingest::{
-    Compression, Credentials, Error, Fence, FenceError, KafkaConfig, Offsets, PartitionConsumer,
-    Polled, ProduceError, Producer, Sasl, StartAt, Tls, admin, lag, record,
+    Compression, Credentials, Error, Fence, FenceError, KafkaConfig, MAX_RECORD_BYTES, Offsets,
+    PartitionConsumer, Polled, ProduceError, Producer, Sasl, StartAt, Tls,
+    admin::{self, TopicSettings},
+    lag, record,
 };
 use tempo_model::TraceId;
 use tempo_testkit::kafka::{Kafka, KafkaOptions};
@@ -206,9 +208,14 @@ async fn records_beyond_a_limit_are_refused_by_what_is_to_be_done() {
         max_buffered_bytes: 3_000_000,
         ..config(&kafka, 1)
     };
-    admin::ensure_topic(&config).await.unwrap();
+    // What a topic takes that is made by hand.
+    let by_hand = TopicSettings {
+        partitions: 1,
+        replication_factor: None,
+        settings: &[("max.message.bytes", "1048588")],
+    };
+    admin::create_topic(&config, &by_hand).await.unwrap();
     let producer = producer(&config);
-    // A topic takes 1 MiB unless it is told otherwise.
     let refused = producer.send(0, "t", &[noise(2_000_000)]).await;
     assert_eq!(
         refused,
@@ -217,7 +224,23 @@ async fn records_beyond_a_limit_are_refused_by_what_is_to_be_done() {
     let refused = producer.send(0, "t", &[noise(4_000_000)]).await;
     assert!(matches!(refused, Err(ProduceError::BufferFull { .. })));
     producer.send(0, "t", &[noise(900_000)]).await.unwrap();
+    // Small records are not refused for the company they are in.
+    let many: Vec<Vec<u8>> = (0..20).map(|_| noise(100_000)).collect();
+    producer.send(0, "t", &many).await.unwrap();
     assert_eq!(producer.buffered_bytes(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_topic_of_ours_takes_the_largest_record() {
+    let kafka = blocking(|| Kafka::shared().unwrap()).await;
+    let config = config(&kafka, 1);
+    admin::ensure_topic(&config).await.unwrap();
+    let producer = producer(&KafkaConfig {
+        compression: Compression::None,
+        ..config
+    });
+    let largest = vec![7; MAX_RECORD_BYTES];
+    producer.send(0, "t", &[largest]).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,7 +4,7 @@
 use async_trait::async_trait;
 use prometheus::IntCounterVec;
 use tempo_api::job::TraceParts;
-use tempo_distributor::{SinkError, TraceSink};
+use tempo_distributor::{PartialSuccess, SinkError, TraceSink};
 use tempo_live_store::{LiveStore, Operation, PushError, PushErrorKind, ReadError};
 use tempo_model::{TraceBatch, TraceId};
 use tempo_querier::{RecentError, RecentOperation, RecentTraces, RecentView};
@@ -28,12 +28,21 @@ impl LiveStoreSink {
 
 #[async_trait]
 impl TraceSink for LiveStoreSink {
-    async fn push(&self, tenant: &str, batch: TraceBatch) -> Result<(), SinkError> {
+    async fn push(&self, tenant: &str, batch: TraceBatch) -> Result<PartialSuccess, SinkError> {
         let spans = batch.span_count();
         match self.live.push(tenant, batch).await {
             Ok(outcome) => {
-                self.discard("trace_too_large", tenant, outcome.too_large_spans);
-                Ok(())
+                let rejected_spans = outcome.too_large_spans;
+                self.discard("trace_too_large", tenant, rejected_spans);
+                if rejected_spans == 0 {
+                    return Ok(PartialSuccess::default());
+                }
+                Ok(PartialSuccess {
+                    rejected_spans,
+                    error_message: format!(
+                        "{rejected_spans} spans were left out: with them a trace of tenant {tenant} would be larger than max_bytes_per_trace"
+                    ),
+                })
             }
             Err(error) => {
                 if matches!(error, PushError::LiveTraces { .. }) {

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 use prometheus::{Histogram, HistogramOpts, Registry, exponential_buckets};
 use tempo_block_builder::ConsumableState;
-use tempo_distributor::{SinkError, TraceSink};
+use tempo_distributor::{PartialSuccess, SinkError, TraceSink};
 use tempo_ingest::{ProduceError, Producer, record};
 use tempo_membership::{Membership, PartitionState};
 use tempo_model::{TraceBatch, hash::trace_token};
@@ -94,7 +94,7 @@ impl KafkaSink {
 
 #[async_trait]
 impl TraceSink for KafkaSink {
-    async fn push(&self, tenant: &str, batch: TraceBatch) -> Result<(), SinkError> {
+    async fn push(&self, tenant: &str, batch: TraceBatch) -> Result<PartialSuccess, SinkError> {
         let records = self.encode(tenant, &batch)?;
         drop(batch);
         self.records_per_request.observe(
@@ -118,7 +118,7 @@ impl TraceSink for KafkaSink {
                     _ => SinkError::Unavailable { message },
                 }
             })?;
-        Ok(())
+        Ok(PartialSuccess::default())
     }
 }
 

@@ -7,6 +7,7 @@
 pub(crate) mod body;
 pub(crate) mod otlp_grpc;
 pub(crate) mod otlp_http;
+mod partial_success;
 mod rpc_status;
 
 use std::{convert::Infallible, future::Future, sync::Arc};

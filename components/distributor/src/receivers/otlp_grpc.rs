@@ -15,7 +15,7 @@ use tokio::time::timeout;
 use super::{
     Handler, NO_GENERATE_METRICS_HEADER,
     body::{BodyError, BodyReader, Reply},
-    rpc_status,
+    partial_success, rpc_status,
 };
 use crate::{
     config::OtlpGrpcReceiver,
@@ -23,6 +23,7 @@ use crate::{
     inflight::InflightPermit,
     push::{Distributor, Format, OrgId, PushRequest, Source},
     refusal::{Refusal, RefusalKind},
+    sink::PartialSuccess,
 };
 
 const EXPORT_PATH: &str = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
@@ -32,9 +33,6 @@ const ACCEPTED_ENCODINGS: &str = "identity,gzip,snappy,zstd";
 
 /// Bytes before a message: whether it is compressed, and its length.
 const PREFIX_BYTES: usize = 5;
-
-/// `ExportTraceServiceResponse` whose `partial_success` is there and empty, as a message.
-const ACCEPTED: &[u8] = b"\0\0\0\0\x02\x0a\x00";
 
 static SOURCE: Source = Source {
     receiver: "otlp/otlp_receiver",
@@ -63,7 +61,7 @@ impl OtlpGrpc {
         }
     }
 
-    async fn call(&self, request: Request<Incoming>) -> Result<(), Refusal> {
+    async fn call(&self, request: Request<Incoming>) -> Result<PartialSuccess, Refusal> {
         if request.uri().path() != EXPORT_PATH {
             return Err(unknown_method(request.uri().path()));
         }
@@ -80,7 +78,7 @@ impl OtlpGrpc {
         }
     }
 
-    async fn export(&self, request: Request<Incoming>) -> Result<(), Refusal> {
+    async fn export(&self, request: Request<Incoming>) -> Result<PartialSuccess, Refusal> {
         let (head, body) = request.into_parts();
         let mut permit = self.distributor.inflight().open();
         let read = self.read_message(body, &head.headers, &mut permit);
@@ -157,14 +155,25 @@ impl Handler for OtlpGrpc {
             return http_error(StatusCode::UNSUPPORTED_MEDIA_TYPE);
         }
         match self.call(request).await {
-            Ok(()) => {
+            Ok(success) => {
                 let mut trailers = HeaderMap::with_capacity(1);
                 trailers.insert("grpc-status", HeaderValue::from_static("0"));
-                respond(Reply::new(ACCEPTED).with_trailers(trailers))
+                respond(Reply::new(message(&success)).with_trailers(trailers))
             }
             Err(refusal) => refused(&refusal),
         }
     }
+}
+
+/// The answer as a message of its own, not compressed.
+fn message(success: &PartialSuccess) -> Vec<u8> {
+    let response = partial_success::to_protobuf(success);
+    let length = u32::try_from(response.len()).unwrap_or(u32::MAX);
+    let mut message = Vec::with_capacity(PREFIX_BYTES + response.len());
+    message.push(0);
+    message.extend_from_slice(&length.to_be_bytes());
+    message.extend_from_slice(&response);
+    message
 }
 
 fn is_grpc(headers: &HeaderMap) -> bool {

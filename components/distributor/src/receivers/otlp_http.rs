@@ -16,7 +16,7 @@ use tokio::time::timeout;
 use super::{
     Handler, NO_GENERATE_METRICS_HEADER,
     body::{BodyError, BodyReader, Reply},
-    rpc_status,
+    partial_success, rpc_status,
 };
 use crate::{
     config::OtlpHttpReceiver,
@@ -24,6 +24,7 @@ use crate::{
     inflight::InflightPermit,
     push::{Distributor, Format, OrgId, PushRequest, Source},
     refusal::{Refusal, RefusalKind},
+    sink::PartialSuccess,
 };
 
 const PROTOBUF_TYPE: &str = "application/x-protobuf";
@@ -53,7 +54,11 @@ impl OtlpHttp {
         }
     }
 
-    async fn push(&self, request: Request<Incoming>, format: Format) -> Result<(), Refusal> {
+    async fn push(
+        &self,
+        request: Request<Incoming>,
+        format: Format,
+    ) -> Result<PartialSuccess, Refusal> {
         let (head, body) = request.into_parts();
         let encoding = encoding(&head.headers)?;
         let mut permit = self.distributor.inflight().open();
@@ -111,7 +116,7 @@ impl Handler for OtlpHttp {
             );
         };
         match self.push(request, format).await {
-            Ok(()) => accepted(format),
+            Ok(success) => accepted(format, &success),
             Err(refusal) => refused(format, &refusal),
         }
     }
@@ -142,11 +147,11 @@ fn encoding(headers: &HeaderMap) -> Result<Encoding, Refusal> {
     })
 }
 
-/// The answer to a push that was taken: `partial_success` is there and empty.
-fn accepted(format: Format) -> Response<Reply> {
+fn accepted(format: Format, success: &PartialSuccess) -> Response<Reply> {
+    let ok = StatusCode::OK;
     match format {
-        Format::Protobuf => response(StatusCode::OK, PROTOBUF_TYPE, &b"\x0a\x00"[..]),
-        Format::Json => response(StatusCode::OK, JSON_TYPE, &br#"{"partialSuccess":{}}"#[..]),
+        Format::Protobuf => response(ok, PROTOBUF_TYPE, partial_success::to_protobuf(success)),
+        Format::Json => response(ok, JSON_TYPE, partial_success::to_json(success)),
     }
 }
 

@@ -7,7 +7,7 @@ use http_body_util::{BodyExt, Full, combinators::BoxBody};
 use hyper::client::conn::http2::SendRequest;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use prost::Message;
-use tempo_distributor::{OtlpGrpcReceiver, SinkError};
+use tempo_distributor::{OtlpGrpcReceiver, PartialSuccess, SinkError};
 use tempo_proto::opentelemetry::proto::collector::trace::v1::{
     ExportTracePartialSuccess, trace_service_client::TraceServiceClient,
 };
@@ -147,6 +147,22 @@ async fn the_generated_client_in_each_of_its_encodings() {
         fixture.metric("tempo_receiver_accepted_spans", &labels),
         12.0
     );
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn the_client_is_told_what_was_left_out() {
+    let mut fixture = Fixture::new(config(), TestSink::default());
+    let running = fixture.serve();
+    *fixture.sink.success.lock().unwrap() = PartialSuccess {
+        rejected_spans: 3,
+        error_message: "large".to_owned(),
+    };
+    let mut connection = connect(fixture.grpc()).await;
+    let call = Call::export(framed(0, &two_traces().encode_to_vec()));
+    let (body, status) = call.make(&mut connection).await;
+    assert_eq!(status.code(), Code::Ok);
+    assert_eq!(body, framed(0, b"\x0a\x09\x08\x03\x12\x05large"));
     running.stop().await;
 }
 

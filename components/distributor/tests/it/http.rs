@@ -3,7 +3,7 @@
 use std::{io::Write, net::SocketAddr};
 
 use prost::Message;
-use tempo_distributor::{OtlpHttpReceiver, SinkError};
+use tempo_distributor::{OtlpHttpReceiver, PartialSuccess, SinkError};
 use tokio::{
     io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader},
     net::TcpStream,
@@ -187,6 +187,22 @@ async fn protobuf_in_every_encoding_over_one_connection() {
         fixture.metric("tempo_receiver_accepted_spans", &labels),
         3.0 * (encodings.len() + 1) as f64
     );
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn the_client_is_told_what_was_left_out() {
+    let mut fixture = Fixture::new(config(), TestSink::default());
+    let running = fixture.serve();
+    *fixture.sink.success.lock().unwrap() = PartialSuccess {
+        rejected_spans: 3,
+        error_message: "large".to_owned(),
+    };
+    let body = two_traces().encode_to_vec();
+    let mut client = Client::connect(fixture.http()).await;
+    let answer = client.post(&[("Content-Type", PROTOBUF)], &body).await;
+    assert_eq!(answer.status, 200);
+    assert_eq!(answer.body, b"\x0a\x09\x08\x03\x12\x05large");
     running.stop().await;
 }
 

@@ -39,7 +39,7 @@ impl Fixture {
     async fn push(&self, request: PushRequest) -> Result<(), Refusal> {
         let mut permit = self.distributor().inflight().open();
         permit.grow(request.body.len())?;
-        self.distributor().push(request, permit).await
+        self.distributor().push(request, permit).await.map(drop)
     }
 
     async fn push_as(&self, org_id: OrgId, request: &Request) -> Result<(), Refusal> {

@@ -7,8 +7,8 @@ use std::{
 
 use prometheus::{Registry, proto::MetricFamily};
 use tempo_distributor::{
-    Config, Deps, Distributor, Handle, Limits, OtlpGrpcReceiver, OtlpHttpReceiver, Service,
-    SinkError, TenantLimits, TraceSink, build, discarded_spans_counter,
+    Config, Deps, Distributor, Handle, Limits, OtlpGrpcReceiver, OtlpHttpReceiver, PartialSuccess,
+    Service, SinkError, TenantLimits, TraceSink, build, discarded_spans_counter,
 };
 use tempo_model::TraceBatch;
 use tokio::{sync::Semaphore, task::JoinHandle};
@@ -19,6 +19,8 @@ use tokio_util::sync::CancellationToken;
 pub(crate) struct TestSink {
     taken: Mutex<Vec<(String, TraceBatch)>>,
     pub(crate) answer: Mutex<Option<SinkError>>,
+    /// What it leaves out of each batch that it takes.
+    pub(crate) success: Mutex<PartialSuccess>,
     /// When set, every push waits for a permit; [`Gate::entered`] tells that it does.
     pub(crate) gate: Option<Gate>,
 }
@@ -30,7 +32,7 @@ pub(crate) struct Gate {
 
 #[async_trait::async_trait]
 impl TraceSink for TestSink {
-    async fn push(&self, tenant: &str, batch: TraceBatch) -> Result<(), SinkError> {
+    async fn push(&self, tenant: &str, batch: TraceBatch) -> Result<PartialSuccess, SinkError> {
         if let Some(gate) = &self.gate {
             gate.entered.add_permits(1);
             gate.opened.acquire().await.unwrap().forget();
@@ -39,7 +41,7 @@ impl TraceSink for TestSink {
             return Err(error);
         }
         self.taken.lock().unwrap().push((tenant.to_owned(), batch));
-        Ok(())
+        Ok(self.success.lock().unwrap().clone())
     }
 }
 
