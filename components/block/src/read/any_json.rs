@@ -3,7 +3,7 @@
 //! Source of the form: the JSON mapping of protobuf; both spellings of names are read, integers as
 //! text or number, bytes in either base64 alphabet. No tree is built: what is parsed is appended.
 
-use std::{borrow::Cow, fmt};
+use std::{borrow::Cow, fmt, marker::PhantomData, str::FromStr};
 
 use base64::{
     Engine, alphabet,
@@ -11,7 +11,7 @@ use base64::{
 };
 use serde::{
     Deserialize, Deserializer,
-    de::{DeserializeSeed, Error, IgnoredAny, MapAccess, SeqAccess, Visitor},
+    de::{DeserializeSeed, Error, IgnoredAny, MapAccess, SeqAccess, Unexpected, Visitor},
 };
 use tempo_model::otlp::{MAX_VALUE_NESTING_DEPTH, write_len_prefixed, write_message, write_varint};
 
@@ -229,25 +229,78 @@ impl<'de> Visitor<'de> for Pair<'_> {
     }
 }
 
-/// A number, as such or as text.
+/// A number, as such or as text. Read by a visitor of its own and not as one of several types: for
+/// those serde keeps the value meanwhile, recursing over whatever stands in the number's place.
 struct Number<T>(T);
 
-impl<'de, T: Deserialize<'de> + std::str::FromStr> Deserialize<'de> for Number<T> {
+/// A type of numbers, `None` where a number is not one of it.
+trait JsonNumber: FromStr {
+    fn from_i64(number: i64) -> Option<Self>;
+    fn from_u64(number: u64) -> Option<Self>;
+    fn from_f64(number: f64) -> Option<Self>;
+}
+
+impl JsonNumber for i64 {
+    fn from_i64(number: i64) -> Option<Self> {
+        Some(number)
+    }
+
+    fn from_u64(number: u64) -> Option<Self> {
+        number.try_into().ok()
+    }
+
+    fn from_f64(_: f64) -> Option<Self> {
+        None
+    }
+}
+
+impl JsonNumber for f64 {
+    fn from_i64(number: i64) -> Option<Self> {
+        Some(number as f64)
+    }
+
+    fn from_u64(number: u64) -> Option<Self> {
+        Some(number as f64)
+    }
+
+    fn from_f64(number: f64) -> Option<Self> {
+        Some(number)
+    }
+}
+
+impl<'de, T: JsonNumber> Deserialize<'de> for Number<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        #[serde(untagged)]
-        enum Either<'a, T> {
-            Number(T),
-            #[serde(borrow)]
-            Text(Cow<'a, str>),
-        }
-        match Either::<T>::deserialize(deserializer)? {
-            Either::Number(number) => Ok(Self(number)),
-            Either::Text(text) => text
-                .parse()
-                .map(Self)
-                .map_err(|_| D::Error::custom("text is not a number")),
-        }
+        deserializer.deserialize_any(NumberVisitor(PhantomData))
+    }
+}
+
+struct NumberVisitor<T>(PhantomData<T>);
+
+impl<T: JsonNumber> Visitor<'_> for NumberVisitor<T> {
+    type Value = Number<T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a number, as such or as text")
+    }
+
+    fn visit_i64<E: Error>(self, number: i64) -> Result<Self::Value, E> {
+        let misfit = || E::invalid_type(Unexpected::Signed(number), &self);
+        T::from_i64(number).map(Number).ok_or_else(misfit)
+    }
+
+    fn visit_u64<E: Error>(self, number: u64) -> Result<Self::Value, E> {
+        let misfit = || E::invalid_type(Unexpected::Unsigned(number), &self);
+        T::from_u64(number).map(Number).ok_or_else(misfit)
+    }
+
+    fn visit_f64<E: Error>(self, number: f64) -> Result<Self::Value, E> {
+        let misfit = || E::invalid_type(Unexpected::Float(number), &self);
+        T::from_f64(number).map(Number).ok_or_else(misfit)
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Self::Value, E> {
+        let misfit = |_| E::invalid_value(Unexpected::Str(text), &self);
+        text.parse().map(Number).map_err(misfit)
     }
 }
 
@@ -334,11 +387,32 @@ mod tests {
             "null",
             "{",
             r#"{"intValue":"x"}"#,
+            r#"{"intValue":1.5}"#,
+            r#"{"intValue":9223372036854775808}"#,
+            r#"{"intValue":null}"#,
+            r#"{"intValue":[1]}"#,
+            r#"{"doubleValue":{"x":1}}"#,
             r#"{"bytesValue":"?"}"#,
             r#"{"stringValue":"a"} tail"#,
             r#"{"arrayValue":{"values":[{"stringValue":"a"},7]}}"#,
         ] {
             assert_eq!(read(json), Some(Value::StringValue(json.to_owned())));
+        }
+    }
+
+    #[test]
+    fn depth_where_no_value_may_stand_is_no_recursion() {
+        for (open, close) in [("[", "]"), (r#"{"a":"#, "}"), ("[", ""), (r#"{"a":"#, "")] {
+            for key in ["intValue", "doubleValue", "boolValue", "stringValue", "x"] {
+                let (open, close) = (open.repeat(50_000), close.repeat(50_000));
+                let json = format!(r#"{{"{key}":{open}0{close}}}"#);
+                let want = if key == "x" && !close.is_empty() {
+                    None
+                } else {
+                    Some(Value::StringValue(json.clone()))
+                };
+                assert_eq!(read(&json), want, "{key}");
+            }
         }
     }
 

@@ -13,6 +13,12 @@ use super::{
 /// Deepest schema, in levels. Blocks nest 12.
 const MAX_SCHEMA_DEPTH: usize = 64;
 
+/// Longest path of a column. Those of blocks have some 60 bytes.
+const MAX_PATH_BYTES: usize = 1024;
+
+/// Bytes of the paths of all columns: each repeats the names of the groups around it.
+const MAX_PATHS_BYTES: usize = 16 * 1024 * 1024;
+
 /// Most values (levels) of one column chunk. What exceeds it cannot be a block of 100 MB.
 pub(crate) const MAX_CHUNK_ENTRIES: u64 = 1 << 28;
 
@@ -168,6 +174,7 @@ fn schema(thrift: &mut Thrift<'_>, field: Field) -> Result<Vec<FileLeaf>, Malfor
     // Open groups: children still to come, length of the path before the group, levels inside.
     let mut open: Vec<(u64, usize, u8, u8)> = Vec::new();
     let mut path = String::new();
+    let mut paths_bytes = 0;
     for index in 0..len {
         let element = element(thrift)?;
         if index == 0 {
@@ -185,6 +192,9 @@ fn schema(thrift: &mut Thrift<'_>, field: Field) -> Result<Vec<FileLeaf>, Malfor
         let rep = rep + u8::from(element.repetition == 2);
         let def = def + u8::from(element.repetition != 0);
         let before = path.len();
+        if before + 1 + element.name.len() > MAX_PATH_BYTES {
+            return Err(Malformed("column has too long a path"));
+        }
         if !path.is_empty() {
             path.push('.');
         }
@@ -197,6 +207,10 @@ fn schema(thrift: &mut Thrift<'_>, field: Field) -> Result<Vec<FileLeaf>, Malfor
                 open.push((element.children, before, rep, def));
             }
             Some(physical) => {
+                paths_bytes += path.len();
+                if paths_bytes > MAX_PATHS_BYTES {
+                    return Err(Malformed("columns have too long paths"));
+                }
                 leaves.push(FileLeaf {
                     path: path.as_str().into(),
                     physical,
@@ -510,6 +524,50 @@ mod tests {
         assert_eq!(chunks[86].int_bounds, Some((200, 600)));
         assert_eq!(chunks[86].nulls, Some(67));
         assert_eq!(chunks[35].int_bounds.unwrap().0, -1);
+    }
+
+    /// A footer without row groups: in a group of that name so many columns.
+    fn footer_of(group: &str, leaves: u64) -> Vec<u8> {
+        let varint = |out: &mut Vec<u8>, value: u64| tempo_model::otlp::write_varint(out, value);
+        let element = |out: &mut Vec<u8>, name: &str, children: u64| {
+            if children == 0 {
+                // Field 1, the type: bytes.
+                out.extend([0x15, 6 << 1, 0x38]);
+            } else {
+                out.push(0x48);
+            }
+            varint(out, name.len() as u64);
+            out.extend(name.as_bytes());
+            if children > 0 {
+                out.push(0x15);
+                varint(out, children << 1);
+            }
+            out.push(0);
+        };
+        let mut out = vec![0x29, 0xfc];
+        varint(&mut out, leaves + 2);
+        element(&mut out, "root", 1);
+        element(&mut out, group, leaves);
+        for _ in 0..leaves {
+            element(&mut out, "c", 0);
+        }
+        out.push(0);
+        out
+    }
+
+    #[test]
+    fn paths_of_columns_are_bounded() {
+        let parse = |group: &str, leaves| {
+            Footer::parse(&footer_of(group, leaves), 1 << 30).map(|footer| footer.leaves)
+        };
+        let leaves = parse("group", 3).unwrap();
+        assert_eq!((leaves.len(), &*leaves[2].path), (3, "group.c"));
+        assert_eq!(parse(&"g".repeat(1022), 1).unwrap()[0].path.len(), 1024);
+        assert!(parse(&"g".repeat(1023), 1).is_err());
+        // A hundred kilobytes of footer that would be 100 MB of paths.
+        let group = "g".repeat(1000);
+        assert_eq!(parse(&group, 10_000).unwrap().len(), 10_000);
+        assert!(parse(&group, 20_000).is_err());
     }
 
     #[test]
