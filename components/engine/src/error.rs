@@ -12,6 +12,14 @@ pub enum PlanError {
     /// A query for traces where one over time is needed.
     #[error("not a metrics query")]
     NotAMetricsQuery,
+    /// Regular expressions that take much memory together.
+    #[error(
+        "the regular expressions of the query take more than {limit_bytes} bytes when compiled; use fewer, repeat less, or classes with fewer characters"
+    )]
+    TooManyPatterns {
+        /// What they may take.
+        limit_bytes: usize,
+    },
     /// A regular expression that does not compile.
     #[error(transparent)]
     Pattern(#[from] PatternError),
@@ -34,6 +42,14 @@ pub enum EngineError {
     OverBudget {
         /// What is held and the column that was too much.
         needed_bytes: usize,
+        /// [`crate::Limits::max_column_bytes`].
+        limit_bytes: usize,
+    },
+    /// A search finds more sets of spans than it may show.
+    #[error(
+        "the span sets of the traces found take more than {limit_bytes} bytes; ask for fewer traces (limit) or spans (spss), or group by attributes with fewer values"
+    )]
+    TooManySpanSets {
         /// [`crate::Limits::max_column_bytes`].
         limit_bytes: usize,
     },

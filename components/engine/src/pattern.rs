@@ -3,8 +3,13 @@
 //! Most patterns that people write are texts with `.*` in between. Those need no regular
 //! expression: `.*` matches anything, so it suffices to find the texts in their order.
 
+use std::sync::Arc;
+
+use hashbrown::HashMap;
 use memchr::memmem::Finder;
 use tempo_traceql::{Pattern, PatternError};
+
+use crate::error::PlanError;
 
 /// A pattern that a whole text matches or not.
 #[derive(Debug, Clone)]
@@ -13,6 +18,35 @@ pub(crate) enum TextPattern {
     Gapped(Gapped),
     /// Anything else.
     Regex(Pattern),
+}
+
+/// The compiled patterns of a query, together.
+const MAX_COMPILED_BYTES_PER_QUERY: usize = 16 * 1024 * 1024;
+
+/// The patterns of a query: each is compiled once, however many tests have it.
+#[derive(Default)]
+pub(crate) struct Patterns {
+    known: HashMap<Box<str>, Arc<TextPattern>, foldhash::fast::RandomState>,
+    compiled_bytes: usize,
+}
+
+impl Patterns {
+    pub(crate) fn get(&mut self, pattern: &str) -> Result<Arc<TextPattern>, PlanError> {
+        if let Some(known) = self.known.get(pattern) {
+            return Ok(Arc::clone(known));
+        }
+        let compiled = Arc::new(TextPattern::new(pattern)?);
+        if let TextPattern::Regex(regex) = &*compiled {
+            self.compiled_bytes += regex.max_compiled_bytes();
+        }
+        if self.compiled_bytes > MAX_COMPILED_BYTES_PER_QUERY {
+            return Err(PlanError::TooManyPatterns {
+                limit_bytes: MAX_COMPILED_BYTES_PER_QUERY,
+            });
+        }
+        self.known.insert(pattern.into(), Arc::clone(&compiled));
+        Ok(compiled)
+    }
 }
 
 /// Texts in a given order, with gaps in between.
@@ -204,6 +238,34 @@ mod tests {
                     "{pattern} on {text:?}"
                 );
             }
+        }
+    }
+
+    #[test]
+    fn a_pattern_is_compiled_once() {
+        let mut patterns = Patterns::default();
+        let first = patterns.get("a|b").unwrap();
+        assert!(Arc::ptr_eq(&first, &patterns.get("a|b").unwrap()));
+        assert!(!Arc::ptr_eq(&first, &patterns.get("a|c").unwrap()));
+        assert!(patterns.get("(").is_err());
+    }
+
+    #[test]
+    fn what_a_query_compiles_is_bounded() {
+        let large = |number: usize| format!(r"\pL{{10}}x{number}");
+        let mut patterns = Patterns::default();
+        let error = (0..1_000).find_map(|number| {
+            // The same again takes no room.
+            patterns.get(&large(0)).unwrap();
+            patterns.get(&large(number)).err()
+        });
+        assert!(
+            matches!(error, Some(PlanError::TooManyPatterns { .. })),
+            "{error:?}"
+        );
+        let mut patterns = Patterns::default();
+        for number in 0..100 {
+            patterns.get(&format!("a|{number}")).unwrap();
         }
     }
 

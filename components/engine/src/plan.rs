@@ -108,7 +108,7 @@ pub(crate) enum Expr {
     Matches {
         negated: bool,
         lhs: Box<Expr>,
-        pattern: Box<TextPattern>,
+        pattern: Arc<TextPattern>,
     },
     Test {
         operand: OperandId,

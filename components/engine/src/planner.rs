@@ -13,7 +13,7 @@ use tempo_traceql::{
 use crate::{
     error::PlanError,
     operand::Operand,
-    pattern::TextPattern,
+    pattern::Patterns,
     plan::{
         Expr, Filter, Function, Loaded, Measured, OperandId, Plan, ScalarNode, ScalarTest,
         SpanExpr, Stage,
@@ -110,6 +110,7 @@ struct Planner {
     has_structure: bool,
     /// Within elements that come after `select()`.
     in_second_pass: bool,
+    patterns: Patterns,
 }
 
 impl Planner {
@@ -307,7 +308,8 @@ impl Planner {
             FieldExpr::Comparison { op, lhs, rhs } => match test_of(*op, lhs, rhs) {
                 Some((attribute, op, constant)) if !whole => {
                     let operand = self.operand(attribute)?;
-                    let test = Test::compare(self.operands[operand].reading(), op, constant)?;
+                    let reading = self.operands[operand].reading();
+                    let test = Test::compare(reading, op, constant, &mut self.patterns)?;
                     self.load(operand, Condition::Test(test));
                 }
                 _ => {
@@ -330,7 +332,7 @@ impl Planner {
                 let condition = if whole {
                     Condition::Any
                 } else {
-                    Condition::Test(Test::list(*op, values)?)
+                    Condition::Test(Test::list(*op, values, &mut self.patterns)?)
                 };
                 self.load(operand, condition);
             }
@@ -364,7 +366,8 @@ impl Planner {
             FieldExpr::Comparison { op, lhs, rhs } => match test_of(*op, lhs, rhs) {
                 Some((attribute, op, constant)) => {
                     let operand = self.operand(attribute)?;
-                    let test = Test::compare(self.operands[operand].reading(), op, constant)?;
+                    let reading = self.operands[operand].reading();
+                    let test = Test::compare(reading, op, constant, &mut self.patterns)?;
                     Filter::Test(operand, Box::new(test))
                 }
                 None => self.row_filter(expr)?,
@@ -403,7 +406,10 @@ impl Planner {
                 op,
                 attribute,
                 values,
-            } => Filter::Test(self.operand(attribute)?, Box::new(Test::list(*op, values)?)),
+            } => Filter::Test(
+                self.operand(attribute)?,
+                Box::new(Test::list(*op, values, &mut self.patterns)?),
+            ),
             FieldExpr::Not(_) | FieldExpr::Negate(_) | FieldExpr::Arithmetic { .. } => {
                 self.row_filter(expr)?
             }
@@ -501,7 +507,7 @@ impl Planner {
                 ) => Expr::Matches {
                     negated: *op == ComparisonOp::NotRegex,
                     lhs: Box::new(self.expr(lhs)?),
-                    pattern: Box::new(TextPattern::new(pattern)?),
+                    pattern: self.patterns.get(pattern)?,
                 },
                 _ => match test_of(*op, lhs, rhs) {
                     Some((attribute, op, constant)) => {
@@ -509,7 +515,12 @@ impl Planner {
                         let reading = self.operands[operand].reading();
                         Expr::Test {
                             operand,
-                            test: Box::new(Test::compare(reading, op, constant)?),
+                            test: Box::new(Test::compare(
+                                reading,
+                                op,
+                                constant,
+                                &mut self.patterns,
+                            )?),
                         }
                     }
                     None => Expr::Compare {
@@ -535,7 +546,7 @@ impl Planner {
                 values,
             } => Expr::Test {
                 operand: self.operand(attribute)?,
-                test: Box::new(Test::list(*op, values)?),
+                test: Box::new(Test::list(*op, values, &mut self.patterns)?),
             },
         })
     }

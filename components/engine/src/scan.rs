@@ -351,7 +351,7 @@ mod tests {
             ".*zz.*",
             ".*a.+",
         ] {
-            let pattern = TextPattern::new(pattern).unwrap();
+            let pattern = Arc::new(TextPattern::new(pattern).unwrap());
             let want: Vec<bool> = texts
                 .iter()
                 .map(|text| pattern.is_match(text.as_bytes()))
@@ -361,7 +361,7 @@ mod tests {
                 let got = entries_with(&dict, needle, |text| pattern.is_match(text));
                 assert_eq!(got, want, "{pattern:?}");
             }
-            let verdicts = Verdicts::of(&dict, &TextTest::MatchesAny(vec![pattern.clone()]));
+            let verdicts = Verdicts::of(&dict, &TextTest::MatchesAny(vec![Arc::clone(&pattern)]));
             let got: Vec<bool> = (0..texts.len())
                 .map(|code| match &verdicts {
                     Verdicts::None => false,

@@ -4,6 +4,8 @@
 //! whatever their type, other types only with themselves, `nil` with nothing; of an array one
 //! element must pass, or all of them when the comparison denies (`!=`, `!~`, `NOT IN`).
 
+use std::sync::Arc;
+
 use hashbrown::HashSet;
 use tempo_table::ArrayValue;
 use tempo_traceql::{
@@ -14,7 +16,7 @@ use tempo_traceql::{
 use crate::{
     error::PlanError,
     operand::Reading,
-    pattern::TextPattern,
+    pattern::{Patterns, TextPattern},
     value::{HexId, ValueRef, kind_number, status_code},
 };
 
@@ -37,8 +39,8 @@ pub(crate) enum TextTest {
     Compare(ComparisonOp, Box<[u8]>),
     OneOf(HashSet<Box<[u8]>, foldhash::fast::RandomState>),
     NoneOf(HashSet<Box<[u8]>, foldhash::fast::RandomState>),
-    MatchesAny(Vec<TextPattern>),
-    MatchesNone(Vec<TextPattern>),
+    MatchesAny(Vec<Arc<TextPattern>>),
+    MatchesNone(Vec<Arc<TextPattern>>),
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -85,6 +87,7 @@ impl Test {
         reading: Reading,
         op: ComparisonOp,
         constant: &Static,
+        patterns: &mut Patterns,
     ) -> Result<Self, PlanError> {
         let mut test = Self {
             every_element: matches!(op, ComparisonOp::NotEqual | ComparisonOp::NotRegex),
@@ -109,8 +112,8 @@ impl Test {
             }
             (_, Static::String(text)) => {
                 test.texts = match op {
-                    ComparisonOp::Regex => TextTest::MatchesAny(vec![TextPattern::new(text)?]),
-                    ComparisonOp::NotRegex => TextTest::MatchesNone(vec![TextPattern::new(text)?]),
+                    ComparisonOp::Regex => TextTest::MatchesAny(vec![patterns.get(text)?]),
+                    ComparisonOp::NotRegex => TextTest::MatchesNone(vec![patterns.get(text)?]),
                     op => TextTest::Compare(op, text.as_bytes().into()),
                 };
             }
@@ -130,7 +133,11 @@ impl Test {
     }
 
     /// `attribute IN [constants]` and its like; the constants are of one type.
-    pub(crate) fn list(op: ListOp, constants: &[Static]) -> Result<Self, PlanError> {
+    pub(crate) fn list(
+        op: ListOp,
+        constants: &[Static],
+        patterns: &mut Patterns,
+    ) -> Result<Self, PlanError> {
         let negative = matches!(op, ListOp::NotIn | ListOp::MatchNone);
         let mut test = Self {
             every_element: negative,
@@ -142,7 +149,9 @@ impl Test {
         });
         match (op, constants.first()) {
             (ListOp::MatchAny | ListOp::MatchNone, _) => {
-                let patterns = texts.map(TextPattern::new).collect::<Result<Vec<_>, _>>()?;
+                let patterns = texts
+                    .map(|text| patterns.get(text))
+                    .collect::<Result<Vec<_>, _>>()?;
                 test.texts = match negative {
                     false => TextTest::MatchesAny(patterns),
                     true => TextTest::MatchesNone(patterns),
@@ -322,7 +331,7 @@ impl TextTest {
     }
 }
 
-fn any_matches(patterns: &[TextPattern], text: &[u8]) -> bool {
+fn any_matches(patterns: &[Arc<TextPattern>], text: &[u8]) -> bool {
     patterns.iter().any(|pattern| pattern.is_match(text))
 }
 

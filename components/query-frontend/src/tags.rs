@@ -47,8 +47,14 @@ impl Frontend {
     ) -> Result<Query<TagNamesCombiner>, QueryError> {
         let limits = self.limits.read_limits(&tenants.joined());
         self.check_query_size(&request.query)?;
-        if version == Version::V2 {
-            check_condition_groups(&request.query, limits.max_condition_groups_per_tag_query)?;
+        let groups =
+            check_condition_groups(&request.query, limits.max_condition_groups_per_tag_query);
+        match version {
+            // The first version does not know the error: a filter with too many groups filters
+            // nothing.
+            Version::V1 if groups.is_err() => request.query.clear(),
+            Version::V1 => {}
+            Version::V2 => groups?,
         }
         let scope = TagScope::parse(&request.scope)?;
         let range = self.tag_range(tenants, params, url)?;

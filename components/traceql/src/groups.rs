@@ -14,6 +14,8 @@ use crate::lenient::parse_lenient;
 pub const DEFAULT_MAX_CONDITION_GROUPS: usize = 100;
 /// Conditions of one group.
 const MAX_CONDITIONS_PER_GROUP: usize = 1000;
+/// Conditions of all groups.
+const MAX_CONDITIONS_PER_QUERY: usize = 100_000;
 
 /// What a query for tags asks of spans.
 #[derive(Debug, Clone, PartialEq)]
@@ -85,10 +87,11 @@ pub fn condition_groups(
 
 /// Groups while they are collected.
 struct Alternatives {
+    /// Empty as soon as there are too many.
     groups: Vec<Vec<Condition>>,
-    /// Whether a group has no condition, also among those cut off.
+    /// Whether a group has no condition, also among those that are too many.
     has_unconditional: bool,
-    /// Whether groups were cut off.
+    /// Whether there are more than allowed; they are not made then.
     too_many: bool,
 }
 
@@ -118,46 +121,58 @@ impl Alternatives {
 
     fn or(mut self, other: Self, max_groups: usize) -> Self {
         self.has_unconditional |= other.has_unconditional;
-        self.too_many |= other.too_many;
+        if self.too_many || other.too_many {
+            return self.give_up();
+        }
         for group in other.groups {
             if self.groups.contains(&group) {
                 continue;
             }
             if self.groups.len() == max_groups {
-                self.too_many = true;
-                break;
+                return self.give_up();
             }
             self.groups.push(group);
         }
         self
     }
 
-    fn and(self, other: Self, max_groups: usize) -> Self {
-        let mut groups = Vec::with_capacity(self.groups.len().min(max_groups));
-        let mut too_many = self.too_many || other.too_many;
-        let pairs = self.groups.len().saturating_mul(other.groups.len());
-        too_many |= pairs > max_groups;
-        // The right side varies slowest, as Tempo orders them.
-        'pairs: for right in &other.groups {
-            for left in &self.groups {
-                if groups.len() == max_groups {
-                    break 'pairs;
-                }
-                let mut group = Vec::with_capacity(left.len() + right.len());
-                group.extend_from_slice(left);
-                group.extend_from_slice(right);
-                if group.len() > MAX_CONDITIONS_PER_GROUP {
-                    group.truncate(MAX_CONDITIONS_PER_GROUP);
-                    too_many = true;
-                }
-                groups.push(group);
+    fn and(mut self, other: Self, max_groups: usize) -> Self {
+        self.has_unconditional &= other.has_unconditional;
+        let (left, right) = (self.groups.len(), other.groups.len());
+        let conditions = |groups: &[Vec<Condition>]| groups.iter().map(Vec::len).sum::<usize>();
+        let longest = |groups: &[Vec<Condition>]| groups.iter().map(Vec::len).max().unwrap_or(0);
+        let of_all = conditions(&self.groups)
+            .saturating_mul(right)
+            .saturating_add(conditions(&other.groups).saturating_mul(left));
+        if self.too_many
+            || other.too_many
+            || left.saturating_mul(right) > max_groups
+            || of_all > MAX_CONDITIONS_PER_QUERY
+            || longest(&self.groups) + longest(&other.groups) > MAX_CONDITIONS_PER_GROUP
+        {
+            return self.give_up();
+        }
+        if let [right] = &*other.groups {
+            // In place: a conjunction of many tests is added to test by test.
+            for left in &mut self.groups {
+                left.extend_from_slice(right);
             }
+            return self;
         }
-        Self {
-            groups,
-            has_unconditional: self.has_unconditional && other.has_unconditional,
-            too_many,
-        }
+        // The right side varies slowest, as Tempo orders them.
+        let pairs = other.groups.iter().flat_map(|right| {
+            self.groups
+                .iter()
+                .map(move |left| [left.as_slice(), right].concat())
+        });
+        self.groups = pairs.collect();
+        self
+    }
+
+    fn give_up(mut self) -> Self {
+        self.groups = Vec::new();
+        self.too_many = true;
+        self
     }
 }
 

@@ -32,7 +32,7 @@ pub use groups::{
 };
 pub use hints::Hints;
 pub use lenient::{normalize, parse_lenient};
-pub use parser::{MAX_NESTING_DEPTH, MAX_TREE_DEPTH};
+pub use parser::{MAX_NESTING_DEPTH, MAX_PATTERNS_PER_QUERY, MAX_TREE_DEPTH};
 pub use pattern::{Pattern, PatternError, anchored};
 pub use query::{
     DEFAULT_MAX_QUERY_BYTES, ParseOptions, check_size, parse, parse_identifier, parse_with,

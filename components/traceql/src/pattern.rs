@@ -12,11 +12,17 @@ use std::fmt::Write;
 const MAX_REPETITIONS: u32 = 1000;
 /// Parentheses in a pattern; the compiler recurses over them.
 const MAX_PATTERN_NESTING_DEPTH: u32 = 250;
+/// Text of a pattern. Before its size is known, a class of letters takes a thousand times its text.
+const MAX_PATTERN_BYTES: usize = 32 * 1024;
+/// What a compiled pattern may take, from what nearly all need to what a list of 500 ids of 36
+/// characters needs. A pattern is compiled for the first that suffices.
+const COMPILED_PATTERN_BYTES: [usize; 3] = [32 * 1024, 512 * 1024, 4 * 1024 * 1024];
 
 /// A compiled pattern.
 #[derive(Debug, Clone)]
 pub struct Pattern {
     regex: regex::Regex,
+    max_compiled_bytes: usize,
 }
 
 /// The pattern does not compile.
@@ -24,12 +30,22 @@ pub struct Pattern {
 #[error("invalid regex: {reason}")]
 pub struct PatternError {
     reason: String,
+    /// A limit of ours is to blame, not the syntax.
+    pub(crate) is_too_large: bool,
 }
 
 impl PatternError {
     fn new(reason: impl Into<String>) -> Self {
         Self {
             reason: reason.into(),
+            is_too_large: false,
+        }
+    }
+
+    fn too_large(reason: String) -> Self {
+        Self {
+            reason,
+            is_too_large: true,
         }
     }
 }
@@ -37,11 +53,36 @@ impl PatternError {
 impl Pattern {
     /// Compiles a pattern.
     pub fn new(pattern: &str) -> Result<Self, PatternError> {
-        let regex = regex::RegexBuilder::new(&anchored(pattern)?)
-            .nest_limit(MAX_PATTERN_NESTING_DEPTH + 2)
-            .build()
-            .map_err(|error| PatternError::new(error.to_string()))?;
-        Ok(Self { regex })
+        if pattern.len() > MAX_PATTERN_BYTES {
+            return Err(PatternError::too_large(format!(
+                "expression is longer than {MAX_PATTERN_BYTES} bytes"
+            )));
+        }
+        let pattern = anchored(pattern)?;
+        let mut too_large = PatternError::new("");
+        for max_compiled_bytes in COMPILED_PATTERN_BYTES {
+            match compile(&pattern, max_compiled_bytes) {
+                Ok(regex) => {
+                    return Ok(Self {
+                        regex,
+                        max_compiled_bytes,
+                    });
+                }
+                Err(regex::Error::CompiledTooBig(limit)) => {
+                    too_large = PatternError::too_large(format!(
+                        "expression takes more than {limit} bytes when compiled; repeat less, or \
+                         classes with fewer characters"
+                    ));
+                }
+                Err(error) => return Err(PatternError::new(error.to_string())),
+            }
+        }
+        Err(too_large)
+    }
+
+    /// Bytes that the compiled expression does not exceed.
+    pub fn max_compiled_bytes(&self) -> usize {
+        self.max_compiled_bytes
     }
 
     /// Whether the whole text matches.
@@ -53,6 +94,13 @@ impl Pattern {
     pub fn regex(&self) -> &regex::Regex {
         &self.regex
     }
+}
+
+fn compile(pattern: &str, max_bytes: usize) -> Result<regex::Regex, regex::Error> {
+    regex::RegexBuilder::new(pattern)
+        .nest_limit(MAX_PATTERN_NESTING_DEPTH + 2)
+        .size_limit(max_bytes)
+        .build()
 }
 
 /// The pattern in the syntax of the `regex` crate, anchored at both ends.
@@ -490,6 +538,41 @@ mod tests {
                 "{pattern} should be refused"
             );
         }
-        assert!(Pattern::new(&"(".repeat(100_000)).is_err());
+        assert!(Pattern::new(&"(".repeat(20_000)).is_err());
+    }
+
+    #[test]
+    fn what_takes_much_when_compiled_is_refused() {
+        let error = Pattern::new(r"\pL{200}").unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "invalid regex: expression takes more than 4194304 bytes when compiled; repeat less, \
+             or classes with fewer characters"
+        );
+        let error = Pattern::new(&r"\pL".repeat(20_000)).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "invalid regex: expression is longer than 32768 bytes"
+        );
+        let common = Pattern::new(r"GET /[a-z]+/\d+|POST .*").unwrap();
+        assert_eq!(common.max_compiled_bytes(), COMPILED_PATTERN_BYTES[0]);
+        // What people write.
+        let ids: Vec<String> = (0..500_u64)
+            .map(|n| {
+                let n = n.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+                format!(
+                    "{:08x}-{:04x}-4000-8000-{n:012x}",
+                    n >> 32,
+                    n >> 16 & 0xffff
+                )
+            })
+            .collect();
+        check(&ids.join("|"), &[&ids[7]], &["x"]);
+        check(".{1,255}", &["é"], &[""]);
+        check(
+            r"(?i)get /[\pL\pN_-]{1,8}/\d{1,20}",
+            &["GET /ünit/7"],
+            &["GET //7"],
+        );
     }
 }

@@ -249,6 +249,7 @@ pub(crate) fn regex_operand(op: ComparisonOp, rhs: &FieldExpr) -> Result {
     match rhs {
         FieldExpr::Static(Static::String(pattern)) => match Pattern::new(pattern) {
             Ok(_) => Ok(()),
+            Err(error) if error.is_too_large => fail(error.to_string()),
             Err(_) => fail(format!("invalid regex: {rhs}")),
         },
         _ => fail(format!("invalid type for =~ or !~: {rhs}")),

@@ -1,6 +1,6 @@
 //! Field expressions: what stands between braces, in `by(…)` and in aggregates.
 
-use super::{Parser, Result};
+use super::{MAX_PATTERNS_PER_QUERY, Parser, Result};
 use crate::ast::{ArithmeticOp, ComparisonOp, FieldExpr, LogicalOp, Static};
 use crate::build::{self, FieldOp};
 use crate::token::{Symbol, Token};
@@ -39,6 +39,9 @@ impl Parser<'_> {
                 break;
             }
             self.take()?;
+            if let FieldOp::Comparison(ComparisonOp::Regex | ComparisonOp::NotRegex) = op {
+                self.count_pattern()?;
+            }
             if let FieldOp::Comparison(op @ (ComparisonOp::Equal | ComparisonOp::NotEqual)) = op
                 && self.take_if(Symbol::Nil)?
             {
@@ -50,6 +53,18 @@ impl Parser<'_> {
             lhs = self.field_binary(op, lhs, rhs)?;
         }
         Ok(lhs)
+    }
+
+    /// Before it is compiled.
+    fn count_pattern(&mut self) -> Result<()> {
+        self.patterns += 1;
+        if self.patterns > MAX_PATTERNS_PER_QUERY {
+            return Err(self.lexer.error(format!(
+                "query has more than {MAX_PATTERNS_PER_QUERY} regular expressions; unite some as \
+                 alternatives of one: `a|b`"
+            )));
+        }
+        Ok(())
     }
 
     fn field_operator(&mut self) -> Result<Option<(FieldOp, u8)>> {

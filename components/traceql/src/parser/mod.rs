@@ -27,6 +27,8 @@ pub const MAX_NESTING_DEPTH: usize = 128;
 /// Height of the syntax tree: the longest chain of `a + b + c`, each operator being one level.
 /// Chains of one `&&` or `||` are one level, however long.
 pub const MAX_TREE_DEPTH: usize = 1024;
+/// Regular expressions of a query: of each there is a compiled form in memory.
+pub const MAX_PATTERNS_PER_QUERY: usize = 100;
 
 type Result<T> = std::result::Result<T, ParseError>;
 
@@ -36,6 +38,7 @@ pub(crate) fn parse(text: &str) -> Result<Query> {
         lexer: Lexer::new(text),
         ahead: None,
         nesting_depth: 0,
+        patterns: 0,
     }
     .query()
 }
@@ -46,6 +49,8 @@ struct Parser<'a> {
     /// error is that of the token read last.
     ahead: Option<Token>,
     nesting_depth: usize,
+    /// Regular expressions so far.
+    patterns: usize,
 }
 
 impl Parser<'_> {

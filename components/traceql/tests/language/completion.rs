@@ -134,6 +134,33 @@ fn condition_groups_of_filters() {
 }
 
 #[test]
+fn groups_are_bounded_by_their_conditions_together() {
+    let any = |name: &str, n: usize| {
+        let tests: Vec<String> = (0..n).map(|value| format!(".{name} = {value}")).collect();
+        format!("({})", tests.join(" || "))
+    };
+    let all = |n: usize| {
+        let tests: Vec<String> = (0..n).map(|value| format!(".n{value} = 1")).collect();
+        tests.join(" && ")
+    };
+    let product = [any("a", 10), any("b", 10), any("c", 10), any("d", 10)].join(" && ");
+    // 10,000 groups of 4 are as many as may be, of 14 too many.
+    let text = |more: usize| format!("{{ {product} && {} }}", all(more));
+    assert!(condition_groups(&format!("{{ {product} }}"), 10_000).is_ok());
+    assert!(condition_groups(&text(10), 10_000).is_err());
+    // In no more than a moment: nothing is made that is too much.
+    assert!(condition_groups(&text(900), 10_000).is_err());
+    // A group has as many conditions as before.
+    let ConditionGroups::AnyOf(groups) =
+        condition_groups(&format!("{{ {} && {} }}", any("a", 2), all(999)), 100).unwrap()
+    else {
+        panic!("the query has conditions")
+    };
+    assert_eq!(groups.iter().map(Vec::len).collect::<Vec<_>>(), [1000; 2]);
+    assert!(condition_groups(&format!("{{ {} }}", all(1001)), 100).is_err());
+}
+
+#[test]
 fn too_many_groups() {
     let alternatives: Vec<String> = (0..101).map(|n| format!(".a = {n}")).collect();
     let text = format!("{{ {} }}", alternatives.join(" || "));

@@ -3,8 +3,9 @@
 use proptest::prelude::*;
 use tempo_traceql::ast::Query;
 use tempo_traceql::{
-    DEFAULT_MAX_QUERY_BYTES, Error, MAX_NESTING_DEPTH, MAX_TREE_DEPTH, condition_groups, normalize,
-    parse, parse_identifier, parse_lenient, parse_with, parse_without_rewrites,
+    DEFAULT_MAX_QUERY_BYTES, Error, MAX_NESTING_DEPTH, MAX_PATTERNS_PER_QUERY, MAX_TREE_DEPTH,
+    condition_groups, normalize, parse, parse_identifier, parse_lenient, parse_with,
+    parse_without_rewrites,
 };
 
 #[test]
@@ -170,6 +171,25 @@ fn long_texts_are_refused() {
         ..Default::default()
     };
     assert!(parse_with(&text, &unlimited).is_ok());
+}
+
+#[test]
+fn a_query_has_a_bounded_number_of_regular_expressions() {
+    let query = |patterns: usize| {
+        let tests: Vec<String> = (0..patterns).map(|n| format!(".a =~ \"x{n}\"")).collect();
+        format!("{{ {} }}", tests.join(" || "))
+    };
+    assert!(parse(&query(MAX_PATTERNS_PER_QUERY)).is_ok());
+    let error = parse(&query(MAX_PATTERNS_PER_QUERY + 1)).unwrap_err();
+    assert!(
+        error.to_string().contains(
+            "query has more than 100 regular expressions; unite some as alternatives of one: `a|b`"
+        ),
+        "{error}"
+    );
+    // Each of them is bounded too, and its text says so.
+    let error = parse("{ .a =~ `\\pL{200}` }").unwrap_err();
+    assert!(error.to_string().contains("when compiled"), "{error}");
 }
 
 fn exercise(text: &str) {

@@ -380,10 +380,11 @@ proptest! {
 fn round_trip(text: &str) -> Result<(), TestCaseError> {
     let query = match parse_without_rewrites(text) {
         Ok(query) => query,
-        // Constants that overflow while they are folded.
+        // Constants that overflow while they are folded, and chains of `=~`.
         Err(error) => {
             prop_assert!(
-                error.message().contains("division by zero"),
+                error.message().contains("division by zero")
+                    || error.message().contains("regular expressions"),
                 "{} does not parse: {}",
                 text,
                 error
