@@ -12,6 +12,9 @@ use tempo_proto::tempopb::{
     SearchTagValuesV2Response, SearchTagsRequest, SearchTagsV2Response, backend::v1::BlockMeta,
 };
 
+/// Most intervals of a query over time, whatever the settings.
+pub const MAX_INTERVALS: u64 = 1_000_000;
+
 /// One piece of a query.
 #[derive(Debug, Clone)]
 pub enum Job {
@@ -19,6 +22,8 @@ pub enum Job {
     FindTrace {
         /// Which one.
         trace_id: TraceId,
+        /// Looking ends when more of the trace is found than this; 0 means never.
+        max_bytes: u64,
         /// Where to look.
         place: TracePlace,
     },

@@ -12,12 +12,17 @@ use tempo_model::TraceId;
 use tempo_proto::tempostack::query::v1 as wire;
 
 use crate::job::{
-    CountedSpans, DataPlace, Job, JobError, JobOutput, JobResult, TraceParts, TracePlace,
+    CountedSpans, DataPlace, Job, JobError, JobOutput, JobResult, MAX_INTERVALS, TraceParts,
+    TracePlace,
 };
 
 /// Largest result that travels. The series of a query over time may take more in memory: they are
 /// sent without what is empty.
 pub const MAX_RESULT_BYTES: usize = 256 * 1024 * 1024;
+
+/// Intervals that a job may have more than its query: those begun at both ends, and those before the
+/// first one that make it whole.
+const ALIGNING_INTERVALS: u64 = 8;
 
 /// How often a querier says that it is alive, whether it has a job or waits for one.
 pub const ALIVE_INTERVAL: Duration = Duration::from_secs(2);
@@ -32,8 +37,13 @@ pub const SILENCE_TIMEOUT: Duration = Duration::from_secs(10);
 pub fn encode_job(job: &Job) -> wire::Job {
     use wire::job::Kind;
     let kind = match job {
-        Job::FindTrace { trace_id, place } => Kind::FindTrace(wire::FindTraceJob {
+        Job::FindTrace {
+            trace_id,
+            max_bytes,
+            place,
+        } => Kind::FindTrace(wire::FindTraceJob {
             trace_id: trace_id.as_bytes().to_vec(),
+            max_bytes: *max_bytes,
             place: Some(encode_trace_place(place)),
         }),
         Job::Search { request, place } => Kind::Search(wire::SearchJob {
@@ -120,6 +130,7 @@ pub fn decode_job(job: wire::Job) -> Result<Job, JobError> {
         None => return Err(unknown("job")),
         Some(Kind::FindTrace(job)) => Job::FindTrace {
             trace_id: TraceId::from_bytes(id(&job.trace_id)?),
+            max_bytes: job.max_bytes,
             place: decode_trace_place(job.place)?,
         },
         Some(Kind::Search(job)) => Job::Search {
@@ -136,20 +147,12 @@ pub fn decode_job(job: wire::Job) -> Result<Job, JobError> {
             max_bytes: job.max_bytes,
             place: decode_place(job.place)?,
         },
-        Some(Kind::QueryRange(job)) => {
-            let window = job.window.ok_or_else(|| malformed("no window"))?;
-            Job::QueryRange {
-                request: request(job.request)?,
-                window: Window {
-                    start_nano: window.start_nano,
-                    end_nano: window.end_nano,
-                    step_nano: window.step_nano,
-                    is_instant: window.is_instant,
-                },
-                max_exemplars: job.max_exemplars,
-                place: decode_place(job.place)?,
-            }
-        }
+        Some(Kind::QueryRange(job)) => Job::QueryRange {
+            request: request(job.request)?,
+            window: decode_window(job.window)?,
+            max_exemplars: job.max_exemplars,
+            place: decode_place(job.place)?,
+        },
     })
 }
 
@@ -172,6 +175,24 @@ fn id(bytes: &[u8]) -> Result<[u8; 16], JobError> {
 
 fn request<T>(request: Option<T>) -> Result<Arc<T>, JobError> {
     request.map(Arc::new).ok_or_else(|| malformed("no request"))
+}
+
+/// Each series takes room for every interval, even for one span: there must not be any number.
+fn decode_window(window: Option<wire::Window>) -> Result<Window, JobError> {
+    let window = window.ok_or_else(|| malformed("no window"))?;
+    let window = Window {
+        start_nano: window.start_nano,
+        end_nano: window.end_nano,
+        step_nano: window.step_nano,
+        is_instant: window.is_instant,
+    };
+    if window.step_nano == 0 && !window.is_instant {
+        return Err(malformed("a step of 0"));
+    }
+    if window.grid().len() as u64 > MAX_INTERVALS + ALIGNING_INTERVALS {
+        return Err(malformed("a window of more intervals than there may be"));
+    }
+    Ok(window)
 }
 
 fn decode_trace_place(place: Option<wire::find_trace_job::Place>) -> Result<TracePlace, JobError> {

@@ -20,6 +20,10 @@ use crate::{
 /// Spans per set when a request does not say.
 pub const DEFAULT_SPANS_PER_SPAN_SET: usize = 3;
 
+/// About what a set and a span take that are returned, without their attributes.
+const BYTES_PER_SET: usize = 128;
+const BYTES_PER_SPAN: usize = 128;
+
 /// What a search asks of one table.
 #[derive(Debug, Clone, Copy)]
 pub struct SearchOptions<'a> {
@@ -327,6 +331,18 @@ fn pick(
             .map(|label| (Arc::clone(&label.text), label.values[at].clone()))
             .collect()
     };
+    let limit_bytes = session.max_bytes();
+    let mut room = limit_bytes;
+    let mut take = |spans: &[u32]| {
+        let needed = BYTES_PER_SET + BYTES_PER_SPAN.saturating_mul(spans.len());
+        match room.checked_sub(needed) {
+            Some(left) => {
+                room = left;
+                Ok(())
+            }
+            None => Err(EngineError::TooManySpanSets { limit_bytes }),
+        }
+    };
     let mut orders = Orders::new(session, spans);
     let mut picked = Vec::with_capacity(traces.len());
     for trace in traces {
@@ -340,6 +356,7 @@ fn pick(
                     false => None,
                 };
                 let (spans, matched) = cut(orders.of(&found.spans, order, trace)?);
+                take(&spans)?;
                 vec![Picked {
                     spans,
                     matched,
@@ -354,13 +371,14 @@ fn pick(
                     .take_while(|&at| found.sets[at].trace as usize == trace)
                     .map(|at| {
                         let (spans, matched) = cut(found.spans_of(&found.sets[at]).to_vec());
-                        Picked {
+                        take(&spans)?;
+                        Ok(Picked {
                             spans,
                             matched,
                             attributes: attributes(&found.labels, at),
-                        }
+                        })
                     })
-                    .collect()
+                    .collect::<Result<_, EngineError>>()?
             }
         };
         picked.push((trace, sets));

@@ -17,7 +17,7 @@ use tempo_proto::tempopb::backend::v1 as proto;
 use tempo_table::{SpanTable, TableError};
 use uuid::Uuid;
 
-use crate::{BlockSource, Config, NowNanos, limits::Budget, querier::blocking};
+use crate::{BlockSource, Config, NowNanos, limits::Budget, merge::FoundTrace, querier::blocking};
 
 /// Blocks of other formats that were told of; of further ones nothing is told.
 const MAX_TOLD_BLOCKS: usize = 10_000;
@@ -96,7 +96,8 @@ impl Blocks {
         }))
     }
 
-    /// Looks for a trace in all blocks with ids in `block_ids` that may hold it.
+    /// Looks for a trace in the blocks with ids in `block_ids` that may hold it: in all of them,
+    /// unless what they have is more than `found` takes.
     pub(crate) async fn find_trace(
         &self,
         budget: &Budget,
@@ -104,6 +105,7 @@ impl Blocks {
         trace_id: TraceId,
         block_ids: RangeInclusive<[u8; 16]>,
         range: Option<(i64, i64)>,
+        mut found: FoundTrace,
     ) -> Result<TraceParts, JobError> {
         let second = Timestamp::from_unix_seconds;
         let now = Timestamp::from_unix_nanos((self.now_nanos)());
@@ -117,16 +119,14 @@ impl Blocks {
             .blocks_for_trace(tenant, &lookup)
             .into_iter()
             .map(|meta| self.find_in_block(budget, meta, trace_id));
-        let found: Vec<TraceParts> = stream::iter(lookups)
-            .buffer_unordered(self.concurrent_lookups)
-            .try_collect()
-            .await?;
-        let mut all = TraceParts::default();
-        for one in found {
-            all.parts.extend(one.parts);
-            all.inspected_bytes = all.inspected_bytes.saturating_add(one.inspected_bytes);
+        let mut lookups = stream::iter(lookups).buffer_unordered(self.concurrent_lookups);
+        while let Some(one) = lookups.try_next().await? {
+            found.add(one)?;
+            if found.is_complete() {
+                break;
+            }
         }
-        Ok(all)
+        Ok(found.finish())
     }
 
     async fn find_in_block(

@@ -66,9 +66,9 @@ impl<'a> Bounds<'a> {
 fn engine_error(error: EngineError) -> JobError {
     match error {
         EngineError::Table(error) => table_error(&error),
-        error @ (EngineError::OverBudget { .. } | EngineError::TooManySeries { .. }) => {
-            JobError::OverBudget(error.to_string())
-        }
+        error @ (EngineError::OverBudget { .. }
+        | EngineError::TooManySeries { .. }
+        | EngineError::TooManySpanSets { .. }) => JobError::OverBudget(error.to_string()),
         // The query is to blame, or the versions of processes, and will be the next time.
         error @ (EngineError::Evaluation(_) | EngineError::OtherSeries) => {
             JobError::Failed(error.to_string())
@@ -110,7 +110,7 @@ pub(crate) fn search(
                 inspected_bytes: table.bytes_read(),
                 ..SearchMetrics::default()
             }),
-        });
+        })?;
         if all.is_complete() {
             break;
         }

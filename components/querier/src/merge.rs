@@ -8,6 +8,7 @@ use tempo_engine::{
     EngineError,
     metrics::{MetricsOptions, MetricsPartial, MetricsPlan},
 };
+use tempo_model::TraceUnion;
 use tempo_proto::tempopb::{
     QueryRangeRequest, SearchMetrics, SearchRequest, SearchResponse, SearchTagValuesRequest,
     SearchTagsRequest,
@@ -35,7 +36,7 @@ impl FoundTraces {
         self.wants_most_recent
     }
 
-    pub(crate) fn add(&mut self, mut response: SearchResponse) {
+    pub(crate) fn add(&mut self, mut response: SearchResponse) -> Result<(), JobError> {
         let found = response.metrics.take().unwrap_or_default();
         let metrics = &mut self.metrics;
         metrics.inspected_traces = metrics
@@ -47,7 +48,7 @@ impl FoundTraces {
         metrics.inspected_bytes = metrics
             .inspected_bytes
             .saturating_add(found.inspected_bytes);
-        self.combiner.add(response, 0, 0);
+        self.combiner.add(response, 0, 0)
     }
 
     /// Of the newest, any place may have more.
@@ -60,6 +61,57 @@ impl FoundTraces {
             traces: self.combiner.into_traces(),
             metrics: Some(self.metrics),
         }
+    }
+}
+
+/// What is found of one trace in several places. With a limit the copies of spans that several
+/// places have count once, as they do for whoever asked: then there is too much for him too.
+pub(crate) struct FoundTrace {
+    max_bytes: u64,
+    /// Its parts, unless there is a limit.
+    found: TraceParts,
+    /// Its parts when there is one.
+    union: TraceUnion,
+}
+
+impl FoundTrace {
+    /// Nothing yet. Nothing is added once there are more than `max_bytes`; 0 means no limit.
+    pub(crate) fn new(max_bytes: u64) -> Self {
+        Self {
+            max_bytes,
+            found: TraceParts::default(),
+            union: TraceUnion::new(),
+        }
+    }
+
+    pub(crate) fn add(&mut self, found: TraceParts) -> Result<(), JobError> {
+        let inspected_bytes = &mut self.found.inspected_bytes;
+        *inspected_bytes = inspected_bytes.saturating_add(found.inspected_bytes);
+        if self.max_bytes == 0 {
+            self.found.parts.extend(found.parts);
+            return Ok(());
+        }
+        for part in found.parts {
+            if self.is_complete() {
+                break;
+            }
+            self.union.add(part).map_err(|error| {
+                JobError::Failed(format!("stored trace is not readable: {error}"))
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Whether it is more than anybody is shown.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.max_bytes > 0 && self.union.byte_len() as u64 > self.max_bytes
+    }
+
+    pub(crate) fn finish(mut self) -> TraceParts {
+        if !self.union.is_empty() {
+            self.found.parts.push(self.union.finish());
+        }
+        self.found
     }
 }
 
@@ -106,7 +158,7 @@ pub(crate) fn metrics_plan(
 
 /// Outputs of one job from several processes, merged as they come.
 pub(crate) enum Merged {
-    Trace(TraceParts),
+    Trace(FoundTrace),
     Search(Box<FoundTraces>),
     TagNames(TagNamesCombiner),
     TagValues(TagValuesCombiner),
@@ -121,7 +173,7 @@ impl Merged {
     /// Nothing yet. Series may take `max_series_bytes`.
     pub(crate) fn new(job: &Job, max_series_bytes: usize) -> Result<Self, JobError> {
         Ok(match job {
-            Job::FindTrace { .. } => Self::Trace(TraceParts::default()),
+            Job::FindTrace { max_bytes, .. } => Self::Trace(FoundTrace::new(*max_bytes)),
             Job::Search { request, .. } => {
                 let found = FoundTraces::new(request, &search_query(request)?);
                 Self::Search(Box::new(found))
@@ -153,11 +205,8 @@ impl Merged {
 
     pub(crate) fn add(&mut self, output: JobOutput) -> Result<(), JobError> {
         match (self, output) {
-            (Self::Trace(into), JobOutput::Trace(found)) => {
-                into.parts.extend(found.parts);
-                into.inspected_bytes = into.inspected_bytes.saturating_add(found.inspected_bytes);
-            }
-            (Self::Search(into), JobOutput::Search(found)) => into.add(found),
+            (Self::Trace(into), JobOutput::Trace(found)) => into.add(found)?,
+            (Self::Search(into), JobOutput::Search(found)) => into.add(found)?,
             (Self::TagNames(into), JobOutput::TagNames(found)) => into.add(found),
             (Self::TagValues(into), JobOutput::TagValues(found)) => into.add(found),
             (
@@ -190,7 +239,7 @@ impl Merged {
     /// Whether further outputs need not be waited for.
     pub(crate) fn is_complete(&self) -> bool {
         match self {
-            Self::Trace(_) => false,
+            Self::Trace(found) => found.is_complete(),
             Self::Search(found) => found.is_complete(),
             Self::TagNames(found) => found.is_complete(),
             Self::TagValues(found) => found.is_complete(),
@@ -200,11 +249,96 @@ impl Merged {
 
     pub(crate) fn finish(self) -> JobOutput {
         match self {
-            Self::Trace(found) => JobOutput::Trace(found),
+            Self::Trace(found) => JobOutput::Trace(found.finish()),
             Self::Search(found) => JobOutput::Search(found.finish()),
             Self::TagNames(found) => JobOutput::TagNames(found.finish()),
             Self::TagValues(found) => JobOutput::TagValues(found.finish()),
             Self::QueryRange { counted, .. } => JobOutput::QueryRange(counted),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use prost::Message as _;
+    use tempo_api::combine::TraceCombiner;
+    use tempo_proto::{
+        opentelemetry::proto::trace::v1::{ResourceSpans, ScopeSpans, Span},
+        tempopb::Trace,
+    };
+
+    use super::*;
+
+    /// A part with one span of a kilobyte.
+    fn part(id: u8) -> TraceParts {
+        let span = Span {
+            span_id: vec![id; 8],
+            name: "n".repeat(1_000),
+            ..Span::default()
+        };
+        let trace = Trace {
+            resource_spans: vec![ResourceSpans {
+                scope_spans: vec![ScopeSpans {
+                    spans: vec![span],
+                    ..ScopeSpans::default()
+                }],
+                ..ResourceSpans::default()
+            }],
+        };
+        TraceParts {
+            parts: vec![trace.encode_to_vec().into()],
+            inspected_bytes: 7,
+        }
+    }
+
+    fn bytes(found: &TraceParts) -> usize {
+        found.parts.iter().map(|part| part.len()).sum()
+    }
+
+    #[test]
+    fn of_a_trace_no_more_is_collected_than_is_shown() {
+        let mut found = FoundTrace::new(2_500);
+        for id in 0..3 {
+            assert!(!found.is_complete());
+            // Other places have the same: that does not count.
+            found.add(part(id)).unwrap();
+            found.add(part(id)).unwrap();
+        }
+        assert!(found.is_complete());
+        for id in 3..30 {
+            found.add(part(id)).unwrap();
+        }
+        let found = found.finish();
+        assert!((3_000..3_500).contains(&bytes(&found)));
+        assert_eq!(found.inspected_bytes, 7 * (6 + 27));
+        // Whoever asked sees that it is not all.
+        let mut shown = TraceCombiner::new(2_500, true);
+        shown.add(found).unwrap();
+        assert!(shown.finish().message.contains("exceeds maximum size"));
+    }
+
+    #[test]
+    fn a_small_trace_is_whole_however_many_copies_there_are() {
+        let mut found = FoundTrace::new(2_500);
+        for _ in 0..10 {
+            found.add(part(1)).unwrap();
+            found.add(part(2)).unwrap();
+        }
+        assert!(!found.is_complete());
+        let mut shown = TraceCombiner::new(2_500, true);
+        shown.add(found.finish()).unwrap();
+        let shown = shown.finish();
+        assert_eq!(shown.message, "");
+        assert_eq!(Trace::decode(shown.trace).unwrap().resource_spans.len(), 2);
+    }
+
+    #[test]
+    fn without_a_limit_parts_stay_as_they_are() {
+        let mut found = FoundTrace::new(0);
+        for _ in 0..3 {
+            found.add(part(1)).unwrap();
+        }
+        assert!(!found.is_complete());
+        assert_eq!(found.finish().parts.len(), 3);
     }
 }

@@ -19,7 +19,7 @@ use crate::{
     blocks::{BlockPart, Blocks},
     evaluate::{self, Bounds, Tables},
     limits::{Budget, Share},
-    merge::Merged,
+    merge::{FoundTrace, Merged},
     metrics::{Metrics, Operation},
     recent::RecentTraces,
 };
@@ -172,24 +172,29 @@ impl Inner {
         match job {
             Job::FindTrace {
                 trace_id,
+                max_bytes,
                 place: TracePlace::Recent,
             } => {
                 let recent = recent.ok_or_else(no_recent_data)?;
                 let tenant = Arc::clone(tenant);
                 blocking(self.lookups.share(0).await, move |_| {
-                    let found = recent.find_trace(&tenant, trace_id);
-                    found.map(JobOutput::Trace).map_err(recent_error)
+                    let mut found = FoundTrace::new(max_bytes);
+                    let recent = recent.find_trace(&tenant, trace_id);
+                    found.add(recent.map_err(recent_error)?)?;
+                    Ok(JobOutput::Trace(found.finish()))
                 })
                 .await
             }
             Job::FindTrace {
                 trace_id,
+                max_bytes,
                 place: TracePlace::Blocks { first, last, range },
             } => {
                 let started = Instant::now();
+                let found = FoundTrace::new(max_bytes);
                 let found = self
                     .blocks()?
-                    .find_trace(&self.lookups, tenant, trace_id, first..=last, range)
+                    .find_trace(&self.lookups, tenant, trace_id, first..=last, range, found)
                     .await?;
                 self.metrics
                     .block_job(Operation::FindTrace, tenant, started.elapsed());

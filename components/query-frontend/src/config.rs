@@ -126,7 +126,7 @@ pub struct MetricsConfig {
     pub max_response_series: u32,
     /// Into how many runs the block jobs are cut, by time.
     pub streaming_shards: usize,
-    /// Most intervals of a range; 0 for any number.
+    /// Most intervals of a range; 0 for as many as there may be at all, a million.
     pub max_intervals: u64,
     /// Memory for the series of one query, in bytes; a query that needs more is refused.
     pub max_series_bytes_per_query: usize,

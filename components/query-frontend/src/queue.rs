@@ -305,6 +305,7 @@ mod tests {
     fn job(id: u8) -> Job {
         Job::FindTrace {
             trace_id: TraceId::from_padded(&[id]),
+            max_bytes: 0,
             place: TracePlace::Recent,
         }
     }

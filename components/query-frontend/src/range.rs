@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use tempo_api::{
     BadRequest,
     combine::MetricsCombiner,
-    job::{Job, JobError, JobOutput, parse_query},
+    job::{Job, JobError, JobOutput, MAX_INTERVALS, parse_query},
     params::default_step_nanos,
 };
 use tempo_backend::Timestamp;
@@ -26,8 +26,6 @@ use crate::{
 };
 
 const NANOS_PER_SECOND: u64 = 1_000_000_000;
-/// Most intervals of an answer where the settings allow any number.
-const MAX_INTERVALS: u64 = 1_000_000;
 /// Blocks tell their times in whole seconds, rounded down.
 const BLOCK_TIME_ERROR: Duration = Duration::from_secs(1);
 
@@ -150,7 +148,7 @@ impl Frontend {
         }
         let max_intervals = match config.max_intervals {
             0 => MAX_INTERVALS,
-            max_intervals => max_intervals,
+            max_intervals => max_intervals.min(MAX_INTERVALS),
         };
         let is_too_fine = length
             .checked_div(window.step_nano)

@@ -246,6 +246,7 @@ mod tests {
                 shard: usize::from(id),
                 job: Job::FindTrace {
                     trace_id: TraceId::from_padded(&[id]),
+                    max_bytes: 0,
                     place: TracePlace::Recent,
                 },
             })

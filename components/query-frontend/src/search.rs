@@ -171,8 +171,7 @@ impl Combine for Search {
         if self.is_old_search {
             without_span_sets(&mut response);
         }
-        self.found.add(response, origin.tenant, origin.shard);
-        Ok(())
+        self.found.add(response, origin.tenant, origin.shard)
     }
 
     fn is_complete(&self) -> bool {

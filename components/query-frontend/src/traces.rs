@@ -40,7 +40,11 @@ impl Frontend {
                 places.into_iter().map(move |place| PlannedJob {
                     tenant: index,
                     shard: 0,
-                    job: Job::FindTrace { trace_id, place },
+                    job: Job::FindTrace {
+                        trace_id,
+                        max_bytes: limits.max_bytes_per_trace as u64,
+                        place,
+                    },
                 })
             })
             .collect();

@@ -95,6 +95,9 @@ pub struct FindTraceJob {
     /// 16 bytes.
     #[prost(bytes = "vec", tag = "1")]
     pub trace_id: ::prost::alloc::vec::Vec<u8>,
+    /// What is found needs not be more than just above it; 0 for no limit.
+    #[prost(uint64, tag = "4")]
+    pub max_bytes: u64,
     #[prost(oneof = "find_trace_job::Place", tags = "2, 3")]
     pub place: ::core::option::Option<find_trace_job::Place>,
 }

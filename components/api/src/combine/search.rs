@@ -10,6 +10,11 @@ use tempo_model::TraceId;
 use tempo_proto::tempopb::{SearchMetrics, SearchResponse, SpanSet, TraceSearchMetadata};
 
 use super::{Progress, Shard};
+use crate::job::JobError;
+
+/// Most bytes of the traces found, as they travel; in memory they are several times as many. A result
+/// of the largest limit with three spans of each trace takes about as much.
+const MAX_FOUND_BYTES: usize = 128 * 1024 * 1024;
 
 /// What search results show for a trace whose root has not arrived.
 const NO_ROOT_SERVICE: &str = "<root span not yet received>";
@@ -34,6 +39,9 @@ pub struct SearchCombiner {
     most_recent: bool,
     pad_trace_ids: bool,
     traces: HashMap<String, TraceSearchMetadata>,
+    /// Encoded, without what surrounds each.
+    bytes: usize,
+    max_bytes: usize,
     /// Newest first. Kept only if the newest are wanted.
     by_start: BTreeSet<(Reverse<u64>, String)>,
     /// Traces that were new or changed since the last part of a stream.
@@ -59,6 +67,8 @@ impl SearchCombiner {
             most_recent,
             pad_trace_ids,
             traces: HashMap::new(),
+            bytes: 0,
+            max_bytes: MAX_FOUND_BYTES,
             by_start: BTreeSet::new(),
             changed: HashSet::new(),
             progress: plans
@@ -70,12 +80,27 @@ impl SearchCombiner {
     }
 
     /// Adds the answer of one job of `shard` of the plan of tenant number `tenant`.
-    pub fn add(&mut self, response: SearchResponse, tenant: usize, shard: usize) {
+    ///
+    /// # Errors
+    /// [`JobError::OverBudget`] when the traces take too many bytes.
+    pub fn add(
+        &mut self,
+        response: SearchResponse,
+        tenant: usize,
+        shard: usize,
+    ) -> Result<(), JobError> {
         if let Some(progress) = self.progress.get_mut(tenant) {
             progress.job_done(shard);
         }
         for trace in response.traces {
             self.add_trace(trace);
+            if self.bytes > self.max_bytes {
+                return Err(JobError::OverBudget(format!(
+                    "the traces found take more than {} bytes; ask for fewer traces (limit), or \
+                     group by attributes with fewer values",
+                    self.max_bytes
+                )));
+            }
         }
         self.metrics.completed_jobs += 1;
         if let Some(metrics) = response.metrics {
@@ -88,6 +113,7 @@ impl SearchCombiner {
                 .inspected_bytes
                 .saturating_add(metrics.inspected_bytes);
         }
+        Ok(())
     }
 
     fn add_trace(&mut self, trace: TraceSearchMetadata) {
@@ -96,7 +122,9 @@ impl SearchCombiner {
             Entry::Occupied(mut known) => {
                 let known = known.get_mut();
                 let before = known.start_time_unix_nano;
+                self.bytes -= known.encoded_len();
                 merge(known, trace);
+                self.bytes += known.encoded_len();
                 if self.most_recent && known.start_time_unix_nano != before {
                     let id = known.trace_id.clone();
                     self.by_start.remove(&(Reverse(before), id.clone()));
@@ -121,9 +149,11 @@ impl SearchCombiner {
                     self.by_start
                         .insert((Reverse(start), trace.trace_id.clone()));
                 }
+                self.bytes += trace.encoded_len();
                 free.insert(trace);
                 if full && let Some((_, oldest)) = self.by_start.pop_last() {
-                    self.traces.remove(&oldest);
+                    let removed = self.traces.remove(&oldest);
+                    self.bytes -= removed.map_or(0, |trace| trace.encoded_len());
                     self.changed.remove(&oldest);
                 }
             }
@@ -235,16 +265,24 @@ fn merge(known: &mut TraceSearchMetadata, other: TraceSearchMetadata) {
         known.span_count = known.span_count.max(stats.span_count);
         known.error_count = known.error_count.max(stats.error_count);
     }
+    // There may be one for every span. Of equal ones that are known the first counts.
+    let mut places = HashMap::with_capacity(known.span_sets.len());
+    for (place, set) in known.span_sets.iter().enumerate() {
+        places.entry(span_set_identity(set)).or_insert(place);
+    }
     for set in other.span_sets {
-        let identity = span_set_identity(&set);
-        let same = known
-            .span_sets
-            .iter_mut()
-            .find(|known| span_set_identity(known) == identity);
-        match same {
-            None => known.span_sets.push(set),
-            Some(known) if set.matched > known.matched => *known = set,
-            Some(_) => {}
+        match places.entry(span_set_identity(&set)) {
+            Entry::Vacant(new) => {
+                new.insert(known.span_sets.len());
+                known.span_sets.push(set);
+            }
+            Entry::Occupied(place) => {
+                if let Some(known) = known.span_sets.get_mut(*place.get())
+                    && set.matched > known.matched
+                {
+                    *known = set;
+                }
+            }
         }
     }
     known.span_set = known.span_sets.first().cloned();
@@ -316,9 +354,13 @@ mod tests {
     #[test]
     fn the_first_traces_fill_the_limit_and_later_parts_still_merge() {
         let mut combiner = SearchCombiner::new(2, false, false, &[plan(&[(8, 1)])]);
-        combiner.add(response(vec![found("a", 10), found("b", 20)]), 0, 0);
+        combiner
+            .add(response(vec![found("a", 10), found("b", 20)]), 0, 0)
+            .unwrap();
         assert!(combiner.is_complete());
-        combiner.add(response(vec![found("c", 30), found("a", 5)]), 0, 0);
+        combiner
+            .add(response(vec![found("c", 30), found("a", 5)]), 0, 0)
+            .unwrap();
         let answer = combiner.finish();
         assert_eq!(ids(&answer), ["b", "a"]);
         assert_eq!(answer.traces[1].start_time_unix_nano, 5_000_000_000);
@@ -347,14 +389,18 @@ mod tests {
     fn the_most_recent_are_kept_and_complete_when_time_is() {
         let plans = [plan(&[(1, Shard::NOTHING), (1, 15), (1, 1)])];
         let mut combiner = SearchCombiner::new(2, true, false, &plans);
-        combiner.add(response(vec![found("a", 10), found("b", 20)]), 0, 0);
+        combiner
+            .add(response(vec![found("a", 10), found("b", 20)]), 0, 0)
+            .unwrap();
         assert!(!combiner.is_complete());
         assert_eq!(ids(&combiner.take_changes()), [""; 0]);
-        combiner.add(response(vec![found("c", 30), found("d", 1)]), 0, 1);
+        combiner
+            .add(response(vec![found("c", 30), found("d", 1)]), 0, 1)
+            .unwrap();
         assert!(combiner.is_complete());
         assert_eq!(ids(&combiner.take_changes()), ["c", "b"]);
         assert_eq!(ids(&combiner.take_changes()), [""; 0]);
-        combiner.add(response(vec![found("c", 40)]), 0, 2);
+        combiner.add(response(vec![found("c", 40)]), 0, 2).unwrap();
         assert_eq!(ids(&combiner.take_changes()), ["c"]);
         assert_eq!(ids(&combiner.finish()), ["c", "b"]);
     }
@@ -363,10 +409,10 @@ mod tests {
     fn a_tenant_that_lags_behind_holds_the_answer_open() {
         let plans = [plan(&[(1, 5)]), plan(&[(2, 5)])];
         let mut combiner = SearchCombiner::new(1, true, false, &plans);
-        combiner.add(response(vec![found("a", 10)]), 0, 0);
+        combiner.add(response(vec![found("a", 10)]), 0, 0).unwrap();
         assert!(!combiner.is_complete());
-        combiner.add(response(vec![]), 1, 0);
-        combiner.add(response(vec![]), 1, 0);
+        combiner.add(response(vec![]), 1, 0).unwrap();
+        combiner.add(response(vec![]), 1, 0).unwrap();
         assert!(combiner.is_complete());
     }
 
@@ -394,33 +440,37 @@ mod tests {
             error_count: errors,
         };
         let mut combiner = SearchCombiner::new(0, false, true, &[]);
-        combiner.add(
-            response(vec![TraceSearchMetadata {
-                duration_ms: 5,
-                span_sets: vec![set(Some(1), 3, "first"), set(Some(2), 1, "second")],
-                service_stats: [("s".to_owned(), stats(3, 0))].into(),
-                ..found("ab", 10)
-            }]),
-            0,
-            0,
-        );
-        combiner.add(
-            response(vec![TraceSearchMetadata {
-                root_service_name: "root".to_owned(),
-                root_trace_name: "name".to_owned(),
-                duration_ms: 4,
-                span_sets: vec![
-                    set(Some(1), 2, "fewer"),
-                    set(Some(2), 4, "more"),
-                    set(None, 1, "other"),
-                ],
-                service_stats: [("s".to_owned(), stats(1, 1)), ("t".to_owned(), stats(1, 0))]
-                    .into(),
-                ..found("ab", 11)
-            }]),
-            0,
-            0,
-        );
+        combiner
+            .add(
+                response(vec![TraceSearchMetadata {
+                    duration_ms: 5,
+                    span_sets: vec![set(Some(1), 3, "first"), set(Some(2), 1, "second")],
+                    service_stats: [("s".to_owned(), stats(3, 0))].into(),
+                    ..found("ab", 10)
+                }]),
+                0,
+                0,
+            )
+            .unwrap();
+        combiner
+            .add(
+                response(vec![TraceSearchMetadata {
+                    root_service_name: "root".to_owned(),
+                    root_trace_name: "name".to_owned(),
+                    duration_ms: 4,
+                    span_sets: vec![
+                        set(Some(1), 2, "fewer"),
+                        set(Some(2), 4, "more"),
+                        set(None, 1, "other"),
+                    ],
+                    service_stats: [("s".to_owned(), stats(1, 1)), ("t".to_owned(), stats(1, 0))]
+                        .into(),
+                    ..found("ab", 11)
+                }]),
+                0,
+                0,
+            )
+            .unwrap();
         let answer = combiner.finish();
         let [trace] = answer.traces.as_slice() else {
             panic!("one trace expected");
@@ -446,5 +496,56 @@ mod tests {
         assert_eq!(trace.span_set.as_ref().unwrap().spans[0].span_id, "first");
         assert_eq!(combiner.take_changes().traces.len(), 1);
         assert_eq!(combiner.take_changes().traces.len(), 0);
+    }
+
+    #[test]
+    fn traces_that_take_too_many_bytes_end_the_search() {
+        let with_sets = |id: &str, sets: std::ops::Range<i64>| TraceSearchMetadata {
+            span_sets: sets
+                .map(|value| SpanSet {
+                    matched: 1,
+                    attributes: vec![KeyValue {
+                        key: "by(span:id)".to_owned(),
+                        value: Some(AnyValue {
+                            value: Some(Value::IntValue(value)),
+                        }),
+                        ..KeyValue::default()
+                    }],
+                    ..SpanSet::default()
+                })
+                .collect(),
+            ..found(id, 10)
+        };
+        let mut combiner = SearchCombiner::new(0, false, false, &[]);
+        combiner.max_bytes = 10_000;
+        let mut add = |id: &str, sets| combiner.add(response(vec![with_sets(id, sets)]), 0, 0);
+        // The same sets from another place take no room.
+        for _ in 0..50 {
+            add("a", 0..100).unwrap();
+        }
+        add("b", 0..100).unwrap();
+        // Further ones do.
+        let error = (1..50).find_map(|more| add("a", more * 100..more * 100 + 100).err());
+        let Some(JobError::OverBudget(text)) = error else {
+            panic!("{error:?}");
+        };
+        assert!(text.contains("more than 10000 bytes"), "{text}");
+
+        // Of the newest only those count that are kept.
+        let mut newest = SearchCombiner::new(2, true, false, &[]);
+        newest.max_bytes = 10_000;
+        for number in 0..200 {
+            let trace = TraceSearchMetadata {
+                start_time_unix_nano: number,
+                ..with_sets(&number.to_string(), 0..100)
+            };
+            newest.add(response(vec![trace]), 0, 0).unwrap();
+        }
+        let kept: usize = newest
+            .traces
+            .values()
+            .map(|trace| trace.encoded_len())
+            .sum();
+        assert_eq!(newest.bytes, kept);
     }
 }

@@ -39,9 +39,12 @@ fn trace_place() -> impl Strategy<Value = TracePlace> {
 }
 
 fn job() -> impl Strategy<Value = Job> {
-    let find = (any::<[u8; 16]>(), trace_place()).prop_map(|(id, place)| Job::FindTrace {
-        trace_id: TraceId::from_bytes(id),
-        place,
+    let find = (any::<([u8; 16], u64)>(), trace_place()).prop_map(|((id, max_bytes), place)| {
+        Job::FindTrace {
+            trace_id: TraceId::from_bytes(id),
+            max_bytes,
+            place,
+        }
     });
     let search =
         (text(), any::<(u32, u32)>(), place()).prop_map(|(query, (limit, start), place)| {
@@ -76,6 +79,7 @@ fn job() -> impl Strategy<Value = Job> {
         });
     let range = (text(), any::<([u64; 3], bool, u32)>(), place()).prop_map(
         |(query, ([start_nano, end_nano, step_nano], is_instant, max_exemplars), place)| {
+            let step_nano = step_nano.max(1 << 45);
             Job::QueryRange {
                 request: Arc::new(QueryRangeRequest {
                     query,
@@ -239,6 +243,7 @@ fn what_a_newer_version_sends_is_refused_for_good_and_tells_what_to_upgrade() {
 fn fields_that_are_not_known_are_ignored() {
     let job = Job::FindTrace {
         trace_id: TraceId::from_padded(&[7]),
+        max_bytes: 0,
         place: TracePlace::Recent,
     };
     let mut bytes = encode_job(&job).encode_to_vec();
@@ -252,6 +257,7 @@ fn malformed_jobs_are_named() {
     let of = |kind| decode_job(wire::Job { kind: Some(kind) }).unwrap_err();
     let short = wire::FindTraceJob {
         trace_id: vec![1; 15],
+        max_bytes: 0,
         place: None,
     };
     assert_eq!(
@@ -261,5 +267,39 @@ fn malformed_jobs_are_named() {
     assert_eq!(
         of(wire::job::Kind::Search(wire::SearchJob::default())),
         JobError::Failed("malformed job: no request".to_owned())
+    );
+}
+
+#[test]
+fn windows_of_too_many_intervals_are_refused() {
+    let decode = |start_nano, end_nano, step_nano, is_instant| {
+        let job = Job::QueryRange {
+            request: Arc::default(),
+            window: Window {
+                start_nano,
+                end_nano,
+                step_nano,
+                is_instant,
+            },
+            max_exemplars: 0,
+            place: DataPlace::Recent { start: 0, end: 1 },
+        };
+        decode_job(encode_job(&job)).map(|_| ())
+    };
+    let (second, milli) = (1_000_000_000, 1_000_000);
+    let now = 1_790_000_000 * second;
+    assert_eq!(decode(now - 3600 * second, now, second, false), Ok(()));
+    assert_eq!(decode(now - 1_000_002 * milli, now, milli, false), Ok(()));
+    // However long, an instant is one interval.
+    assert_eq!(decode(0, now, now, true), Ok(()));
+    assert_eq!(
+        decode(0, now, milli, false),
+        Err(JobError::Failed(
+            "malformed job: a window of more intervals than there may be".to_owned()
+        ))
+    );
+    assert_eq!(
+        decode(0, 0, 0, false),
+        Err(JobError::Failed("malformed job: a step of 0".to_owned()))
     );
 }

@@ -172,6 +172,7 @@ impl Task<'_> {
                 Some(few) => few.cells(),
                 None => cells.of(compared.key.level())?,
             };
+            into.check_room(self.evaluation.session.max_bytes())?;
             self.count_column(&compared, &column, &cells, into);
             let session = self.evaluation.session;
             if !session.is_held(&compared.key) {
@@ -499,6 +500,7 @@ impl Task<'_> {
             if counts.is_empty() {
                 continue;
             }
+            into.check_room(session.max_bytes())?;
             let counted = into.attribute(name);
             self.add_totals(&totals, 1.0, counted);
             for (value, sides) in numbers.values.iter().zip(counts.drain(..)) {

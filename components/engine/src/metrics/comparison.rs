@@ -257,6 +257,16 @@ impl Comparison {
             .sum()
     }
 
+    fn bytes_of_totals(&self) -> usize {
+        self.intervals.saturating_mul(16)
+    }
+
+    /// Whether the totals of one attribute more fit into memory.
+    pub(crate) fn check_room(&self, max_bytes: usize) -> Result<(), EngineError> {
+        let attributes = self.attributes.len() + 1;
+        check_budget(self.bytes_of_totals().saturating_mul(attributes), max_bytes)
+    }
+
     pub(crate) fn heap_bytes(&self) -> usize {
         let of_value = |counts: &ValueCounts| {
             let cells: usize = counts.sides.iter().map(|side| side.cells.capacity()).sum();
@@ -265,7 +275,7 @@ impl Comparison {
         self.attributes
             .values()
             .map(|counted| {
-                16 * self.intervals + counted.values.values().map(of_value).sum::<usize>()
+                self.bytes_of_totals() + counted.values.values().map(of_value).sum::<usize>()
             })
             .sum()
     }
@@ -280,7 +290,7 @@ impl Comparison {
     ) -> Result<(), EngineError> {
         let max_values = max_values(self.top);
         for (name, counted) in other.attributes {
-            check_budget(16 * self.intervals * (self.attributes.len() + 1), max_bytes)?;
+            self.check_room(max_bytes)?;
             let into = self.attribute(&name);
             for (into, totals) in into.totals.iter_mut().zip(&counted.totals) {
                 for (into, total) in into[first..].iter_mut().zip(&totals[from.clone()]) {

@@ -158,7 +158,12 @@ impl SeriesTable {
     ) -> Result<bool, EngineError> {
         let mut rows = Vec::with_capacity(other.len());
         for (row, head) in other.heads().iter().enumerate() {
+            // Before a new series takes room for every interval.
             check_budget(self.heap_bytes(), max_bytes)?;
+            let with_one_more = check_budget(self.heap_bytes_of(self.len() + 1), max_bytes);
+            if with_one_more.is_err() && self.len() < max_series && self.find(head).is_err() {
+                with_one_more?;
+            }
             rows.push(self.add(
                 head,
                 first,
@@ -174,9 +179,14 @@ impl SeriesTable {
     }
 
     fn heap_bytes(&self) -> usize {
-        let of_values = self.intervals * if self.weights.is_some() { 16 } else { 8 };
+        self.heap_bytes_of(self.len())
+    }
+
+    fn heap_bytes_of(&self, series: usize) -> usize {
+        let per_interval = if self.weights.is_some() { 16 } else { 8 };
+        let of_values = self.intervals.saturating_mul(per_interval);
         // Labels, key and entry of a series take about so much.
-        self.len() * (of_values + 256)
+        series.saturating_mul(of_values.saturating_add(256))
     }
 }
 
@@ -338,6 +348,11 @@ impl MetricsPartial {
         self.counted_spans
     }
 
+    /// Counts no span: the series were made of them before, for somebody else.
+    pub fn forget_counted_spans(&mut self) {
+        self.counted_spans = 0;
+    }
+
     /// How many series there are.
     pub fn len(&self) -> usize {
         self.parts.iter().map(Part::len).sum()
@@ -352,5 +367,49 @@ impl MetricsPartial {
     /// what they bring of others is lost.
     pub fn is_full(&self, plan: &MetricsPlan) -> bool {
         self.is_truncated || self.len() >= plan.max_series
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metrics::plan::MetricsOptions;
+
+    #[test]
+    fn a_window_of_too_many_intervals_is_refused_before_it_takes_room() {
+        let (second, milli) = (1_000_000_000, 1_000_000);
+        let end_nano = 1_790_000_000 * second;
+        let window = |start_nano| Window {
+            start_nano,
+            end_nano,
+            step_nano: milli,
+            is_instant: false,
+        };
+        for text in ["{ } | rate()", "{ } | compare({ status = error })"] {
+            let query = tempo_traceql::parse(text).unwrap();
+            let plan = MetricsPlan::new(&query, &MetricsOptions::default()).unwrap();
+            let mut part = MetricsPartial::new(&plan, window(end_nano - 10 * milli));
+            match &mut part.parts[0] {
+                Part::Series(table) => {
+                    let head = Head {
+                        labels: Arc::new([]),
+                        bucket: None,
+                    };
+                    table.add(&head, 0, &[1.0], None, 1);
+                }
+                Part::Comparison(comparison) => {
+                    comparison.attribute(&Arc::from("a"));
+                }
+            }
+            let mut all = MetricsPartial::new(&plan, window(0));
+            let result = all.merge(&plan, part.clone(), 1 << 30);
+            assert!(
+                matches!(result, Err(EngineError::TooManySeries { .. })),
+                "{text}: {result:?}"
+            );
+            let mut hour = MetricsPartial::new(&plan, window(end_nano - 3_600 * second));
+            hour.merge(&plan, part, 1 << 30).unwrap();
+            assert!(!hour.is_empty());
+        }
     }
 }

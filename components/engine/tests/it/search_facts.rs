@@ -548,3 +548,20 @@ fn a_cancelled_or_too_costly_search_ends() {
         "{error}"
     );
 }
+
+#[test]
+fn sets_of_spans_take_memory_too() {
+    let spans = (0..1_000_u64).map(|id| span(&(id + 1).to_be_bytes(), &[], "x"));
+    let table = crate::support::spans(spans.collect());
+    let mut options = options();
+    options.limits.max_column_bytes = 200_000;
+    assert!(search(&plan("{ } | by(name)"), &table, &options).is_ok());
+    let error = search(&plan("{ } | by(span:id)"), &table, &options).unwrap_err();
+    assert!(
+        error.to_string().contains("span sets of the traces found"),
+        "{error}"
+    );
+    options.limits = limits();
+    let found = search(&plan("{ } | by(span:id)"), &table, &options).unwrap();
+    assert_eq!(found.traces[0].span_sets.len(), 1_000);
+}

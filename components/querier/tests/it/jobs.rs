@@ -160,6 +160,7 @@ async fn recent_data_that_fails_says_whether_to_try_again() {
         let querier = querier(Config::default(), Blocklist::new(), recent).await;
         let lookup = Job::FindTrace {
             trace_id: TraceId::from_padded(&[1]),
+            max_bytes: 0,
             place: TracePlace::Recent,
         };
         for job in [search("{ }", 0), lookup] {
@@ -193,6 +194,7 @@ async fn what_a_querier_cannot_read_is_skipped_or_fails_the_job() {
     };
     let lookup = || Job::FindTrace {
         trace_id: TraceId::from_padded(&[1]),
+        max_bytes: 0,
         place: TracePlace::Blocks {
             first: [0; 16],
             last: [0xff; 16],

@@ -151,6 +151,7 @@ async fn run(querier: &Querier, job: Job) -> JobResult {
 fn find_trace() -> Job {
     Job::FindTrace {
         trace_id: TraceId::from_padded(&[1]),
+        max_bytes: 0,
         place: TracePlace::Recent,
     }
 }

@@ -203,7 +203,11 @@ async fn several_tenants_are_asked_at_once_and_known_only_by_their_limits() {
 
 #[tokio::test]
 async fn traces_are_looked_for_everywhere_and_united() {
-    let stack = Stack::new(Config::default());
+    let limits = ReadLimits {
+        max_bytes_per_trace: 1_234_567,
+        ..ReadLimits::default()
+    };
+    let stack = Stack::with_limits(Config::default(), limits);
     stack.add_block("single-tenant", 3_600, 1);
     let seen = stack.querier(|_, job| {
         Ok(match job {
@@ -224,10 +228,16 @@ async fn traces_are_looked_for_everywhere_and_united() {
     let jobs = seen.take();
     assert_eq!(jobs.len(), 2);
     for (_, job) in jobs {
-        let Job::FindTrace { trace_id, .. } = job else {
+        let Job::FindTrace {
+            trace_id,
+            max_bytes,
+            ..
+        } = job
+        else {
             panic!("{job:?}");
         };
         assert_eq!(trace_id.to_short_hex(), "102");
+        assert_eq!(max_bytes, 1_234_567);
     }
 
     let reply = stack.get("/api/v2/traces/0102").await;
@@ -343,6 +353,18 @@ async fn tag_names_by_scope_or_in_one_list() {
              the query"
         )
     );
+    // The first version of the API takes such a filter for none.
+    for (groups, want) in [(100, "{.a=0"), (101, "")] {
+        let query = format!("%7B{}%7D", alternatives[..groups].join("||"));
+        let reply = stack.get(&format!("/api/search/tags?q={query}")).await;
+        assert_eq!(reply.status, 200);
+        let jobs = seen.take();
+        let Some((_, Job::TagNames { request, .. })) = jobs.first() else {
+            panic!("a tag name job");
+        };
+        assert!(request.query.starts_with(want), "{}", request.query);
+        assert_eq!(request.query.is_empty(), want.is_empty());
+    }
 }
 
 #[tokio::test]
