@@ -200,6 +200,14 @@ impl Frontend {
         .range(params)
     }
 
+    /// A path of the API with the prefix that clients write before it.
+    pub(crate) fn api_path(&self, path: &str) -> String {
+        match self.config.http_api_prefix.trim_matches('/') {
+            "" => path.to_owned(),
+            prefix => format!("/{prefix}{path}"),
+        }
+    }
+
     /// Refuses a URL that is known to do harm.
     pub(crate) fn check_url(&self, url: &str) -> Result<(), BadRequest> {
         if self.deny_list.is_match(url) {

@@ -74,7 +74,11 @@ async fn serve(frontend: Arc<Frontend>, endpoint: Endpoint, request: Request) ->
         Ok(tenants) => tenants,
         Err(error) => return Answer::error(&error).into_response(false),
     };
-    log_request(&frontend, &request, &tenants);
+    // With the API prefix, which the router has cut off: as the client wrote it, and as it stands in
+    // the deny list.
+    let path_and_query = request.uri.path_and_query();
+    let url = frontend.api_path(path_and_query.map_or("/", |path| path.as_str()));
+    log_request(&frontend, &request, &url, &tenants);
     let body = match endpoint {
         Endpoint::TraceDiff if request.method == Method::POST => {
             match axum::body::to_bytes(body, MAX_BODY_BYTES).await {
@@ -90,7 +94,7 @@ async fn serve(frontend: Arc<Frontend>, endpoint: Endpoint, request: Request) ->
     let asked = Asked {
         path: request.uri.path(),
         query: request.uri.query().unwrap_or_default(),
-        url: &request.uri.to_string(),
+        url: &url,
         method: &request.method,
         encoding: Encoding::from_accept(accept),
         body,
@@ -113,7 +117,7 @@ async fn serve(frontend: Arc<Frontend>, endpoint: Endpoint, request: Request) ->
     }
 }
 
-fn log_request(frontend: &Frontend, request: &Parts, tenants: &Tenants) {
+fn log_request(frontend: &Frontend, request: &Parts, url: &str, tenants: &Tenants) {
     if frontend.config.log_query_request_headers.is_empty() {
         return;
     }
@@ -129,7 +133,7 @@ fn log_request(frontend: &Frontend, request: &Parts, tenants: &Tenants) {
         .collect();
     tracing::info!(
         tenant = tenants.joined(),
-        url = %request.uri,
+        url,
         headers = shown.join(" "),
         "query request"
     );

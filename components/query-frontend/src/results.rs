@@ -2,7 +2,7 @@
 //!
 //! Owns which answers may be kept: those of whole blocks, which do not change, and of queries whose
 //! time holds all of the block's, so that it makes no difference. Must never keep an answer about
-//! recent data.
+//! recent data, nor that of a block that nobody could read.
 
 use std::{hash::Hasher as _, sync::Arc};
 
@@ -13,7 +13,7 @@ use tempo_api::{
     wire,
 };
 use tempo_backend::{
-    BlockMeta,
+    BlockFormat, BlockMeta,
     cache::{Cache, CacheKey, CacheRole},
 };
 use tempo_proto::{tempopb::backend::v1 as proto, tempostack::query::v1::JobOutput as Stored};
@@ -126,7 +126,10 @@ impl Results {
                     metrics.inspected_bytes = 0;
                 }
             }
-            JobOutput::QueryRange(counted) => counted.inspected_bytes = 0,
+            JobOutput::QueryRange(counted) => {
+                counted.inspected_bytes = 0;
+                counted.series.forget_counted_spans();
+            }
             JobOutput::Trace(_) => {}
         }
         Some(output)
@@ -236,9 +239,14 @@ pub(crate) fn key(tenant: &Arc<str>, job: &Job) -> Option<ResultKey> {
     })
 }
 
+/// The block, if queriers can read it: of others they find nothing, until they are of a version
+/// that can.
 fn block(place: &DataPlace) -> Option<&proto::BlockMeta> {
     match place {
-        DataPlace::Block { meta, .. } => Some(meta),
+        DataPlace::Block { meta, .. } => {
+            let format = BlockFormat::from(meta.format.as_str());
+            format.is_supported().then_some(&**meta)
+        }
         DataPlace::Recent { .. } => None,
     }
 }

@@ -187,7 +187,8 @@ impl StreamingService {
                 Version::V1 => "/api/search/tags",
                 Version::V2 => "/api/v2/search/tags",
             };
-            let http = AsHttp::new(path, &request.query, request.start, request.end);
+            let path = frontend.api_path(path);
+            let http = AsHttp::new(&path, &request.query, request.start, request.end);
             let result = async {
                 let mut query =
                     frontend.tag_names(&tenants, request, &http.range, &http.url, version)?;
@@ -225,7 +226,7 @@ impl StreamingService {
                 Version::V1 => "/api/search",
                 Version::V2 => "/api/v2/search",
             };
-            let path = format!("{search}/tag/{}/values", request.tag_name);
+            let path = frontend.api_path(&format!("{search}/tag/{}/values", request.tag_name));
             let http = AsHttp::new(&path, &request.query, request.start, request.end);
             let result = async {
                 let mut query =
@@ -296,7 +297,8 @@ impl StreamingQuerier for StreamingService {
             move |frontend, mut sender: Sender<SearchResponse>| async move {
                 let accounting = frontend.account(&tenants, Op::Search);
                 let query = &request.query;
-                let http = AsHttp::new("/api/search", query, request.start, request.end);
+                let path = frontend.api_path("/api/search");
+                let http = AsHttp::new(&path, query, request.start, request.end);
                 let result = async {
                     let mut query = frontend.search(&tenants, request, &http.range, &http.url)?;
                     while query.step().await? {
@@ -356,9 +358,10 @@ impl StreamingQuerier for StreamingService {
             ("end", request.end),
             ("step", request.step),
         ];
-        let url = metrics_url("/api/metrics/query_range", &request.query, &parameters);
         let stream = self.stream_range(
             move |frontend| {
+                let path = frontend.api_path("/api/metrics/query_range");
+                let url = metrics_url(&path, &request.query, &parameters);
                 let accounting = frontend.account(&tenants, Op::Metrics);
                 (accounting, frontend.query_range(&tenants, request, &url))
             },
@@ -374,9 +377,10 @@ impl StreamingQuerier for StreamingService {
         let tenants = self.tenants(&request)?;
         let request = request.into_inner();
         let parameters = [("start", request.start), ("end", request.end)];
-        let url = metrics_url("/api/metrics/query", &request.query, &parameters);
         let stream = self.stream_range(
             move |frontend| {
+                let path = frontend.api_path("/api/metrics/query");
+                let url = metrics_url(&path, &request.query, &parameters);
                 let accounting = frontend.account(&tenants, Op::Metrics);
                 (accounting, frontend.query_instant(&tenants, request, &url))
             },

@@ -11,7 +11,9 @@ use tempo_model::{
     TraceId,
     otlp::{Fields, SpanRef, WireError, resource_spans, write_message},
 };
-use tempo_table::{Intrinsic as Stored, Level, MemoryTableBuilder, SpanTable as _};
+use tempo_table::{
+    Intrinsic as Stored, Level, MemoryTableBuilder, SpanTable as _, shape::span_key,
+};
 use tempo_traceql::{
     Attribute, FieldExpr, Intrinsic,
     ast::{PipelineElement, SpansetExpr},
@@ -111,7 +113,7 @@ fn matching_span_ids(plan: &Plan, trace: &[u8]) -> Result<SpanIds, QueryError> {
         .gather(&Stored::SpanId.into(), &rows)
         .map_err(|error| failed(&error))?;
     Ok(match ids.ids {
-        Some(lane) => (0..rows.len()).map(|row| lane.get(row).to_vec()).collect(),
+        Some(lane) => (0..rows.len()).map(|row| span_key(lane.get(row))).collect(),
         None => SpanIds::new(),
     })
 }
@@ -159,13 +161,14 @@ fn check_attribute(attribute: &Attribute) -> Result<(), &'static str> {
     }
 }
 
-type SpanIds = HashSet<Vec<u8>>;
+/// As tables keep them, so that an id that is short or absent is the same everywhere.
+type SpanIds = HashSet<u64>;
 
 /// Who is whose child in a trace.
 #[derive(Default)]
 struct Family {
-    parents: HashMap<Vec<u8>, Vec<Vec<u8>>>,
-    children: HashMap<Vec<u8>, Vec<Vec<u8>>>,
+    parents: HashMap<u64, Vec<u64>>,
+    children: HashMap<u64, Vec<u64>>,
 }
 
 impl Family {
@@ -175,15 +178,11 @@ impl Family {
             for scope in batch?.scope_spans() {
                 for raw in scope?.raw_spans() {
                     let span = SpanRef::parse(raw?)?;
-                    if span.parent_span_id.iter().all(|&byte| byte == 0) {
+                    let (id, parent) = (span_key(span.span_id), span_key(span.parent_span_id));
+                    if parent == 0 {
                         continue;
                     }
-                    let (id, parent) = (span.span_id.to_vec(), span.parent_span_id.to_vec());
-                    family
-                        .children
-                        .entry(parent.clone())
-                        .or_default()
-                        .push(id.clone());
+                    family.children.entry(parent).or_default().push(id);
                     family.parents.entry(id).or_default().push(parent);
                 }
             }
@@ -202,18 +201,18 @@ impl Family {
 
 /// The ids that are reached from `start` in up to `max_depth` steps, the start itself left out.
 fn reachable(
-    neighbours: &HashMap<Vec<u8>, Vec<Vec<u8>>>,
+    neighbours: &HashMap<u64, Vec<u64>>,
     start: &SpanIds,
     max_depth: Option<u32>,
 ) -> SpanIds {
     let mut reached = SpanIds::new();
-    let mut queue: VecDeque<(&[u8], u32)> = start.iter().map(|id| (id.as_slice(), 0)).collect();
+    let mut queue: VecDeque<(u64, u32)> = start.iter().map(|&id| (id, 0)).collect();
     while let Some((id, depth)) = queue.pop_front() {
         if max_depth.is_some_and(|max| depth >= max) {
             continue;
         }
-        for next in neighbours.get(id).into_iter().flatten() {
-            if !start.contains(next) && reached.insert(next.clone()) {
+        for &next in neighbours.get(&id).into_iter().flatten() {
+            if !start.contains(&next) && reached.insert(next) {
                 queue.push_back((next, depth + 1));
             }
         }
@@ -242,7 +241,7 @@ fn retain_spans(trace: &[u8], kept: &SpanIds) -> Result<(Vec<u8>, usize), WireEr
                         let field = field?;
                         if field.number == SPANS {
                             let span = SpanRef::parse(field.message()?)?;
-                            if !kept.contains(span.span_id) {
+                            if !kept.contains(&span_key(span.span_id)) {
                                 dropped += 1;
                                 continue;
                             }
@@ -356,7 +355,7 @@ mod tests {
     }
 
     fn ids(ids: &[u8]) -> SpanIds {
-        ids.iter().map(|&id| vec![id; 8]).collect()
+        ids.iter().map(|&id| span_key(&[id; 8])).collect()
     }
 
     #[tokio::test]
@@ -402,6 +401,55 @@ mod tests {
         assert_eq!(whole, found());
         let nothing = apply(params("{ name = `x` }")).await;
         assert!(nothing.trace.is_empty());
+    }
+
+    #[tokio::test]
+    async fn ids_that_are_short_or_absent_are_as_good_as_others() {
+        let span = |id: &[u8], parent: &[u8], name: &str| Span {
+            span_id: id.to_vec(),
+            parent_span_id: parent.to_vec(),
+            name: name.to_owned(),
+            ..Span::default()
+        };
+        let spans = vec![
+            span(&[7], &[], "short"),
+            span(&[], &[], "absent"),
+            span(
+                &[0, 0, 0, 0, 0, 0, 0, 9],
+                &[0, 0, 0, 0, 0, 0, 0, 7],
+                "child",
+            ),
+        ];
+        let trace = Trace {
+            resource_spans: vec![ResourceSpans {
+                scope_spans: vec![ScopeSpans {
+                    spans,
+                    ..ScopeSpans::default()
+                }],
+                ..ResourceSpans::default()
+            }],
+        };
+        let found = CombinedTrace {
+            trace: trace.encode_to_vec().into(),
+            ..CombinedTrace::default()
+        };
+        let names = async |query: &str, match_depth| {
+            let params = TraceFilterParams {
+                match_depth,
+                ..params(query)
+            };
+            let filter = TraceFilter::new(params).unwrap();
+            let kept = filter.apply(found.clone()).await.unwrap();
+            let kept = Trace::decode(kept.trace).unwrap();
+            let spans = kept.resource_spans.into_iter();
+            let spans = spans.flat_map(|batch| batch.scope_spans);
+            let spans = spans.flat_map(|scope| scope.spans);
+            spans.map(|span| span.name).collect::<Vec<_>>()
+        };
+        let all = ["short", "absent", "child"];
+        assert_eq!(names("{ true }", Some(0)).await, all);
+        assert_eq!(names("{ name = `absent` }", Some(0)).await, ["absent"]);
+        assert_eq!(names("{ name = `short` }", None).await, ["short", "child"]);
     }
 
     #[test]

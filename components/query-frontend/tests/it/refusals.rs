@@ -145,6 +145,26 @@ async fn query_texts_and_urls_have_limits() {
 }
 
 #[tokio::test]
+async fn the_deny_list_sees_the_whole_url() {
+    let stack = Stack::new(Config {
+        http_api_prefix: "/tempo".to_owned(),
+        url_deny_list: vec!["^/tempo/api/search\\?.*limit=666".to_owned()],
+        ..Config::default()
+    });
+    let _querier = stack.querier(|_, job| nothing(job));
+    let reply = stack.get("/tempo/api/search?limit=666").await;
+    assert_eq!(
+        reply.pair(),
+        (
+            400,
+            "Invalid request /tempo/api/search?limit=666. This query has been identified as one \
+             that destabilizes our system. Contact your system administrator for more information"
+        )
+    );
+    assert_eq!(stack.get("/tempo/api/search?limit=66").await.status, 200);
+}
+
+#[tokio::test]
 async fn what_is_not_there_says_so() {
     let stack = Stack::new(Config::default());
     assert_eq!(

@@ -75,11 +75,9 @@ async fn a_job_on_a_whole_block_is_run_once() {
             answer
         };
         assert_eq!(answer(&second), answer(&first), "{path}");
-        assert!(
-            !second.text().contains("inspectedBytes"),
-            "{}",
-            second.text()
-        );
+        for inspected in ["inspectedBytes", "inspectedTraces", "inspectedSpans"] {
+            assert!(!second.text().contains(inspected), "{}", second.text());
+        }
     }
 }
 
@@ -117,4 +115,23 @@ async fn another_question_or_another_time_is_another_job() {
     assert_eq!(jobs(instant, &whole).await, 1);
     assert_eq!(jobs(instant, &whole).await, 0);
     assert_eq!(jobs(instant, &range(6_000, 1_900)).await, 1);
+}
+
+#[tokio::test]
+async fn that_a_block_cannot_be_read_is_not_kept() {
+    let stack = stack();
+    stack.add_block_of_format("single-tenant", 3_600, "vParquet6");
+    let seen = answering(&stack);
+    for path in [
+        "/api/search?q={}",
+        "/api/v2/search/tags?scope=span",
+        "/api/v2/search/tag/.x/values?q={}",
+        "/api/metrics/query_range?q={}%7Crate()&step=10s",
+    ] {
+        let url = format!("{path}&{}", range(7_200, 1_800));
+        for _ in 0..2 {
+            assert_eq!(stack.get(&url).await.status, 200, "{path}");
+            assert_eq!(block_jobs(&seen), 1, "{path}");
+        }
+    }
 }

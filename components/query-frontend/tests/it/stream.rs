@@ -147,7 +147,8 @@ async fn refusals_have_their_codes() {
     let stack = Stack::new(Config {
         multitenancy_enabled: true,
         max_outstanding_jobs_per_tenant: 1,
-        url_deny_list: vec!["/api/search\\?q=%7B%20%2Ebad%20%7D&".to_owned()],
+        http_api_prefix: "/tempo".to_owned(),
+        url_deny_list: vec!["^/tempo/api/search\\?q=%7B%20%2Ebad%20%7D&".to_owned()],
         ..Config::default()
     });
     let mut client = client(&stack).await;
@@ -189,7 +190,7 @@ async fn refusals_have_their_codes() {
     let (code, message) = failure(&mut client, denied).await;
     assert_eq!(code, Code::InvalidArgument);
     assert!(
-        message.starts_with("Invalid request /api/search?q="),
+        message.starts_with("Invalid request /tempo/api/search?q="),
         "{message}"
     );
     let recent = SearchRequest {

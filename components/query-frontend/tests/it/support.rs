@@ -87,16 +87,28 @@ impl Stack {
 
     /// Makes a block known that ends `age_seconds` before [`NOW`].
     pub(crate) fn add_block(&self, tenant: &str, age_seconds: u32, row_groups: u32) {
-        self.add(tenant, age_seconds, row_groups, 1);
+        self.add(tenant, age_seconds, row_groups, 1, BlockFormat::VParquet4);
+    }
+
+    /// The same for a block of another format.
+    pub(crate) fn add_block_of_format(&self, tenant: &str, age_seconds: u32, format: &str) {
+        self.add(tenant, age_seconds, 1, 1, format.into());
     }
 
     /// The same for a block whose spans are stored in others, too.
     pub(crate) fn add_replicas(&self, tenant: &str, age_seconds: u32) {
-        self.add(tenant, age_seconds, 1, 3);
+        self.add(tenant, age_seconds, 1, 3, BlockFormat::VParquet4);
     }
 
-    fn add(&self, tenant: &str, age_seconds: u32, row_groups: u32, replication_factor: u32) {
-        let mut meta = BlockMeta::new(tenant.into(), Uuid::new_v4(), BlockFormat::VParquet4);
+    fn add(
+        &self,
+        tenant: &str,
+        age_seconds: u32,
+        row_groups: u32,
+        replication_factor: u32,
+        format: BlockFormat,
+    ) {
+        let mut meta = BlockMeta::new(tenant.into(), Uuid::new_v4(), format);
         let end = i64::from(NOW - age_seconds);
         meta.start_time = Timestamp::from_unix_seconds(end - 60);
         meta.end_time = Timestamp::from_unix_seconds(end);
