@@ -4,6 +4,7 @@ use tempo_proto::tempopb::{
     NextJobRequest, NextJobResponse, UpdateJobStatusRequest,
     backend_scheduler_client::BackendSchedulerClient,
 };
+use tempo_runtime::causes::with_causes;
 use tonic::{Code, Status, transport::Channel};
 
 /// Why the scheduler did not answer as hoped.
@@ -42,7 +43,8 @@ impl GrpcJobSource {
 }
 
 fn unavailable(status: &Status) -> SourceError {
-    SourceError::Unavailable(format!("{}: {}", status.code(), status.message()))
+    let message = with_causes(status.message(), status);
+    SourceError::Unavailable(format!("{}: {message}", status.code()))
 }
 
 #[async_trait::async_trait]

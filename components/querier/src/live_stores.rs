@@ -17,6 +17,7 @@ use std::{
 use futures::{StreamExt as _, stream::FuturesUnordered};
 use prometheus::{IntGauge, Opts, Registry};
 use tempo_api::job::{Job, JobError, JobResult};
+use tempo_runtime::tls::{ClientTls, Connector};
 use tokio::time::Instant;
 
 pub(crate) use self::connections::full_text;
@@ -41,6 +42,8 @@ pub struct LiveStoresConfig {
     pub preferred_zone: String,
     /// Longest time to connect.
     pub connect_timeout: Duration,
+    /// TLS towards live-stores; none: in plain text.
+    pub tls: Option<ClientTls>,
     /// After so long an inactive partition has all of its spans in blocks that are known.
     pub partition_forgotten_after: Duration,
     /// Bytes of the series of one answer, and of all answers to one job.
@@ -54,6 +57,7 @@ impl Default for LiveStoresConfig {
             hedging_delay: Duration::from_secs(3),
             preferred_zone: String::new(),
             connect_timeout: Duration::from_secs(5),
+            tls: None,
             partition_forgotten_after: Duration::from_secs(20 * 60),
             max_series_bytes: 512 * 1024 * 1024,
         }
@@ -78,7 +82,7 @@ impl LiveStores {
     /// Connects to nobody yet.
     ///
     /// # Errors
-    /// When metrics are registered already.
+    /// When the files of TLS cannot be used, or metrics are registered already.
     pub fn build(
         config: LiveStoresConfig,
         view: Arc<dyn PartitionView>,
@@ -90,9 +94,14 @@ impl LiveStores {
             "The current number of livestore clients.",
         ))?;
         registry.register(Box::new(count.clone()))?;
+        let tls = config.tls.clone().map(Connector::load).transpose();
+        let tls = tls.map_err(|error| Error::Setting {
+            setting: "live_store_client.grpc_client_config",
+            problem: error.to_string(),
+        })?;
         Ok(Self {
             shared: Arc::new(Shared {
-                connections: Connections::new(config.connect_timeout, count),
+                connections: Connections::new(config.connect_timeout, tls, count),
                 config,
                 view,
                 now_nanos,

@@ -9,7 +9,10 @@ mod stream;
 
 use std::{collections::HashMap, net::SocketAddr, sync::Arc, time::Duration};
 
-use tempo_runtime::outgoing;
+use tempo_runtime::{
+    outgoing,
+    tls::{ClientTls, Connector},
+};
 use tokio::{net::lookup_host, time::MissedTickBehavior};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::transport::Channel;
@@ -38,6 +41,8 @@ pub struct WorkerConfig {
     pub querier_id: String,
     /// Longest time to connect.
     pub connect_timeout: Duration,
+    /// TLS towards query-frontends; none: in plain text.
+    pub tls: Option<ClientTls>,
     /// First wait after a stream broke.
     pub min_backoff: Duration,
     /// Longest wait.
@@ -53,6 +58,7 @@ impl Default for WorkerConfig {
             match_max_concurrent: true,
             querier_id: String::new(),
             connect_timeout: Duration::from_secs(5),
+            tls: None,
             min_backoff: Duration::from_millis(50),
             max_backoff: Duration::from_secs(1),
         }
@@ -63,6 +69,7 @@ impl Default for WorkerConfig {
 pub struct Worker {
     config: WorkerConfig,
     querier: Querier,
+    tls: Option<Connector>,
 }
 
 /// A query-frontend, and the places that it has here.
@@ -77,7 +84,7 @@ impl Worker {
     /// Checks the settings.
     ///
     /// # Errors
-    /// When no query-frontend is named, or nothing could run.
+    /// When no query-frontend is named, nothing could run, or the files of TLS cannot be used.
     pub fn build(config: WorkerConfig, querier: Querier) -> Result<Self, Error> {
         let refuse = |setting, problem: &str| {
             Err(Error::Setting {
@@ -109,7 +116,22 @@ impl Worker {
                 "must be greater than 0",
             );
         }
-        Ok(Self { config, querier })
+        let host = config
+            .frontend_address
+            .rsplit_once(':')
+            .map_or(&*config.frontend_address, |(host, _)| host);
+        let load = |tls: &ClientTls| match Connector::load(tls.clone()) {
+            Ok(connector) => Ok(connector.for_host(host)),
+            Err(error) => Err(Error::Setting {
+                setting: "querier.frontend_worker.grpc_client_config",
+                problem: error.to_string(),
+            }),
+        };
+        Ok(Self {
+            tls: config.tls.as_ref().map(load).transpose()?,
+            config,
+            querier,
+        })
     }
 
     /// Runs until `shutdown`; then takes no more jobs, and ends when those it has are answered.
@@ -162,7 +184,8 @@ impl Worker {
                 });
                 frontend.resize(places);
                 while frontend.places.len() < places {
-                    let Some(channel) = frontend.channel(address, &config) else {
+                    let channel = frontend.channel(address, &config, self.tls.as_ref());
+                    let Some(channel) = channel else {
                         break;
                     };
                     let leaving = CancellationToken::new();
@@ -196,13 +219,18 @@ impl Frontend {
     }
 
     /// The connection for the next place; `None` if the address cannot be one.
-    fn channel(&mut self, address: SocketAddr, config: &WorkerConfig) -> Option<Channel> {
+    fn channel(
+        &mut self,
+        address: SocketAddr,
+        config: &WorkerConfig,
+        tls: Option<&Connector>,
+    ) -> Option<Channel> {
         let number = self.places.len() / STREAMS_PER_CONNECTION;
         if let Some(channel) = self.channels.get(number) {
             return Some(channel.clone());
         }
         let address = address.to_string();
-        let channel = outgoing::connection(&address, config.connect_timeout).ok()?;
+        let channel = outgoing::connection(&address, config.connect_timeout, tls).ok()?;
         self.channels.push(channel.clone());
         Some(channel)
     }

@@ -4,6 +4,7 @@
 //! HTTP and gRPC servers with graceful shutdown, gRPC connections to other processes, the board of
 //! service states behind `/ready`, and signals. Must never know a component.
 
+pub mod causes;
 pub mod health;
 pub mod listen;
 pub mod logging;

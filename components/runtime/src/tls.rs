@@ -1,4 +1,7 @@
-//! TLS of a listener, from PEM files that may be replaced while it runs.
+//! TLS of a listener, from PEM files that may be replaced while it runs; towards servers:
+//! [`Connector`].
+
+mod client;
 
 use std::{
     path::{Path, PathBuf},
@@ -6,6 +9,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
+pub use client::{ClientTls, ConnectError, Connector};
 use parking_lot::Mutex;
 use tokio_rustls::{
     TlsAcceptor,
@@ -78,6 +82,11 @@ pub enum TlsError {
         /// What the reader said.
         cause: String,
     },
+    /// No authorities are named, and this machine trusts none.
+    #[error(
+        "this machine trusts no authorities of certificates; name a file of them (tls_ca_path)"
+    )]
+    NoAuthorities,
     /// The files do not belong together or use what is not supported.
     #[error("certificate {path} cannot be used: {cause}")]
     Unusable {
@@ -101,7 +110,9 @@ struct State {
     next_check: Instant,
 }
 
-type FileVersions = [Option<SystemTime>; 3];
+/// When a file was last changed; none where there is none.
+type FileVersion = Option<SystemTime>;
+type FileVersions = [FileVersion; 3];
 
 impl Acceptor {
     /// Reads the files. `protocols` (ALPN) are offered, best first.
@@ -149,17 +160,27 @@ impl Acceptor {
 }
 
 fn file_versions(tls: &Tls) -> FileVersions {
-    let modified = |path: &Path| {
-        std::fs::metadata(path)
-            .and_then(|meta| meta.modified())
-            .ok()
-    };
     [
-        modified(&tls.cert_file),
-        modified(&tls.key_file),
-        tls.client_auth.authorities().and_then(modified),
+        file_version(&tls.cert_file),
+        file_version(&tls.key_file),
+        tls.client_auth.authorities().and_then(file_version),
     ]
 }
+
+fn file_version(path: &Path) -> FileVersion {
+    std::fs::metadata(path)
+        .and_then(|meta| meta.modified())
+        .ok()
+}
+
+fn versions(oldest: TlsVersion) -> &'static [&'static SupportedProtocolVersion] {
+    match oldest {
+        TlsVersion::V1_2 => ALL_VERSIONS,
+        TlsVersion::V1_3 => NEWEST,
+    }
+}
+
+static NEWEST: &[&SupportedProtocolVersion] = &[&TLS13];
 
 fn acceptor(tls: &Tls, protocols: &[&str]) -> Result<TlsAcceptor, TlsError> {
     let unusable = |cause: &dyn std::fmt::Display| TlsError::Unusable {
@@ -170,12 +191,8 @@ fn acceptor(tls: &Tls, protocols: &[&str]) -> Result<TlsAcceptor, TlsError> {
     let key = PrivateKeyDer::from_pem_file(&tls.key_file)
         .map_err(|error| file_error("the private key", &tls.key_file, &error))?;
     let provider = Arc::new(aws_lc_rs::default_provider());
-    let versions: &[&'static SupportedProtocolVersion] = match tls.min_version {
-        TlsVersion::V1_2 => ALL_VERSIONS,
-        TlsVersion::V1_3 => &[&TLS13],
-    };
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
-        .with_protocol_versions(versions)
+        .with_protocol_versions(versions(tls.min_version))
         .map_err(|error| unusable(&error))?;
     let builder = match &tls.client_auth {
         ClientAuth::None => builder.with_no_client_auth(),

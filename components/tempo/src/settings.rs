@@ -12,6 +12,7 @@ mod overrides;
 mod queries;
 pub(crate) mod server;
 mod storage;
+mod tls;
 mod writes;
 
 use std::time::Duration;
@@ -19,7 +20,8 @@ use std::time::Duration;
 use tempo_config::{Config, blocks::server::LogLevel};
 
 pub(crate) use backend_work::{
-    backend_scheduler, backend_scheduler_address, backend_scheduler_connect_timeout, backend_worker,
+    backend_scheduler, backend_scheduler_address, backend_scheduler_connect_timeout,
+    backend_scheduler_tls, backend_worker,
 };
 pub(crate) use caches::caches;
 pub(crate) use kafka::{block_builder, kafka};
@@ -30,6 +32,7 @@ pub(crate) use membership::membership;
 pub(crate) use overrides::{overrides, overrides_api, user_overrides_backend};
 pub(crate) use queries::{frontend, live_stores, querier, worker};
 pub(crate) use storage::{backend, block, dedicated, poller, retention};
+use tls::client_tls;
 pub(crate) use writes::{distributor, live_store, missing_receivers};
 
 /// Why a configuration that parses cannot be used.

@@ -60,6 +60,7 @@ pub(crate) fn check(config: &Config) -> Result<(), UnusableSetting> {
         )),
         Target::BackendWorker => {
             settings::backend_worker(config)?;
+            settings::backend_scheduler_tls(config)?;
             settings::backend_scheduler_address(config).map(drop)
         }
         Target::Distributor => {

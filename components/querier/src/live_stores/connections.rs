@@ -9,22 +9,25 @@ use tempo_api::{
     wire,
 };
 use tempo_proto::tempostack::query::v1::{RunRequest, jobs_client::JobsClient};
-use tempo_runtime::outgoing;
+use tempo_runtime::{causes::with_causes, outgoing, tls::Connector};
 use tonic::{Code, transport::Channel};
 
 /// Connections by address.
 pub(super) struct Connections {
     channels: Mutex<HashMap<String, Channel>>,
     connect_timeout: Duration,
+    /// None: in plain text.
+    tls: Option<Connector>,
     /// How many there are.
     count: IntGauge,
 }
 
 impl Connections {
-    pub(super) fn new(connect_timeout: Duration, count: IntGauge) -> Self {
+    pub(super) fn new(connect_timeout: Duration, tls: Option<Connector>, count: IntGauge) -> Self {
         Self {
             channels: Mutex::default(),
             connect_timeout,
+            tls,
             count,
         }
     }
@@ -41,7 +44,8 @@ impl Connections {
         if let Some(channel) = channels.get(address) {
             return Ok(channel.clone());
         }
-        let channel = outgoing::connection(address, self.connect_timeout).map_err(|error| {
+        let connection = outgoing::connection(address, self.connect_timeout, self.tls.as_ref());
+        let channel = connection.map_err(|error| {
             JobError::Unavailable(format!("address {address} of a live-store: {error}"))
         })?;
         channels.insert(address.to_owned(), channel.clone());
@@ -81,16 +85,7 @@ impl Connections {
     }
 }
 
-/// A status with its causes: "transport error" alone tells nothing.
+/// A status with its causes.
 pub(crate) fn full_text(status: &tonic::Status) -> String {
-    let mut text = status.message().to_owned();
-    let mut cause = std::error::Error::source(status);
-    while let Some(error) = cause {
-        let error_text = error.to_string();
-        if !text.contains(&error_text) {
-            text = format!("{text}: {error_text}");
-        }
-        cause = error.source();
-    }
-    text
+    with_causes(status.message(), status)
 }

@@ -7,8 +7,9 @@ use std::{
 
 use tempo_backend_scheduler::select::SelectionConfig;
 use tempo_config::{Config, Target};
+use tempo_runtime::tls::ClientTls;
 
-use super::{UnusableSetting, host_name, storage};
+use super::{UnusableSetting, client_tls, host_name, storage};
 
 /// Folder of the jobs beside that of the log, in one process.
 const WORK_FOLDER: &str = "backend-scheduler";
@@ -82,11 +83,15 @@ pub(crate) fn backend_scheduler_address(config: &Config) -> Result<String, Unusa
             "not set: name host and port of the backend-scheduler",
         ));
     }
-    super::queries::refuse_tls(
-        "backend_scheduler_client.grpc_client_config.tls_enabled",
-        &config.backend_scheduler_client.grpc_client_config,
-    )?;
     Ok(address.clone())
+}
+
+/// TLS towards the scheduler; none: in plain text.
+pub(crate) fn backend_scheduler_tls(config: &Config) -> Result<Option<ClientTls>, UnusableSetting> {
+    client_tls(
+        "backend_scheduler_client.grpc_client_config",
+        &config.backend_scheduler_client.grpc_client_config,
+    )
 }
 
 /// Longest wait for a connection to the scheduler.

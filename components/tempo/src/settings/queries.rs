@@ -2,14 +2,11 @@
 
 use std::time::Duration;
 
-use tempo_config::{
-    Config, Target,
-    blocks::{clients::GrpcClient, query_frontend},
-};
+use tempo_config::{Config, Target, blocks::query_frontend};
 use tempo_querier::{LiveStoresConfig, WorkerConfig};
 use tempo_query_frontend::{MetricsConfig, SearchConfig, Slo, TraceByIdConfig, WeightsConfig};
 
-use super::{UnusableSetting, host_name, not_zero};
+use super::{UnusableSetting, client_tls, host_name, not_zero};
 
 fn slo(slo: &query_frontend::Slo) -> Slo {
     Slo {
@@ -100,10 +97,6 @@ pub(crate) fn querier(config: &Config) -> tempo_querier::Config {
 pub(crate) fn worker(config: &Config) -> Result<WorkerConfig, UnusableSetting> {
     let worker = &config.querier.frontend_worker;
     let client = &worker.grpc_client_config;
-    refuse_tls(
-        "querier.frontend_worker.grpc_client_config.tls_enabled",
-        client,
-    )?;
     let defaults = WorkerConfig::default();
     Ok(WorkerConfig {
         frontend_address: worker.frontend_address.clone(),
@@ -115,6 +108,7 @@ pub(crate) fn worker(config: &Config) -> Result<WorkerConfig, UnusableSetting> {
             id => id.to_owned(),
         },
         connect_timeout: not_zero(client.connect_timeout.0).unwrap_or(defaults.connect_timeout),
+        tls: client_tls("querier.frontend_worker.grpc_client_config", client)?,
         ..defaults
     })
 }
@@ -130,26 +124,16 @@ pub(super) fn asked_of_live_stores(config: &Config) -> Duration {
 pub(crate) fn live_stores(config: &Config) -> Result<LiveStoresConfig, UnusableSetting> {
     let ring = &config.querier.partition_ring;
     let client = &config.live_store_client.grpc_client_config;
-    refuse_tls("live_store_client.grpc_client_config.tls_enabled", client)?;
     let defaults = LiveStoresConfig::default();
     Ok(LiveStoresConfig {
         minimize_requests: ring.minimize_requests,
         hedging_delay: ring.hedging_delay.0,
         preferred_zone: ring.preferred_zone.clone(),
         connect_timeout: not_zero(client.connect_timeout.0).unwrap_or(defaults.connect_timeout),
+        tls: client_tls("live_store_client.grpc_client_config", client)?,
         // Its last span is then asked of blocks, and queriers have listed the block that it is in.
         partition_forgotten_after: asked_of_live_stores(config)
             + config.storage.trace.blocklist_poll.0,
         ..defaults
     })
-}
-
-pub(super) fn refuse_tls(key: &'static str, client: &GrpcClient) -> Result<(), UnusableSetting> {
-    if client.tls_enabled {
-        return Err(UnusableSetting::new(
-            key,
-            "TLS between components is not part of this version; leave it to the network",
-        ));
-    }
-    Ok(())
 }

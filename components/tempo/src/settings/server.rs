@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use tempo_config::{Config, blocks::server::ServerTls};
 use tempo_runtime::{
     listen::{ListenConfig, Protocol},
-    tls::{ClientAuth, Tls, TlsVersion},
+    tls::{ClientAuth, Tls},
 };
 
 use super::UnusableSetting;
@@ -95,16 +95,7 @@ fn tls(
             )));
         }
     };
-    let min_version = match min_version {
-        "" | "VersionTLS12" => TlsVersion::V1_2,
-        "VersionTLS13" => TlsVersion::V1_3,
-        other => {
-            return Err(UnusableSetting::new(
-                "server.tls_min_version",
-                format!("{other:?} is not supported; use VersionTLS12 or VersionTLS13"),
-            ));
-        }
-    };
+    let min_version = super::tls::version("server.tls_min_version", min_version)?;
     Ok(Some(Tls {
         cert_file: PathBuf::from(&tls.cert_file),
         key_file: PathBuf::from(&tls.key_file),

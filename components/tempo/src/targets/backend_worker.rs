@@ -10,7 +10,7 @@ use tempo_backend::{
 };
 use tempo_backend_worker::{Deps, GrpcJobSource, JobSource, Service};
 use tempo_config::Config;
-use tempo_runtime::outgoing;
+use tempo_runtime::{outgoing, tls::Connector};
 
 use super::{Storage, first_poll};
 use crate::{
@@ -21,7 +21,13 @@ use crate::{
 pub(super) async fn open(base: &Base, config: &Config) -> Result<Assembly, AppError> {
     let address = settings::backend_scheduler_address(config)?;
     let connect_timeout = settings::backend_scheduler_connect_timeout(config);
-    let channel = outgoing::connection(&address, connect_timeout).map_err(|error| {
+    let tls = settings::backend_scheduler_tls(config)?;
+    let tls = tls.map(Connector::load).transpose().map_err(|error| {
+        let section = "backend_scheduler_client.grpc_client_config";
+        UnusableSetting::new(section, error.to_string())
+    })?;
+    let connection = outgoing::connection(&address, connect_timeout, tls.as_ref());
+    let channel = connection.map_err(|error| {
         let reason = format!("{address}: {error}; name host and port");
         UnusableSetting::new("backend_worker.backend_scheduler_addr", reason)
     })?;

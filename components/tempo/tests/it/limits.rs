@@ -76,6 +76,7 @@ impl Scene {
 query_frontend:
   query_end_cutoff: 0s
 backend_scheduler:
+  maintenance_interval: 1s
   provider:
     retention: {{interval: 1s}}
 backend_worker:

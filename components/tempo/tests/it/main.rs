@@ -15,6 +15,7 @@ mod cluster;
 mod crash;
 mod golden;
 mod grafana;
+mod internal_tls;
 mod journey;
 mod kafka;
 mod limits;
