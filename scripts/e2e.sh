@@ -4,7 +4,8 @@
 #   E2E_CLUSTER=local scripts/e2e.sh [ARGS]   on a node started here, without Docker (the default)
 #   E2E_CLUSTER=kind  scripts/e2e.sh [ARGS]   on a cluster that kind makes
 #   KUBECONFIG=FILE   scripts/e2e.sh [ARGS]   on any other; E2E_REGISTRY and E2E_TAG name images that
-#                                             it can pull, E2E_HOST_ADDRESS this machine as pods see it
+#                                             it can pull, E2E_HOST_ADDRESS this machine as pods see it,
+#                                             E2E_NEXT_TAG another version of tempo to upgrade to
 #
 # ARGS go to tempo-e2e: --only minimal,drift plays those alone, --list lists them, --keep leaves
 # namespaces of what failed. Logs of what failed go to e2e-logs, or where --logs says.
@@ -36,14 +37,21 @@ scripts/cluster.sh install-helm
 [ -x "$tools/versitygw" ] || scripts/emulators.sh >/dev/null
 cargo build --quiet --locked -p tempo-e2e
 profile=${E2E_PROFILE:-dist}
-[ "$E2E_CLUSTER" = existing ] || scripts/images.sh --profile "$profile" tempo tempo-operator >&2
+built=$CARGO_TARGET_DIR/${profile/#dev/debug}
+if [ "$E2E_CLUSTER" != existing ]; then
+  scripts/images.sh --profile "$profile" tempo tempo-operator >&2
+  # The same program by another name is another version to Kubernetes and the operator.
+  export E2E_NEXT_TAG=next
+  scripts/images.sh --binary "$built/tempo" --tag $E2E_NEXT_TAG --output "$tools/images/next" tempo >&2
+fi
+archives=("$tools"/images/{tempo,tempo-operator,next/tempo}.tar)
 
 case $E2E_CLUSTER in
   local)
     cluster_dir=${E2E_CLUSTER_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/tempostack/cluster}
     [ "${E2E_KEEP_CLUSTER:-}" = yes ] || trap 'scripts/cluster.sh down --dir "$cluster_dir"' EXIT
     KUBECONFIG=$(scripts/cluster.sh up --dir "$cluster_dir")
-    scripts/cluster.sh load --dir "$cluster_dir" "$tools"/images/{tempo,tempo-operator}.tar
+    scripts/cluster.sh load --dir "$cluster_dir" "${archives[@]}"
     E2E_HOST_ADDRESS=10.189.0.1
     E2E_AUDIT_LOG=$cluster_dir/log/audit.log
     ;;
@@ -54,8 +62,8 @@ case $E2E_CLUSTER in
     [ "${E2E_KEEP_CLUSTER:-}" = yes ] ||
       trap 'kind delete cluster --name "$kind_name"; rm -f "$KUBECONFIG"' EXIT
     kind get kubeconfig --name "$kind_name" >"$KUBECONFIG"
-    for image in tempo tempo-operator; do
-      kind load image-archive "$tools/images/$image.tar" --name "$kind_name"
+    for archive in "${archives[@]}"; do
+      kind load image-archive "$archive" --name "$kind_name"
     done
     # Kafka and S3 run here; pods reach them at the gateway of kind's network.
     E2E_HOST_ADDRESS=$(docker network inspect kind \
@@ -66,7 +74,7 @@ case $E2E_CLUSTER in
 esac
 export KUBECONFIG
 [ -z "${E2E_HOST_ADDRESS:-}" ] || export E2E_HOST_ADDRESS
-program=$CARGO_TARGET_DIR/${profile/#dev/debug}/tempo-operator
+program=$built/tempo-operator
 [ ! -x "$program" ] || export E2E_OPERATOR=${E2E_OPERATOR:-$program}
 [ -z "${E2E_AUDIT_LOG:-}" ] || export E2E_AUDIT_LOG
 "$CARGO_TARGET_DIR/debug/tempo-e2e" "$@"

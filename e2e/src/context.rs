@@ -1,8 +1,9 @@
 //! What every scenario is given.
 
-use std::{collections::BTreeSet, path::PathBuf, time::Duration};
+use std::{collections::BTreeSet, fs, path::PathBuf, process::Command, time::Duration};
 
 use rand::Rng;
+use serde_json::Value;
 
 use crate::{
     Outcome, cluster::Cluster, neighbours::Neighbours, operator::Operator, stack::Stack,
@@ -25,6 +26,8 @@ pub enum Capability {
     AuditLog,
     /// The operator's program runs here, too.
     OperatorBinary,
+    /// There is an image of Tempo of another version.
+    NextImage,
 }
 
 impl Capability {
@@ -37,6 +40,7 @@ impl Capability {
             Self::NetworkPolicies => "enforced NetworkPolicies",
             Self::AuditLog => "an audit log",
             Self::OperatorBinary => "the operator's program",
+            Self::NextImage => "an image of another version",
         }
     }
 }
@@ -58,6 +62,8 @@ pub struct World {
     pub audit_log: Option<PathBuf>,
     /// The operator's program, where it is at hand.
     pub operator_binary: Option<PathBuf>,
+    /// Tag of another image of Tempo, to upgrade to.
+    pub next_tag: Option<String>,
     /// What the surroundings can do.
     pub capabilities: BTreeSet<Capability>,
 }
@@ -142,6 +148,41 @@ impl<'w> Context<'w> {
     /// The stack `name` in the namespace.
     pub fn stack(&self, name: &str) -> Stack<'w> {
         Stack::new(self.cluster(), &self.namespace, name)
+    }
+
+    /// Kills the program of a pod as a kernel without memory does, where the node is this machine;
+    /// elsewhere the pod is deleted without a time to end. Kubernetes starts it again.
+    ///
+    /// # Errors
+    /// When it can't be.
+    pub fn kill(&self, name: &str, pod: &Value) -> Outcome {
+        let uid = pod["metadata"]["uid"].as_str().unwrap_or_default();
+        let mut killed = false;
+        for process in fs::read_dir("/proc")?.flatten() {
+            let of_pod = fs::read_to_string(process.path().join("cgroup"))
+                .is_ok_and(|groups| !uid.is_empty() && groups.contains(uid));
+            let is_tempo = fs::read_to_string(process.path().join("comm"))
+                .is_ok_and(|command| command.trim() == "tempo");
+            if of_pod && is_tempo {
+                let id = process.file_name().to_string_lossy().into_owned();
+                killed |= Command::new("kill").args(["-9", &id]).status()?.success();
+            }
+        }
+        if killed {
+            return Ok(());
+        }
+        self.cluster()
+            .kubectl(&[
+                "-n",
+                &self.namespace,
+                "delete",
+                "pod",
+                name,
+                "--grace-period=0",
+                "--force",
+                "--wait=false",
+            ])
+            .map(drop)
     }
 
     /// Removes the namespace and waits until it is gone.

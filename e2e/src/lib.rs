@@ -18,5 +18,7 @@ pub mod report;
 pub mod scenarios;
 pub mod stack;
 pub mod traces;
+pub mod traffic;
+pub mod watcher;
 
 pub use failure::{Failure, Outcome, ensure};

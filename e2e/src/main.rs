@@ -65,6 +65,9 @@ struct Arguments {
     /// Tag of the images.
     #[arg(long, env = "E2E_TAG", default_value = env!("CARGO_PKG_VERSION"))]
     tag: String,
+    /// Tag of another image of Tempo, to upgrade to.
+    #[arg(long, env = "E2E_NEXT_TAG")]
+    next_tag: Option<String>,
     /// Folder of tools: helm, kubectl, versitygw, Python with the SDK.
     #[arg(long, env = "TEMPO_TOOLS_DIR", value_name = "FOLDER")]
     tools: PathBuf,
@@ -154,6 +157,9 @@ fn world(arguments: &Arguments, data: &Path) -> Outcome<World> {
     if arguments.operator_binary.is_some() {
         capabilities.insert(Capability::OperatorBinary);
     }
+    if arguments.next_tag.is_some() {
+        capabilities.insert(Capability::NextImage);
+    }
     Ok(World {
         operator,
         sdk: Sdk::new(
@@ -169,6 +175,7 @@ fn world(arguments: &Arguments, data: &Path) -> Outcome<World> {
         repository: repository.clone(),
         operator_binary: arguments.operator_binary.clone(),
         audit_log: arguments.audit_log.clone(),
+        next_tag: arguments.next_tag.clone(),
         capabilities,
         cluster,
     })

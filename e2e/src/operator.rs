@@ -133,6 +133,26 @@ impl Operator {
         self.install(RELEASE, NAMESPACE, &["log.level=debug"])
     }
 
+    /// Ends its pods at once, without a word of farewell; Kubernetes makes others.
+    ///
+    /// # Errors
+    /// When the cluster refuses.
+    pub fn kill(&self) -> Outcome {
+        self.cluster
+            .kubectl(&[
+                "-n",
+                NAMESPACE,
+                "delete",
+                "pods",
+                "-l",
+                PODS,
+                "--grace-period=0",
+                "--force",
+                "--wait=false",
+            ])
+            .map(drop)
+    }
+
     /// Sets the number of its pods and waits until it is so.
     ///
     /// # Errors

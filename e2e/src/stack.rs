@@ -9,6 +9,7 @@ use crate::{
     access::Access,
     cluster::{Cluster, Objects},
     traces::Query,
+    watcher::Watcher,
 };
 
 /// Ten lines: what the guides begin with.
@@ -151,6 +152,11 @@ impl<'a> Stack<'a> {
             wanted,
             holds,
         )
+    }
+
+    /// Looks on what pods it has, until it is ended.
+    pub fn watch_pods(&self, holds: impl FnMut(&Objects) -> Outcome + Send + 'static) -> Watcher {
+        Watcher::over_pods(self.cluster, &self.namespace, &self.selector(), holds)
     }
 
     /// The way in for spans: port 4317 (gRPC) or 4318 (HTTP).

@@ -41,8 +41,8 @@ pub enum Protocol {
 /// The OpenTelemetry SDK for Python.
 #[derive(Debug, Clone)]
 pub struct Sdk {
-    python: PathBuf,
-    script: PathBuf,
+    pub(crate) python: PathBuf,
+    pub(crate) script: PathBuf,
 }
 
 impl Sdk {
@@ -208,6 +208,29 @@ impl Query {
             // Tempo leaves leading zeros away in searches.
             .map(|id| format!("{id:0>32}"))
             .collect())
+    }
+
+    /// Spans of the last hour that a TraceQL selector selects, as a query over time counts them.
+    ///
+    /// # Errors
+    /// When it is not answered.
+    pub fn count(&self, selector: &str) -> Outcome<f64> {
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default()
+            .as_secs();
+        let query = format!("{selector} | count_over_time()");
+        let path = format!(
+            "/api/metrics/query?start={}&end={}&q={}",
+            now - 3600,
+            now + 60,
+            encode(&query)
+        );
+        let answer = self.get(&path)?;
+        ensure(answer.status == 200, || {
+            format!("{query}: status {}: {}", answer.status, answer.text())
+        })?;
+        Ok(answer.json()["series"][0]["value"].as_f64().unwrap_or(0.0))
     }
 
     /// Waits until a search finds exactly these traces.

@@ -53,6 +53,15 @@ spec:
     )
 }
 
+/// The same with times for a busy machine: what is asked while something is changed must be in
+/// blocks when live-stores are no longer asked for it.
+pub(super) fn under_load(s3: &str, bucket: &str, kafka: &str) -> String {
+    manifest(s3, bucket, kafka)
+        .replace("queryBackendAfter: 30s", "queryBackendAfter: 90s")
+        .replace("completeBlockTimeout: 20s", "completeBlockTimeout: 100s")
+        .replace("drainWait: 30s", "drainWait: 100s")
+}
+
 /// The stack of [`manifest`], ready.
 pub(super) fn ready<'w>(context: &Context<'w>) -> Outcome<Stack<'w>> {
     let neighbours = &context.world.neighbours;

@@ -7,8 +7,10 @@ mod faults;
 mod identity;
 mod lifecycle;
 mod microservices;
+mod migration;
 mod minimal;
 mod refusals;
+mod scaling;
 
 use std::time::Duration;
 
@@ -232,6 +234,97 @@ pub const ALL: &[Scenario] = &[
         needs: &[Capability::Neighbours],
         alone: false,
         play: identity::stable_endpoints,
+    },
+    Scenario {
+        name: "migrate-up",
+        about: "Monolithic becomes Microservices under load: nothing lost, nothing twice",
+        needs: &[Capability::Neighbours],
+        alone: false,
+        play: migration::up,
+    },
+    Scenario {
+        name: "migrate-down",
+        about: "Microservices becomes Monolithic under load; the topic stays",
+        needs: &[Capability::Neighbours],
+        alone: false,
+        play: migration::down,
+    },
+    Scenario {
+        name: "migrate-restart",
+        about: "the operator is killed in each phase of a change of mode",
+        needs: &[Capability::Neighbours],
+        alone: true,
+        play: migration::restart,
+    },
+    Scenario {
+        name: "migrate-revert",
+        about: "the mode is edited back before and after spans have moved",
+        needs: &[Capability::Neighbours],
+        alone: false,
+        play: migration::revert,
+    },
+    Scenario {
+        name: "migrate-blocked",
+        about: "a change of mode without Kafka touches nothing, and says why",
+        needs: &[Capability::Neighbours],
+        alone: false,
+        play: migration::blocked,
+    },
+    Scenario {
+        name: "migrate-source-crash",
+        about: "the monolith is killed while its traces become blocks",
+        needs: &[Capability::Neighbours],
+        alone: false,
+        play: migration::source_crash,
+    },
+    Scenario {
+        name: "scale-up",
+        about: "more live-stores under load: first the topic, then they",
+        needs: &[Capability::Neighbours],
+        alone: false,
+        play: scaling::up,
+    },
+    Scenario {
+        name: "scale-down-load",
+        about: "fewer live-stores under load: drained before they go",
+        needs: &[Capability::Neighbours],
+        alone: false,
+        play: scaling::down,
+    },
+    Scenario {
+        name: "scale-down-cancel",
+        about: "a drain that is cancelled leaves all as it was",
+        needs: &[Capability::Neighbours],
+        alone: false,
+        play: scaling::cancel,
+    },
+    Scenario {
+        name: "scale-down-restart",
+        about: "the operator is killed in each step of a drain, which goes on",
+        needs: &[Capability::Neighbours],
+        alone: true,
+        play: scaling::restart,
+    },
+    Scenario {
+        name: "scale-back",
+        about: "live-stores that went come back, and their partitions with them",
+        needs: &[Capability::Neighbours],
+        alone: false,
+        play: scaling::back,
+    },
+    Scenario {
+        name: "zone-rolling",
+        about: "new live-stores zone by zone: every partition keeps an owner",
+        needs: &[Capability::Neighbours],
+        alone: false,
+        play: scaling::zones,
+    },
+    Scenario {
+        name: "upgrade",
+        about: "a new version reaches readers before writers, under load",
+        needs: &[Capability::Neighbours, Capability::NextImage],
+        alone: false,
+        play: scaling::upgrade,
     },
     Scenario {
         name: "volume-resize",

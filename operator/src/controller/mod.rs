@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
-use kube::api::DynamicObject;
+use kube::api::{DynamicObject, PartialObjectMeta};
 use kube::runtime::controller::{self, Action, Controller};
 use kube::runtime::events::{Recorder, Reporter};
 use kube::runtime::reflector::{ObjectRef, Store};
@@ -111,6 +111,8 @@ struct Memory {
     told: HashMap<String, i64>,
 }
 
+/// Objects that one page of a list brings.
+const WATCH_PAGE_OBJECTS: u32 = 100;
 /// Longest wait after failures.
 const MAX_BACKOFF: Duration = Duration::from_secs(300);
 
@@ -238,10 +240,14 @@ async fn control(
         .concurrency(concurrency);
     let mut controller = Controller::new(stacks, watcher::Config::default()).with_config(pace);
     let store = controller.store();
-    let ours =
-        watcher::Config::default().labels(&format!("app.kubernetes.io/managed-by={MANAGER}"));
+    // Of what is watched only names and labels are needed: what changed is read when it is looked
+    // at. Clusters have large Secrets and ConfigMaps that are none of our business.
+    let pages = watcher::Config::default().page_size(WATCH_PAGE_OBJECTS);
+    let ours = pages
+        .clone()
+        .labels(&format!("app.kubernetes.io/managed-by={MANAGER}"));
     for resource in kinds.watched() {
-        let api: Api<DynamicObject> = match &namespace {
+        let api: Api<PartialObjectMeta<DynamicObject>> = match &namespace {
             Some(namespace) => Api::namespaced_with(client.clone(), namespace, &resource),
             None => Api::all_with(client.clone(), &resource),
         };
@@ -251,13 +257,13 @@ async fn control(
     let config_maps = store.clone();
     controller = controller
         .watches(
-            api::<Secret>(&client, namespace.as_deref()),
-            watcher::Config::default(),
+            api::<PartialObjectMeta<Secret>>(&client, namespace.as_deref()),
+            pages.clone(),
             move |secret| naming(&secrets, references::Kind::Secret, &secret),
         )
         .watches(
-            api::<ConfigMap>(&client, namespace.as_deref()),
-            watcher::Config::default(),
+            api::<PartialObjectMeta<ConfigMap>>(&client, namespace.as_deref()),
+            pages,
             move |config_map| naming(&config_maps, references::Kind::ConfigMap, &config_map),
         )
         .graceful_shutdown_on(stop.cancelled_owned());
@@ -275,17 +281,17 @@ async fn control(
 }
 
 /// The stack that an object was made for.
-fn owner(object: &DynamicObject) -> Option<ObjectRef<TempoStack>> {
+fn owner(object: &impl ResourceExt) -> Option<ObjectRef<TempoStack>> {
     let name = object.labels().get("app.kubernetes.io/instance")?;
     let namespace = object.namespace()?;
     Some(ObjectRef::new(name).within(&namespace))
 }
 
 /// The stacks that name a Secret or ConfigMap.
-fn naming<K: Resource>(
+fn naming(
     stacks: &Store<TempoStack>,
     kind: references::Kind,
-    object: &K,
+    object: &impl ResourceExt,
 ) -> Vec<ObjectRef<TempoStack>> {
     let name = object.name_any();
     let namespace = object.namespace();

@@ -99,8 +99,16 @@ pub(super) async fn stack(
         objects: BTreeMap::new(),
         ips: BTreeMap::new(),
     };
-    for resource in context.kinds.made() {
-        for object in list(resource).await? {
+    // Answers take a while each, also where there is nothing.
+    let made = context.kinds.made().iter().map(|resource| {
+        let listing = list(resource);
+        async move { listing.await.map(|objects| (resource, objects)) }
+    });
+    let pods = kinds::pods();
+    let (made, pods) =
+        futures::future::try_join(futures::future::try_join_all(made), list(&pods)).await?;
+    for (resource, objects) in made {
+        for object in objects {
             let name = object.name_any();
             let mut value = serde_json::to_value(&object).unwrap_or_default();
             // Entries of a list do not tell what they are.
@@ -112,7 +120,7 @@ pub(super) async fn stack(
             seen.objects.insert((resource.kind.clone(), name), value);
         }
     }
-    for object in list(&kinds::pods()).await? {
+    for object in pods {
         let value = serde_json::to_value(&object).unwrap_or_default();
         if let Some(ip) = value["status"]["podIP"].as_str() {
             seen.ips.insert(object.name_any(), ip.to_owned());
