@@ -1,6 +1,7 @@
 //! Traces of a real OpenTelemetry SDK, sent and asked for.
 
 use std::{
+    cell::RefCell,
     collections::BTreeSet,
     path::PathBuf,
     process::Command,
@@ -113,10 +114,12 @@ fn strings(list: &Value) -> Vec<String> {
 }
 
 /// The query API at `host:port`, for one tenant.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Query {
     address: String,
     tenant: Option<String>,
+    /// A connection that is kept, as Grafana keeps its own; none where each question has one.
+    kept: Option<RefCell<Option<Client>>>,
 }
 
 impl Query {
@@ -125,6 +128,17 @@ impl Query {
         Self {
             address: address.to_owned(),
             tenant: tenant.map(str::to_owned),
+            kept: None,
+        }
+    }
+
+    /// The same over a connection that is kept as long as the server keeps it.
+    #[must_use]
+    pub fn keeping_its_connection(&self) -> Self {
+        Self {
+            address: self.address.clone(),
+            tenant: self.tenant.clone(),
+            kept: Some(RefCell::new(None)),
         }
     }
 
@@ -135,9 +149,23 @@ impl Query {
     pub fn get(&self, path: &str) -> Outcome<Response> {
         let tenant = self.tenant.iter().map(|id| ("X-Scope-OrgID", id.as_str()));
         let headers: Vec<_> = tenant.collect();
-        let answer = Client::connect(&self.address)
-            .and_then(|mut client| client.request("GET", path, &headers, &[]))
-            .map_err(|error| Failure::from(error).during(&format!("{}{path}", self.address)))?;
+        let ask = |client: &mut Client| client.request("GET", path, &headers, &[]);
+        let failed = |error| Failure::from(error).during(&format!("{}{path}", self.address));
+        let kept = self.kept.as_ref().and_then(RefCell::take);
+        // A question may be asked again when the server has just closed the connection.
+        let answered = kept.and_then(|mut client| Some((ask(&mut client).ok()?, client)));
+        let (answer, client) = match answered {
+            Some(answered) => answered,
+            None => {
+                let mut client = Client::connect(&self.address).map_err(failed)?;
+                (ask(&mut client).map_err(failed)?, client)
+            }
+        };
+        if let Some(kept) = &self.kept
+            && answer.header("connection") != Some("close")
+        {
+            kept.replace(Some(client));
+        }
         Ok(answer)
     }
 

@@ -1,7 +1,8 @@
 //! Spans and questions all the time, while something is changed beneath them: what was acknowledged
 //! is found, whole and once.
 //!
-//! Two writers keep their connections as real senders do, one over HTTP, one with an SDK over gRPC.
+//! Two writers keep their connections as real senders do, one over HTTP, one with an SDK over gRPC;
+//! so does the reader, as Grafana does.
 //! Each trace has a number, so that searches and counts over ranges of numbers know their answer.
 
 use std::{
@@ -222,7 +223,7 @@ impl Traffic {
                 writers: writers.clone(),
                 seen: Arc::clone(&seen),
                 moment: Arc::clone(&moment),
-                query: query.clone(),
+                query: query.keeping_its_connection(),
                 begun: Instant::now(),
             };
             let stop = Arc::clone(&stop);

@@ -5,6 +5,7 @@
 //! service states behind `/ready`, and signals. Must never know a component.
 
 pub mod causes;
+mod farewell;
 pub mod health;
 pub mod listen;
 pub mod logging;

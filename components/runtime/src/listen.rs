@@ -26,7 +26,10 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::tls::{Acceptor, Tls, TlsError};
+use crate::{
+    farewell::{Farewell, Polite},
+    tls::{Acceptor, Tls, TlsError},
+};
 
 /// How long a client may take for a TLS handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -159,7 +162,7 @@ impl Listener {
     pub async fn serve<S, B>(self, service: S, shutdown: CancellationToken) -> io::Result<()>
     where
         S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + Sync + 'static,
-        S::Future: Send,
+        S::Future: Send + 'static,
         S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
         B: Body + Send + 'static,
         B::Data: Send,
@@ -291,7 +294,7 @@ async fn serve_connection<S, B>(
     shutdown: CancellationToken,
 ) where
     S: Service<Request<Incoming>, Response = Response<B>> + Send + 'static,
-    S::Future: Send,
+    S::Future: Send + 'static,
     S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     B: Body + Send + 'static,
     B::Data: Send,
@@ -318,18 +321,27 @@ async fn drive<S, B>(
     shutdown: CancellationToken,
 ) where
     S: Service<Request<Incoming>, Response = Response<B>> + Send + 'static,
-    S::Future: Send,
+    S::Future: Send + 'static,
     S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     B: Body + Send + 'static,
     B::Data: Send,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
+    let farewell = Farewell::default();
+    let service = Polite {
+        service,
+        farewell: farewell.clone(),
+    };
     let connection = server.serve_connection(TokioIo::new(stream), service);
     let mut connection = std::pin::pin!(connection);
     let old = async {
         match age {
             Some(age) => sleep(age.max).await,
             None => std::future::pending().await,
+        }
+        if farewell.say() {
+            // Its next answer is its last; without a further request it ends by being idle.
+            std::future::pending().await
         }
     };
     let served = tokio::select! {

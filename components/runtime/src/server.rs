@@ -219,4 +219,51 @@ mod tests {
         shutdown.cancel();
         serving.await.unwrap();
     }
+
+    /// One request on an HTTP/1 connection that is kept; the head of the answer.
+    async fn ask(client: &mut tokio::io::BufReader<tokio::net::TcpStream>) -> String {
+        use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
+        client
+            .get_mut()
+            .write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n")
+            .await
+            .unwrap();
+        let mut head = String::new();
+        while !head.ends_with("\r\n\r\n") {
+            client.read_line(&mut head).await.unwrap();
+        }
+        let mut body = [0; 4];
+        client.read_exact(&mut body).await.unwrap();
+        assert_eq!(&body, b"done");
+        head
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_old_connection_of_http1_ends_with_an_answer() {
+        let listener = Listener::bind(
+            "127.0.0.1:0",
+            ListenConfig {
+                max_connection_age: Some(Duration::from_secs(30)),
+                header_timeout: Duration::from_secs(300),
+                ..ListenConfig::default()
+            },
+        )
+        .unwrap();
+        let address = listener.addr();
+        let shutdown = CancellationToken::new();
+        let router = Router::new().route("/", get(|| async { "done" }));
+        let serving = tokio::spawn(serve(listener, router, shutdown.clone()));
+
+        let stream = tokio::net::TcpStream::connect(address).await.unwrap();
+        let mut client = tokio::io::BufReader::new(stream);
+        assert!(!ask(&mut client).await.contains("connection: close"));
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        let last = ask(&mut client).await;
+        assert!(last.contains("connection: close"), "{last}");
+        let mut rest = Vec::new();
+        client.read_to_end(&mut rest).await.unwrap();
+        assert!(rest.is_empty());
+        shutdown.cancel();
+        serving.await.unwrap();
+    }
 }

@@ -36,8 +36,8 @@ pub struct OtlpReceiver {
     /// TLS of both; unset means none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls: Option<TlsFiles>,
-    /// Age at which gRPC connections are closed, so that clients spread anew and follow a change
-    /// of mode.
+    /// Age at which connections are closed, so that clients spread anew and follow a change of
+    /// mode; those of queries to a monolith, too.
     #[serde(default = "half_a_minute")]
     pub max_connection_age: Duration,
 }

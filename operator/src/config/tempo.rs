@@ -21,7 +21,7 @@ pub(super) fn tree(stack: &TempoStack, component: Component) -> Value {
         "multitenancy_enabled": spec.tenancy.enabled,
         "stream_over_http_enabled": true,
         "shutdown_delay": shutdown_delay(component),
-        "server": server(stack),
+        "server": server(stack, component),
         "overrides": {
             "per_tenant_override_config": format!("{OVERRIDES_DIR}/{OVERRIDES_FILE}"),
             "per_tenant_override_period": "10s",
@@ -103,12 +103,18 @@ fn shutdown_delay(component: Component) -> Option<&'static str> {
     matches!(component, Component::Distributor | Component::QueryFrontend).then_some("10s")
 }
 
-fn server(stack: &TempoStack) -> Value {
+fn server(stack: &TempoStack, component: Component) -> Value {
     let mut server = json!({
         "http_listen_port": 3200,
         "grpc_listen_port": 9095,
         "log_format": "logfmt",
     });
+    if component == Component::Monolith && stack.spec.storage.local.is_none() {
+        // A change of the mode takes queries elsewhere: who keeps a connection must follow.
+        let age = &stack.spec.receivers.otlp.max_connection_age;
+        server["http_server_max_connection_age"] = json!(age);
+        server["grpc_server_max_connection_age"] = json!(age);
+    }
     if let Some(secret) = &stack.spec.security.internal_tls_secret_ref {
         let tls = json!({
             "cert_file": file(Kind::Secret, &secret.name, "tls.crt"),
@@ -266,7 +272,11 @@ fn receivers(stack: &TempoStack) -> Value {
         });
     }
     if receivers.otlp.http {
-        protocols["http"] = json!({"endpoint": "0.0.0.0:4318", "tls": tls});
+        protocols["http"] = json!({
+            "endpoint": "0.0.0.0:4318",
+            "tls": tls,
+            "max_connection_age": receivers.otlp.max_connection_age,
+        });
     }
     let mut all = json!({"otlp": {"protocols": protocols}});
     if receivers.jaeger.enabled {

@@ -401,9 +401,9 @@ impl Step<'_> {
                     has_passed(
                         self.observed.now,
                         Some(migration.phase_started_at),
-                        ROUTING_SECS,
+                        self.routing_secs(migration.from),
                     ) && self.is_ready(migration.to),
-                    "queries go to the target; nodes are learning it",
+                    "queries go to the target; nodes and clients are learning it",
                 )
             }
             Phase::WriteCutover => self.quiet(migration, plan),
@@ -411,6 +411,16 @@ impl Step<'_> {
             Phase::CompactionHandover => self.hand_over(migration),
             Phase::Retire => self.retire(migration, plan),
             Phase::Completed => Gate::Open,
+        }
+    }
+
+    /// Time until queries come to the target: a monolith sees nothing of the cluster, so that
+    /// connections to it must be at their end, too, and they get a tenth older than told.
+    fn routing_secs(&self, from: Mode) -> u64 {
+        let age = self.stack.spec.receivers.otlp.max_connection_age.seconds();
+        match from {
+            Mode::Monolithic => ROUTING_SECS + age + age.div_ceil(10),
+            Mode::Microservices => ROUTING_SECS,
         }
     }
 

@@ -148,6 +148,8 @@ block! {
         later idle_timeout: GoDuration = GoDuration::minutes(1),
         /// Keep connections open.
         later keep_alives_enabled: bool = true,
+        /// Time that a connection stays open; 0 means for ever. Tempo has no such key.
+        used max_connection_age: GoDuration = GoDuration::ZERO,
         /// Path of traces.
         used traces_url_path: String = "/v1/traces",
         /// Path of metrics, which are not received.

@@ -132,6 +132,8 @@ block! {
         later http_server_write_timeout: GoDuration = GoDuration::seconds(30),
         /// Time that an idle HTTP connection stays open.
         used http_server_idle_timeout: GoDuration = GoDuration::minutes(2),
+        /// Time that an HTTP connection stays open; 0 means for ever. Tempo has no such key.
+        used http_server_max_connection_age: GoDuration = GoDuration::ZERO,
         /// Log connections that were closed without an answer.
         ignored http_log_closed_connections_without_response_enabled: bool = false,
         /// Largest gRPC message to receive.

@@ -21,6 +21,7 @@ pub(crate) fn http(config: &Config) -> Result<(String, ListenConfig), UnusableSe
             "server.http_tls_config",
         )?,
         header_timeout: server.http_server_idle_timeout.0,
+        max_connection_age: finite(server.http_server_max_connection_age.0),
         ..listen(config, server.http_listen_conn_limit)
     };
     let endpoint = format!("{}:{}", server.http_listen_address, server.http_listen_port);

@@ -90,6 +90,7 @@ fn receivers(config: &Config) -> Result<Receivers, UnusableSetting> {
                 http.tls.as_ref(),
                 "distributor.receivers.otlp.protocols.http.tls",
             )?,
+            max_connection_age: not_zero(http.max_connection_age.0),
             ..defaults
         })
     });
