@@ -62,6 +62,7 @@ enum Request {
         done: oneshot::Sender<Result<PartitionStatus, ChangeError>>,
     },
     OwnerState(OwnerState, oneshot::Sender<()>),
+    Leave(oneshot::Sender<Duration>),
     Shutdown {
         remove_owner: bool,
         create_partition: bool,
@@ -207,6 +208,14 @@ impl Membership {
     /// Says what this live-store is doing.
     pub async fn set_owner_state(&self, state: OwnerState) {
         self.ask(|done| Request::OwnerState(state, done)).await;
+    }
+
+    /// Says that this live-store goes, and waits until the others have heard it. Until then they
+    /// ask it, and it must answer.
+    pub async fn leave(&self) {
+        if let Some(farewell) = self.ask(Request::Leave).await {
+            tokio::time::sleep(farewell).await;
+        }
     }
 
     /// Whether this live-store takes its name off its partition when it stops, and whether it makes
@@ -403,6 +412,9 @@ impl Service {
                 }
                 let _ = done.send(());
             }
+            Request::Leave(done) => {
+                let _ = done.send(self.say_farewell().await);
+            }
             Request::Shutdown {
                 remove_owner,
                 create_partition,
@@ -469,32 +481,52 @@ impl Service {
             .is_some_and(|instance| instance.read_only && instance.partition == partition)
     }
 
-    /// Tells everyone that this member goes. What it kept of partitions stays known.
-    async fn take_leave(mut self) {
-        let removes_owner = self
-            .config
+    fn removes_owner(&self) -> bool {
+        self.config
             .instance
             .as_ref()
-            .is_some_and(|instance| instance.remove_owner_on_shutdown);
+            .is_some_and(|instance| instance.remove_owner_on_shutdown)
+    }
+
+    /// Tells everyone that this live-store goes, if it has not been told; how long it takes until
+    /// all have heard it.
+    async fn say_farewell(&mut self) -> Duration {
         let mut statement = self.gossip.said().clone();
-        if removes_owner && statement.owner.take().is_some() {
-            self.gossip.say(statement).await;
-            let others: Vec<_> = self
-                .members
-                .read()
-                .iter()
-                .filter(|member| {
-                    member.alive && member.addr != self.gossip.id().gossip_advertise_addr
-                })
-                .map(|member| member.addr)
-                .collect();
-            if !others.is_empty() {
-                for addr in others {
-                    self.gossip.tell(addr);
-                }
-                let farewell = self.config.gossip_interval * FAREWELL_ROUNDS;
-                tokio::time::sleep(farewell.min(self.config.leave_timeout)).await;
+        let Some(owner) = &mut statement.owner else {
+            return Duration::ZERO;
+        };
+        self.owner_state = OwnerState::Leaving;
+        if self.removes_owner() {
+            statement.owner = None;
+            if let Some(instance) = &mut self.config.instance {
+                // Whose name is off its partition has no reason to make it anew.
+                instance.create_partition = false;
             }
+        } else if owner.state != OwnerState::Leaving {
+            owner.state = OwnerState::Leaving;
+            owner.state_since = (self.clock)();
+        }
+        self.gossip.say(statement).await;
+        let others: Vec<_> = self
+            .members
+            .read()
+            .iter()
+            .filter(|member| member.alive && member.addr != self.gossip.id().gossip_advertise_addr)
+            .map(|member| member.addr)
+            .collect();
+        if others.is_empty() {
+            return Duration::ZERO;
+        }
+        for addr in others {
+            self.gossip.tell(addr);
+        }
+        (self.config.gossip_interval * FAREWELL_ROUNDS).min(self.config.leave_timeout)
+    }
+
+    /// Tells everyone that this member goes. What it kept of partitions stays known.
+    async fn take_leave(mut self) {
+        if self.removes_owner() {
+            tokio::time::sleep(self.say_farewell().await).await;
         }
         self.gossip.stop().await;
     }

@@ -51,7 +51,10 @@ pub(crate) async fn open(base: &Base, config: &Config) -> Result<Assembly, AppEr
 /// Whether a target is there; it is asked before anything is opened.
 pub(crate) fn check(config: &Config) -> Result<(), UnusableSetting> {
     match config.target {
-        Target::All => settings::bridge_membership(config).map(drop),
+        Target::All => {
+            let partition = config.live_store.partition_ring.partition_id;
+            settings::bridge_membership(config, partition, false).map(drop)
+        }
         Target::QueryFrontend | Target::BackendScheduler => Ok(()),
         Target::OverridesApi if config.overrides.user_configurable_overrides.enabled => Ok(()),
         Target::OverridesApi => Err(UnusableSetting::new(

@@ -338,12 +338,14 @@ async fn monolith(context: &Context, seen: &Seen, is_flushed: bool) -> Option<Mo
         .find(|pod| pod.component == Some(Component::Monolith) && !pod.terminating)?;
     let ip = seen.ips.get(&pod.name)?;
     let partition = context.pods.is_inactive(ip).await;
+    let leaves = context.pods.is_leaving(ip).await.unwrap_or(false);
     let page = context.pods.metrics(ip).await.ok()?;
     #[allow(clippy::cast_possible_truncation)]
     let spans = pods::sum(&page, SPANS_RECEIVED).map_or(0, |spans| spans as i64);
     Some(MonolithView {
         can_bridge: partition.as_ref().ok().map(Option::is_some),
         inactive: matches!(partition, Ok(Some(true))),
+        leaves,
         unflushed: if is_flushed {
             Some(0)
         } else {

@@ -391,10 +391,10 @@ impl Step<'_> {
     fn gate(&self, migration: &mut MigrationStatus, plan: &mut Plan) -> Gate {
         match migration.phase {
             Phase::Preflight => self.preflight(migration, plan),
-            Phase::Bridge => self.bridge(plan),
+            Phase::Bridge => self.bridge(migration.to, plan),
             Phase::ProvisionTarget => self.provision(migration, plan),
             Phase::ReadCutover => {
-                if let Some(waits) = self.bridge_holds(plan) {
+                if let Some(waits) = self.bridge_holds(migration.to, plan) {
                     return waits;
                 }
                 Gate::when(
@@ -449,15 +449,20 @@ impl Step<'_> {
     }
 
     /// The monolith's partition takes no spans of others.
-    fn bridge(&self, plan: &mut Plan) -> Gate {
-        self.bridge_holds(plan).unwrap_or(Gate::Open)
+    fn bridge(&self, to: Mode, plan: &mut Plan) -> Gate {
+        self.bridge_holds(to, plan).unwrap_or(Gate::Open)
     }
 
     /// `None` while it holds; otherwise it is set up again: a monolith that starts anew forgets.
-    fn bridge_holds(&self, plan: &mut Plan) -> Option<Gate> {
+    fn bridge_holds(&self, to: Mode, plan: &mut Plan) -> Option<Gate> {
         let Some(view) = &self.observed.monolith else {
             return Some(Gate::Waits("the monolith does not answer".to_owned()));
         };
+        if to == Mode::Monolithic && view.leaves {
+            // It was left, and is come back to.
+            plan.actions
+                .extend(monolith_pod(self.observed).map(|pod| Action::CancelDownscale { pod }));
+        }
         match view.can_bridge {
             None => Some(Gate::Waits("the monolith does not answer".to_owned())),
             Some(false) => Some(Gate::Blocked(
@@ -475,7 +480,7 @@ impl Step<'_> {
         if migration.to == Mode::Monolithic {
             return Gate::when(self.is_ready(Mode::Monolithic), "the monolith starts");
         }
-        if let Some(waits) = self.bridge_holds(plan) {
+        if let Some(waits) = self.bridge_holds(migration.to, plan) {
             return waits;
         }
         let replicas = live_store_replicas(self.stack);
@@ -546,7 +551,7 @@ impl Step<'_> {
 
     /// No span reaches the source any more: its clients' connections are closed.
     fn quiet(&self, migration: &mut MigrationStatus, plan: &mut Plan) -> Gate {
-        if let Some(waits) = self.bridge_holds(plan) {
+        if let Some(waits) = self.bridge_holds(migration.to, plan) {
             return waits;
         }
         let received = match migration.from {
@@ -578,7 +583,7 @@ impl Step<'_> {
         let timings = &self.stack.spec.timings;
         let (left, wait) = match migration.from {
             Mode::Monolithic => {
-                if let Some(waits) = self.bridge_holds(plan) {
+                if let Some(waits) = self.bridge_holds(migration.to, plan) {
                     migration.gate_open_since = None;
                     return waits;
                 }
@@ -622,14 +627,26 @@ impl Step<'_> {
             Mode::Monolithic => "blocks and traces",
             Mode::Microservices => "records",
         };
+        let has_waited = has_passed(self.observed.now, migration.gate_open_since, wait);
+        if left == Some(0)
+            && has_waited
+            && migration.from == Mode::Monolithic
+            && !self
+                .observed
+                .monolith
+                .as_ref()
+                .is_some_and(|view| view.leaves)
+        {
+            // Told before it stops, it takes its name off its partition while it still answers.
+            plan.actions
+                .extend(monolith_pod(self.observed).map(|pod| Action::PrepareDownscale { pod }));
+            return Gate::Waits("the monolith is told that it leaves".to_owned());
+        }
         match left {
             None => Gate::Waits(format!(
                 "how many {what} of the source are not in the object store is not known"
             )),
-            Some(0) => Gate::when(
-                has_passed(self.observed.now, migration.gate_open_since, wait),
-                "all is in the object store; queries turn to it",
-            ),
+            Some(0) => Gate::when(has_waited, "all is in the object store; queries turn to it"),
             Some(left) => Gate::Waits(format!(
                 "{left} {what} of the source are not in the object store"
             )),

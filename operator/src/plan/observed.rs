@@ -127,6 +127,8 @@ pub struct MonolithView {
     pub can_bridge: Option<bool>,
     /// Whether its partition takes no spans of others.
     pub inactive: bool,
+    /// Whether it leaves for good when it stops.
+    pub leaves: bool,
     /// Blocks and traces that are not in the object store yet.
     pub unflushed: Option<u64>,
     /// Spans that it has received.

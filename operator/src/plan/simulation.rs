@@ -428,6 +428,7 @@ impl World {
             observed.monolith = Some(MonolithView {
                 can_bridge: Some(true),
                 inactive: self.monolith_inactive,
+                leaves: self.notes.contains(&self.names.with("monolith-0")),
                 unflushed: self.flushed.then_some(0),
                 spans_received: Some(self.monolith_spans),
             });
@@ -727,6 +728,9 @@ impl World {
                 }
             }
             Action::PrepareDownscale { pod } => {
+                if self.monolith_inactive && pod == &self.names.with("monolith-0") {
+                    self.notes.insert(pod.clone());
+                }
                 if let Some((_, ordinal)) = live(self, pod) {
                     let inactive = self
                         .partitions

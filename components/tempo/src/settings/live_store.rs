@@ -56,19 +56,22 @@ pub(crate) fn live_store_membership(
 }
 
 /// How a monolith takes part in gossip: not at all, unless it has a reserved partition.
+///
+/// What a monolith has not flushed is nowhere else. So its partition is without an owner, and not
+/// asked for, only after it was told that it leaves for good; `remove_owner_on_shutdown` is for
+/// those who read a log.
 pub(crate) fn bridge_membership(
     config: &Config,
-) -> Result<Option<tempo_membership::Config>, UnusableSetting> {
-    let partition = config.live_store.partition_ring.partition_id;
-    if partition < 0 {
-        return Ok(None);
-    }
+    partition: i32,
+    leaves: bool,
+) -> Result<tempo_membership::Config, UnusableSetting> {
     let mut membership = membership(config)?;
     membership.instance = Some(Instance {
         read_only: true,
+        remove_owner_on_shutdown: leaves,
         ..instance(config, instance_id(config), partition)
     });
-    Ok(Some(membership))
+    Ok(membership)
 }
 
 fn instance(config: &Config, id: String, partition: i32) -> Instance {

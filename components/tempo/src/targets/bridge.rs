@@ -31,18 +31,19 @@ pub(super) async fn open(
     live: &LiveStore,
     querier: &Querier,
 ) -> Result<Option<Bridge>, AppError> {
-    let Some(membership_config) = settings::bridge_membership(config)? else {
-        return Ok(None);
-    };
-    let marker = Marker::open(&settings::shutdown_marker_folder(config))?;
     let partition = config.live_store.partition_ring.partition_id;
+    if partition < 0 {
+        return Ok(None);
+    }
+    let marker = Marker::open(&settings::shutdown_marker_folder(config))?;
+    let membership_config = settings::bridge_membership(config, partition, marker.is_set())?;
     let (membership, gossip) = tempo_membership::build(membership_config, &base.registry).await?;
     let http = ring_page::router(membership.clone()).merge(downscale::router(Downscale {
         live: live.clone(),
         membership: membership.clone(),
         partition,
         marker,
-        remove_owner_on_shutdown: config.live_store.remove_owner_on_shutdown,
+        remove_owner_on_shutdown: false,
     }));
     Ok(Some(Bridge {
         membership,

@@ -96,7 +96,8 @@ pub(super) async fn open(base: &Base, config: &Config) -> Result<Assembly, AppEr
     })
 }
 
-/// Tells the others when this live-store answers, and when it goes.
+/// Tells the others when this live-store answers, and when it goes: it ends when they have heard
+/// that, and nobody asks any more.
 pub(super) async fn tell_state(
     live: LiveStore,
     membership: Membership,
@@ -112,5 +113,5 @@ pub(super) async fn tell_state(
         () = shutdown.cancelled() => {}
         () = async { ready.await; shutdown.cancelled().await } => {}
     }
-    membership.set_owner_state(OwnerState::Leaving).await;
+    membership.leave().await;
 }
