@@ -78,6 +78,12 @@ pub(super) fn tree(stack: &TempoStack, component: Component) -> Value {
             "grpc_client_config": grpc_client(stack),
         }});
         tree["live_store_client"] = json!({"grpc_client_config": grpc_client(stack)});
+        // It has to know when a partition that is no longer written to need not be asked for.
+        let after = &spec.timings.query_backend_after;
+        tree["query_frontend"] = json!({
+            "search": {"query_backend_after": after},
+            "metrics": {"query_backend_after": after},
+        });
     }
     if has(&[C::BackendScheduler]) {
         tree["backend_scheduler"] = backend_scheduler(stack);
@@ -109,11 +115,17 @@ fn server(stack: &TempoStack, component: Component) -> Value {
         "grpc_listen_port": 9095,
         "log_format": "logfmt",
     });
-    if component == Component::Monolith && stack.spec.storage.local.is_none() {
+    let is_left_for_the_other_mode = match component {
+        Component::Monolith => stack.spec.storage.local.is_none(),
+        component => component == Component::QueryFrontend,
+    };
+    if is_left_for_the_other_mode {
         // A change of the mode takes queries elsewhere: who keeps a connection must follow.
-        let age = &stack.spec.receivers.otlp.max_connection_age;
-        server["http_server_max_connection_age"] = json!(age);
-        server["grpc_server_max_connection_age"] = json!(age);
+        let age = json!(stack.spec.receivers.otlp.max_connection_age);
+        server["http_server_max_connection_age"] = age.clone();
+        if component == Component::Monolith {
+            server["grpc_server_max_connection_age"] = age;
+        }
     }
     if let Some(secret) = &stack.spec.security.internal_tls_secret_ref {
         let tls = json!({

@@ -401,7 +401,7 @@ impl Step<'_> {
                     has_passed(
                         self.observed.now,
                         Some(migration.phase_started_at),
-                        self.routing_secs(migration.from),
+                        self.routing_secs(),
                     ) && self.is_ready(migration.to),
                     "queries go to the target; nodes and clients are learning it",
                 )
@@ -414,14 +414,11 @@ impl Step<'_> {
         }
     }
 
-    /// Time until queries come to the target: a monolith sees nothing of the cluster, so that
-    /// connections to it must be at their end, too, and they get a tenth older than told.
-    fn routing_secs(&self, from: Mode) -> u64 {
+    /// Time until all queries come to the target: connections to the source must be at their end,
+    /// too, and they get a tenth older than told.
+    fn routing_secs(&self) -> u64 {
         let age = self.stack.spec.receivers.otlp.max_connection_age.seconds();
-        match from {
-            Mode::Monolithic => ROUTING_SECS + age + age.div_ceil(10),
-            Mode::Microservices => ROUTING_SECS,
-        }
+        ROUTING_SECS + age + age.div_ceil(10)
     }
 
     fn preflight(&self, migration: &MigrationStatus, plan: &mut Plan) -> Gate {
