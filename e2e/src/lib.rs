@@ -8,6 +8,7 @@
 //! guides tell users to type, and runs wherever a kubeconfig leads.
 
 pub mod access;
+pub mod breaking;
 pub mod cluster;
 pub mod command;
 pub mod context;

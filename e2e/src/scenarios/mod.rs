@@ -1,5 +1,6 @@
 //! The scenarios, as a table.
 
+mod broken_off;
 mod changes;
 mod chart;
 mod cluster_only;
@@ -206,6 +207,13 @@ pub const ALL: &[Scenario] = &[
         needs: &[],
         alone: true,
         play: faults::hundred_stacks,
+    },
+    Scenario {
+        name: "broken-off",
+        about: "the operator dies at one request after another, and the end is the same",
+        needs: &[Capability::OperatorBinary],
+        alone: true,
+        play: broken_off::broken_off,
     },
     Scenario {
         name: "render",
