@@ -53,6 +53,9 @@ pub(crate) fn check(config: &Config) -> Result<(), UnusableSetting> {
     match config.target {
         Target::All => {
             let partition = config.live_store.partition_ring.partition_id;
+            if partition < 0 {
+                return Ok(());
+            }
             settings::bridge_membership(config, partition, false).map(drop)
         }
         Target::QueryFrontend | Target::BackendScheduler => Ok(()),

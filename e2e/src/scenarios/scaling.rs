@@ -279,9 +279,9 @@ pub(super) fn zones(context: &Context<'_>) -> Outcome {
 
 /// Who is asked comes before who asks, who reads before who writes.
 const UPGRADE: [&str; 7] = [
+    "live-store",
     "querier",
     "query-frontend",
-    "live-store",
     "backend-worker",
     "backend-scheduler",
     "block-builder",

@@ -512,6 +512,8 @@ fn a_monolith_is_read_through_its_bridge() {
 
     assert_eq!(request(&monolith, "POST", "/flush").status, 204);
     assert_eq!(metric(&monolith, "tempo_live_store_unflushed_blocks"), 0.0);
+    let told = request(&monolith, "POST", "/live-store/prepare-downscale");
+    assert_eq!(told.status, 204, "{}", told.text());
     terminate(&mut monolith);
     until_ring(&querier, "the bridge gone", |ring| {
         !ring.contains_key(&RESERVED)
