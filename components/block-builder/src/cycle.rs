@@ -40,6 +40,9 @@ const DECIDED_PATIENCE: u32 = 6;
 const FIRST_BACKOFF: Duration = Duration::from_millis(500);
 const MAX_BACKOFF: Duration = Duration::from_secs(30);
 
+/// How often a process without partitions looks whether it has one.
+const IDLE_CHECK_INTERVAL: Duration = Duration::from_secs(5);
+
 /// Counts rounds. Cheap to clone.
 #[derive(Clone, Default)]
 pub(crate) struct Cycles(Arc<AtomicU64>);
@@ -81,12 +84,25 @@ struct Progress {
 impl Worker {
     pub(crate) async fn run(mut self) {
         let mut backoff = FIRST_BACKOFF;
+        let mut was_idle = false;
         while !self.shutdown.is_cancelled() {
             let begun = Instant::now();
             let owned = self.own();
-            if owned.is_empty() {
-                tracing::error!("no partitions assigned");
-                self.pause(self.config.consume_cycle_duration).await;
+            let is_idle = owned.is_empty();
+            if is_idle != was_idle {
+                was_idle = is_idle;
+                match is_idle {
+                    // So it is until live-stores are up, and where partitions are fewer than these
+                    // processes.
+                    true => tracing::info!(
+                        "no partition to build: those of this process do not exist yet"
+                    ),
+                    false => tracing::info!(partitions = ?owned, "building blocks"),
+                }
+            }
+            if is_idle {
+                self.pause(IDLE_CHECK_INTERVAL.min(self.config.consume_cycle_duration))
+                    .await;
                 continue;
             }
             match self.cycle(&owned).await {
@@ -201,6 +217,10 @@ impl Worker {
             }
             Err(error) => {
                 tracing::error!(partition, %error, "section not built, trying again");
+                self.metrics
+                    .failed_sections
+                    .with_label_values(&[&partition.to_string()])
+                    .inc();
                 Err(Failed)
             }
         }

@@ -13,6 +13,7 @@ pub(crate) struct Metrics {
     pub(crate) fetch_seconds: HistogramVec,
     pub(crate) cycle_seconds: Histogram,
     pub(crate) section_seconds: HistogramVec,
+    pub(crate) failed_sections: IntCounterVec,
     pub(crate) owned_partitions: IntGaugeVec,
     pub(crate) deduped_spans: IntCounterVec,
     pub(crate) flushed_blocks: IntCounterVec,
@@ -66,6 +67,11 @@ impl Metrics {
                     "tempo_block_builder_process_partition_section_duration_seconds",
                     "Time from the first record of a section until its offset was committed.",
                 )?,
+                &["partition"],
+            )?,
+            failed_sections: counter(
+                "tempo_block_builder_section_failures_total",
+                "Attempts at a section that failed; it is tried again.",
                 &["partition"],
             )?,
             owned_partitions: IntGaugeVec::new(

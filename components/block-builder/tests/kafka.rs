@@ -486,6 +486,60 @@ async fn a_process_that_comes_back_from_the_dead_changes_nothing() {
     assert!(after == kept);
 }
 
+/// A small file system of its own; unmounted when dropped.
+struct SmallDisk(tempfile::TempDir);
+
+impl SmallDisk {
+    fn mount(kibibytes: u32) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let mounted = std::process::Command::new("mount")
+            .args(["-t", "tmpfs", "-o", &format!("size={kibibytes}k"), "tmpfs"])
+            .arg(folder.path())
+            .status()
+            .unwrap();
+        assert!(
+            mounted.success(),
+            "mounting a tmpfs needs root; run the tests as root"
+        );
+        Self(folder)
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("umount")
+            .arg("-l")
+            .arg(self.0.path())
+            .status();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_delays_blocks_and_loses_nothing() {
+    let kafka = kafka().await;
+    let config = topic(&kafka).await;
+    let sent = send(&config, 8, 60).await;
+    let disk = SmallDisk::mount(512);
+    let ballast = disk.0.path().join("ballast");
+    // As much as there is room for.
+    let filled = std::fs::write(&ballast, vec![1; 1 << 20]);
+    assert!(filled.is_err(), "the disk is small");
+    let backend = testing::memory();
+    let running = start_with(&config, "group", &backend, |config| {
+        config.spill_path = disk.0.path().join("spill");
+    })
+    .await;
+    let begun = std::time::Instant::now();
+    while running.counter("tempo_block_builder_section_failures_total") < 2.0 {
+        assert!(begun.elapsed() < PATIENCE, "no section fails");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    std::fs::remove_file(&ballast).unwrap();
+    caught_up(&config, "group").await;
+    running.stop().await;
+    check(&backend, &sent).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_decided_section_is_not_finished_before_its_last_record_came() {
     let kafka = kafka().await;

@@ -134,6 +134,8 @@ impl ClientContext for Context {
             Some(RDKafkaErrorCode::BrokerTransportFailure) => {
                 tracing::warn!(reason, "kafka broker away");
             }
+            // No error, but news: told to whoever polls, too.
+            Some(RDKafkaErrorCode::PartitionEOF) => tracing::debug!(reason, "kafka client"),
             _ => tracing::error!(%error, reason, "kafka client"),
         }
     }

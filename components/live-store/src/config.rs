@@ -61,7 +61,8 @@ pub struct Config {
     /// first [`crate::INITIAL_COMPRESSION_RATIO`]).
     pub max_block_bytes: u64,
     /// `live_store.complete_block_timeout`: how long a block stays here after it was flushed. Must
-    /// cover the frontend's `query_backend_after` and two `blocklist_poll`s.
+    /// cover the frontend's `query_backend_after` and two `blocklist_poll`s. With Kafka, it stays
+    /// until block-builders have its spans, too.
     pub complete_block_timeout: Duration,
     /// `query_backend_after` of the frontend and two `blocklist_poll`s: for so long after it was
     /// flushed a block stays however full the disk is, because queries ask nobody else for its
@@ -91,6 +92,9 @@ pub struct Config {
     /// Memory of live columns of all tenants, in bytes, beyond which blocks are closed early; at
     /// twice as much, pushes wait.
     pub max_live_table_bytes: u64,
+    /// With Kafka: size of complete blocks on local disk, in bytes, beyond which the oldest are
+    /// removed although block-builders have not built what they hold.
+    pub max_local_block_bytes: u64,
     /// Blocks of a tenant that wait for completion beyond which its pushes wait.
     pub max_uncompleted_blocks: usize,
     /// How long a push waits for room before it is refused.
@@ -125,6 +129,7 @@ impl Default for Config {
             columns_tick: Duration::from_millis(200),
             max_pending_spans: 50_000,
             max_live_table_bytes: 512 << 20,
+            max_local_block_bytes: 32 << 30,
             max_uncompleted_blocks: 4,
             max_push_wait: Duration::from_secs(10),
             min_retry_backoff: Duration::from_secs(1),

@@ -8,11 +8,13 @@ use std::{
 
 use bytes::Bytes;
 use tempo_backend::ReadStats;
+use tempo_ingest::Error as LogError;
 use tempo_model::{TraceBatch, TraceId, TraceUnion, tenant};
 use tempo_table::SpanTable;
 
 use crate::{
     error::{FlushError, PushError, ReadError, UnflushedBlock},
+    kafka::Reading,
     live::{Admitted, Overflow, PushLimits, Tenant},
     local::LocalBlock,
     metrics::Metrics,
@@ -281,6 +283,7 @@ impl LiveStore {
     /// When a part of it cannot be read.
     pub fn find_trace(&self, tenant: &str, id: &TraceId) -> Result<Option<FoundTrace>, ReadError> {
         self.ready().map_err(ReadError::NotRunning)?;
+        self.check_behind()?;
         let Some(tenant) = self.shared.tenant(tenant) else {
             return Ok(None);
         };
@@ -379,6 +382,30 @@ impl LiveStore {
         Ok(view)
     }
 
+    /// Spans of a trace may be in any record that was not read yet. While brokers do not answer, no
+    /// more is known to be there than they told last.
+    fn check_behind(&self) -> Result<(), ReadError> {
+        match &self.shared.reading {
+            Some(reading) if reading.is_behind() => {
+                self.lagged(reading, "/tempopb.Querier/FindTraceByID")
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn lagged(&self, reading: &Reading, route: &str) -> Result<(), ReadError> {
+        reading
+            .metrics
+            .lagged_requests
+            .with_label_values(&[route])
+            .inc();
+        if reading.feed.fail_on_high_lag {
+            return Err(ReadError::Lagging);
+        }
+        tracing::debug!(route, "answered without what was not read yet");
+        Ok(())
+    }
+
     /// Searches and metrics must not pass over what was not read yet.
     fn check_lag(&self, end_unix_nanos: u64, operation: Operation) -> Result<(), ReadError> {
         let Some(reading) = &self.shared.reading else {
@@ -394,16 +421,37 @@ impl LiveStore {
         if !reading.is_lagged(end_unix_nanos, &*self.shared.clock) {
             return Ok(());
         }
-        reading
-            .metrics
-            .lagged_requests
-            .with_label_values(&[route])
-            .inc();
-        if reading.feed.fail_on_high_lag {
-            return Err(ReadError::Lagging);
+        self.lagged(reading, route)
+    }
+
+    /// With Kafka: spans that began before this unix second are in blocks of the object store that
+    /// every process sees; `None` when that is not known.
+    pub fn built_until_unix_seconds(&self) -> Option<i64> {
+        let reading = self.shared.reading.as_ref()?;
+        Some(reading.built.until_millis()?.div_euclid(1000))
+    }
+
+    /// With Kafka: the same of all partitions, as others tell it. Queries count later spans here, so
+    /// they are kept here.
+    pub fn set_all_built_until(&self, unix_seconds: i64) {
+        if let Some(reading) = &self.shared.reading {
+            reading.built.of_all_is(unix_seconds.saturating_mul(1000));
         }
-        tracing::debug!(route, "answered without what was not read yet");
-        Ok(())
+    }
+
+    /// With Kafka: whether the partition has no record. Blocks.
+    ///
+    /// # Errors
+    /// Why brokers do not tell.
+    pub fn log_is_empty(&self) -> Result<bool, LogError> {
+        match &self.shared.reading {
+            None => Ok(true),
+            Some(reading) => match reading.offsets.watermarks(reading.feed.partition) {
+                Ok(ends) => Ok(ends.low == ends.high),
+                Err(LogError::UnknownPartition { .. }) => Ok(true),
+                Err(error) => Err(error),
+            },
+        }
     }
 
     /// Brings everything acknowledged so far into the object store, and returns when it is there.

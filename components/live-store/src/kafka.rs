@@ -9,6 +9,7 @@
 //! A complete block lists the records that it holds, each with the places of its traces in it. After
 //! a restart reading goes on from the commit, and what a block lists is not taken twice.
 
+mod built;
 mod consume;
 mod lag;
 mod metrics;
@@ -22,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::start::{NoPartition, partition_of};
 pub(crate) use self::{
+    built::{Built, millis},
     consume::Consumer,
     lag::Lag,
     metrics::KafkaMetrics,
@@ -31,6 +33,10 @@ use crate::{clock::Clock, error::Error, store::Shared};
 
 /// Commits when `commit_interval` is 0, and other things that are looked at again and again.
 const SHORTEST_INTERVAL: Duration = Duration::from_secs(1);
+/// How often block-builders are asked how far they are.
+const BUILDERS_INTERVAL: Duration = Duration::from_secs(2);
+/// A query waits so long for what is not read yet.
+const READ_PATIENCE: Duration = Duration::from_secs(2);
 /// Records behind the end that still count as caught up when readiness is decided.
 const READY_LAG_RECORDS: i64 = 1000;
 
@@ -43,6 +49,12 @@ pub struct KafkaFeed {
     pub partition: i32,
     /// The consumer group under which it commits; see [`partition_of`].
     pub group: String,
+    /// The consumer group of the block-builders: what it has not committed is nowhere but here.
+    pub builders_group: String,
+    /// After so long every process sees the blocks of a commit: two `blocklist_poll`s, and more.
+    pub blocks_visible_after: Duration,
+    /// How long before it is written to the log a span may begin, in queries over time.
+    pub max_span_delay: Duration,
     /// `live_store.commit_interval`.
     pub commit_interval: Duration,
     /// `live_store.readiness_target_lag`: queries are served once the lag is this short; zero means
@@ -66,6 +78,8 @@ impl KafkaFeed {
 pub(crate) struct Reading {
     pub(crate) feed: KafkaFeed,
     pub(crate) offsets: Arc<Offsets>,
+    builders: Offsets,
+    pub(crate) built: Built,
     pub(crate) positions: Positions,
     pub(crate) lag: Lag,
     pub(crate) metrics: KafkaMetrics,
@@ -76,6 +90,8 @@ impl Reading {
     pub(crate) fn new(feed: KafkaFeed, metrics: KafkaMetrics) -> Result<Self, Error> {
         Ok(Self {
             offsets: Arc::new(Offsets::new(&feed.log, &feed.group)?),
+            builders: Offsets::new(&feed.log, &feed.builders_group)?,
+            built: Built::new(feed.blocks_visible_after, feed.max_span_delay),
             feed,
             positions: Positions::default(),
             lag: Lag::default(),
@@ -83,10 +99,26 @@ impl Reading {
         })
     }
 
-    /// Whether what lies before a time was not read yet, nanoseconds since the epoch.
+    /// Whether what lies before a time was not read yet, nanoseconds since the epoch. Blocks for
+    /// moments: what is nearly there is waited for.
     pub(crate) fn is_lagged(&self, end_unix_nanos: u64, clock: &dyn Clock) -> bool {
         let end_millis = i64::try_from(end_unix_nanos / 1_000_000).unwrap_or(i64::MAX);
-        self.lag.is_lagged(end_millis, now_millis(clock))
+        let is_lagged = || self.lag.is_lagged(end_millis, now_millis(clock));
+        is_lagged() && !self.lag.wait_for_end(READ_PATIENCE) && is_lagged()
+    }
+
+    /// Whether the partition is known to have records that were not read yet. Blocks for moments:
+    /// what is nearly there is waited for.
+    pub(crate) fn is_behind(&self) -> bool {
+        !self.lag.wait_for_end(READ_PATIENCE)
+    }
+
+    /// Asks how far block-builders are. Blocks.
+    pub(crate) fn ask_builders(&self, clock: &dyn Clock) -> Result<(), tempo_ingest::Error> {
+        let feed = &self.feed;
+        let now = now_millis(clock);
+        self.built
+            .ask(&feed.log, &self.builders, feed.partition, now)
     }
 }
 
@@ -116,6 +148,37 @@ pub(crate) async fn watch_end(shared: Arc<Shared>, reading: Arc<Reading>, stop: 
         tokio::select! {
             () = stop.cancelled() => return,
             () = tokio::time::sleep(SHORTEST_INTERVAL) => {}
+        }
+    }
+}
+
+/// Asks how far block-builders are, again and again.
+pub(crate) async fn watch_builders(
+    shared: Arc<Shared>,
+    reading: Arc<Reading>,
+    stop: CancellationToken,
+) {
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(BUILDERS_INTERVAL) => {}
+        }
+        let asked = {
+            let (shared, reading) = (Arc::clone(&shared), Arc::clone(&reading));
+            tokio::task::spawn_blocking(move || reading.ask_builders(&*shared.clock))
+        };
+        let answer = tokio::select! {
+            () = stop.cancelled() => return,
+            answer = asked => answer,
+        };
+        match answer {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "progress of block-builders unknown, blocks stay");
+            }
+            Err(error) => {
+                tracing::error!(%error, "progress of block-builders unknown, blocks stay");
+            }
         }
     }
 }

@@ -91,6 +91,12 @@ impl LocalBlock {
         self.segments.iter().any(|&(id, salt)| holds(id, salt))
     }
 
+    /// Of a block of records of Kafka: the last of them.
+    pub(crate) fn last_record(&self) -> Option<i64> {
+        let records = self.segments.iter().map(|&(_, offset)| offset as i64);
+        records.max()
+    }
+
     /// Opens the block for reading; reads are counted in `stats`. Blocks.
     pub(crate) fn open(&self, stats: ReadStats) -> Result<Arc<BlockReader>, tempo_block::Error> {
         BlockReader::open(&self.backend, &self.cache, Arc::clone(&self.meta), stats)

@@ -90,6 +90,7 @@ pub(crate) struct Metrics {
     pub(crate) pending_bytes: IntGaugeVec,
     pub(crate) local_block_bytes: IntGauge,
     pub(crate) local_blocks: IntGauge,
+    pub(crate) unbuilt_blocks_dropped: IntCounter,
     pub(crate) wal: WalMetrics,
 }
 
@@ -272,6 +273,11 @@ impl Metrics {
                 "Size of complete blocks on local disk, in bytes.",
             )?,
             local_blocks: gauge(registry, "local_blocks", "Complete blocks on local disk.")?,
+            unbuilt_blocks_dropped: counter(
+                registry,
+                "unbuilt_blocks_dropped_total",
+                "Blocks removed for want of room that block-builders had not built.",
+            )?,
             wal: WalMetrics::new(registry)?,
         })
     }

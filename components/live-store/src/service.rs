@@ -266,6 +266,11 @@ async fn read_log(
         Arc::clone(&reading),
         shutdown.child_token(),
     );
+    let asking = kafka::watch_builders(
+        Arc::clone(shared),
+        Arc::clone(&reading),
+        shutdown.child_token(),
+    );
     let partition = reading.feed.partition;
     let measuring = reading.metrics.lag.clone().run(
         Arc::clone(&reading.offsets),
@@ -281,7 +286,7 @@ async fn read_log(
         }
         shutdown.cancel();
     };
-    tokio::join!(watching, measuring, committing, joining);
+    tokio::join!(watching, asking, measuring, committing, joining);
 }
 
 async fn maintain(shared: Arc<Shared>, shutdown: CancellationToken) {

@@ -18,7 +18,7 @@ use uuid::Uuid;
 use crate::{
     clock::{Clock, nanos},
     config::Config,
-    kafka::Reading,
+    kafka::{Reading, millis},
     limits::Limits,
     live::{AllColumns, BlockCut, BlockCutReason, Cut, Sizes, Tenant, TraceCut},
     local::{LocalBlock, LocalStore},
@@ -256,7 +256,8 @@ impl Shared {
 
     /// Removes local blocks whose time is over. Where the disk is nearly full, those that queries find
     /// in the object store by now go before, oldest first; never more, since spans that are missing
-    /// without an error are worse than pushes that are refused with one.
+    /// without an error are worse than pushes that are refused with one. With Kafka, what
+    /// block-builders have not built stays, up to a limit.
     fn expire_blocks(&self, now: u64) {
         let timeout = nanos(self.config.complete_block_timeout);
         let reserved = (self.wal.bytes() as f64 * self.compression_ratio()) as u64;
@@ -269,32 +270,42 @@ impl Shared {
             Some(free) => (2 * reserved + LOW_DISK_BYTES).saturating_sub(free),
             None => 0,
         };
-        let mut flushed: Vec<(u64, Arc<Tenant>, Arc<LocalBlock>)> = Vec::new();
         let (mut blocks, mut bytes) = (0, 0);
+        let mut stored: Vec<(bool, u64, Arc<Tenant>, Arc<LocalBlock>)> = Vec::new();
         for tenant in self.all_tenants() {
             for block in tenant.blocks() {
                 blocks += 1;
-                bytes += block.bytes() as i64;
+                bytes += block.bytes();
                 if let Some(at) = block.flushed_unix_nanos()
                     && !block.is_needed_by_log(|id, salt| self.log_holds(id, salt))
                 {
-                    flushed.push((at, Arc::clone(&tenant), block));
+                    let is_nowhere_else = self.is_nowhere_else(&block);
+                    stored.push((is_nowhere_else, at, Arc::clone(&tenant), block));
                 }
             }
         }
+        let mut too_many_bytes = match self.reading {
+            Some(_) => bytes.saturating_sub(self.config.max_local_block_bytes),
+            None => 0,
+        };
         self.metrics.local_blocks.set(blocks);
-        self.metrics.local_block_bytes.set(bytes);
-        flushed.sort_by_key(|(at, _, _)| *at);
-        for (at, tenant, block) in flushed {
+        self.metrics.local_block_bytes.set(bytes as i64);
+        stored.sort_by_key(|(is_nowhere_else, at, _, _)| (*is_nowhere_else, *at));
+        for (is_nowhere_else, at, tenant, block) in stored {
             let age = now.saturating_sub(at);
-            let is_over = age >= timeout;
-            if !is_over && (wanting == 0 || age < min_early_age) {
+            let is_over = !is_nowhere_else && age >= timeout;
+            let makes_room = !is_nowhere_else && wanting > 0 && age >= min_early_age;
+            if !is_over && !makes_room && too_many_bytes == 0 {
                 continue;
             }
-            if !is_over {
+            if is_nowhere_else {
+                self.metrics.unbuilt_blocks_dropped.inc();
+                tracing::error!(tenant = %tenant.name, block_id = %block.id(), "too many bytes on disk, block removed that block-builders have not brought to the object store: its spans are not found until they have");
+            } else if !is_over {
                 tracing::warn!(tenant = %tenant.name, block_id = %block.id(), "disk nearly full, flushed block removed early");
             }
             wanting = wanting.saturating_sub(block.bytes());
+            too_many_bytes = too_many_bytes.saturating_sub(block.bytes());
             tenant.remove_block(block.id());
             if self.jobs.lock().contains_key(&block.id()) {
                 // Its mark could not be written, and whoever tries to keeps it on disk.
@@ -303,6 +314,22 @@ impl Shared {
             self.retired.lock().push(block);
         }
         self.remove_retired();
+    }
+
+    /// Whether spans of a complete block may be in no block of the object store that everybody sees,
+    /// or may be counted here while block-builders of other partitions are behind.
+    fn is_nowhere_else(&self, block: &LocalBlock) -> bool {
+        match &self.reading {
+            Some(reading) => {
+                let built = &reading.built;
+                let is_counted_here = built.of_all_until_millis().is_some_and(|until| {
+                    let end_millis = block.meta().end_time.unix_nanos() / 1_000_000;
+                    end_millis >= until.saturating_sub(millis(reading.feed.blocks_visible_after))
+                });
+                block.last_record() >= built.wanted_from() || is_counted_here
+            }
+            None => false,
+        }
     }
 
     /// The list of what a block of these chunks holds of the log.

@@ -2,6 +2,7 @@
 
 use std::{
     net::{IpAddr, Ipv4Addr},
+    path::PathBuf,
     time::Duration,
 };
 
@@ -43,6 +44,9 @@ pub struct Config {
     pub leave_timeout: Duration,
     /// What a live-store says of itself; `None` for every other process.
     pub instance: Option<Instance>,
+    /// Where a live-store writes down which partitions it knows; nowhere when `None`. After all of
+    /// them were down at once, nobody else can tell.
+    pub memory_path: Option<PathBuf>,
     /// `live_store.partition_ring.min_partition_owners_count`.
     pub min_partition_owners_count: usize,
     /// `live_store.partition_ring.min_partition_owners_duration`.
@@ -66,6 +70,8 @@ pub struct Instance {
     pub grpc_host: Option<String>,
     /// `live_store.ring.instance_port`, or the gRPC port.
     pub grpc_port: u16,
+    /// Whether the partition of the log has no record: what nobody has heard of holds nothing then.
+    pub log_was_empty: bool,
     /// Whether the partition is made when there is none.
     pub create_partition: bool,
     /// `live_store.remove_owner_on_shutdown`.
@@ -88,6 +94,7 @@ impl Default for Config {
             abort_if_join_fails: false,
             leave_timeout: Duration::from_secs(20),
             instance: None,
+            memory_path: None,
             min_partition_owners_count: 1,
             min_partition_owners_duration: Duration::from_secs(10),
             delete_inactive_partition_after: Duration::from_secs(13 * 3600),

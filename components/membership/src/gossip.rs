@@ -4,7 +4,7 @@
 //! judges who is alive.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket},
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -25,6 +25,8 @@ use crate::{
 const OWNER: &str = "owner";
 const INFORMED: &str = "informed";
 const PARTITION: &str = "partition/";
+const KNOWN: &str = "known";
+const BUILT_UNTIL: &str = "built-until";
 
 /// How long one that is gone is remembered. A live-store that crashed stays known as an owner for
 /// as long, so that nobody takes what it held for complete.
@@ -35,6 +37,9 @@ const REMOVED_KEY_GRACE: Duration = Duration::from_secs(3600);
 const MAX_USUAL_PAUSE: u32 = 10;
 /// Suspicion at which a member counts as gone: about as many usual pauses without a sign.
 const PHI_THRESHOLD: f64 = 8.0;
+
+/// Partitions in a row that are believed to be there.
+const MAX_PARTITIONS: i32 = 100_000;
 
 /// A member, for status pages.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -160,6 +165,13 @@ impl Gossip {
                 state.delete(&format!("{PARTITION}{id}"));
             }
         }
+        if !statement.known.is_empty() || state.contains_key(KNOWN) {
+            state.set(KNOWN, ranges(&statement.known));
+        }
+        if let Some(built_until) = statement.built_until {
+            state.set(BUILT_UNTIL, built_until.to_string());
+        }
+        // The last: what is said arrives in this order, so whoever has this has all before it.
         if statement.informed {
             state.set(INFORMED, "true");
         }
@@ -228,7 +240,42 @@ fn statement(id: &ChitchatId, state: &NodeState, alive: bool) -> Statement {
             .key_values()
             .filter_map(parse_partition)
             .collect::<BTreeMap<_, _>>(),
+        known: state.get(KNOWN).map(numbers).unwrap_or_default(),
+        built_until: state.get(BUILT_UNTIL).and_then(|text| text.parse().ok()),
     }
+}
+
+/// Numbers as text: `0-3,7`.
+fn ranges(numbers: &BTreeSet<i32>) -> String {
+    let mut runs: Vec<(i32, i32)> = Vec::new();
+    for &number in numbers {
+        match runs.last_mut() {
+            Some((_, last)) if *last + 1 == number => *last = number,
+            _ => runs.push((number, number)),
+        }
+    }
+    let texts: Vec<String> = runs
+        .into_iter()
+        .map(|(first, last)| match first == last {
+            true => first.to_string(),
+            false => format!("{first}-{last}"),
+        })
+        .collect();
+    texts.join(",")
+}
+
+/// The numbers of [`ranges`]; what is none is left out.
+fn numbers(text: &str) -> BTreeSet<i32> {
+    text.split(',')
+        .filter_map(|run| {
+            let (first, last) = run.split_once('-').unwrap_or((run, run));
+            let (first, last): (i32, i32) = (first.parse().ok()?, last.parse().ok()?);
+            // As many as one topic may have, and not as many as somebody claims.
+            let most = first.saturating_add(MAX_PARTITIONS);
+            Some(first..=last.min(most))
+        })
+        .flatten()
+        .collect()
 }
 
 /// Where to listen, and where others find this process.
@@ -266,4 +313,25 @@ fn own_address() -> IpAddr {
     towards("0.0.0.0:0", "192.0.2.1:9")
         .or_else(|| towards("[::]:0", "[2001:db8::1]:9"))
         .unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_travel_as_ranges() {
+        for (set, text) in [
+            (vec![], ""),
+            (vec![4], "4"),
+            (vec![0, 1, 2, 3, 7, 9, 10], "0-3,7,9-10"),
+        ] {
+            let set = BTreeSet::from_iter(set);
+            assert_eq!(ranges(&set), text);
+            assert_eq!(numbers(text), set);
+        }
+        assert_eq!(numbers("x,3-1,5,-7,2-"), BTreeSet::from([5]));
+        let claimed = numbers("0-2147483647").len();
+        assert_eq!(claimed, MAX_PARTITIONS as usize + 1);
+    }
 }

@@ -9,6 +9,7 @@ mod error;
 mod go_random;
 mod gossip;
 mod membership;
+mod memory;
 mod metrics;
 mod ring;
 mod seeds;

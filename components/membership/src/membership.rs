@@ -1,7 +1,7 @@
 //! The handle and the task behind it: hears, concludes, says.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -19,6 +19,7 @@ use crate::{
     config::Config,
     error::{ChangeError, Error},
     gossip::{Gossip, Member},
+    memory::Memory,
     metrics::Metrics,
     ring::{OwnerState, PartitionRing, PartitionState},
     seeds::Seeds,
@@ -63,6 +64,7 @@ enum Request {
     },
     OwnerState(OwnerState, oneshot::Sender<()>),
     Leave(oneshot::Sender<Duration>),
+    BuiltUntil(i64, oneshot::Sender<()>),
     Shutdown {
         remove_owner: bool,
         create_partition: bool,
@@ -80,6 +82,9 @@ pub struct Service {
     members: Arc<RwLock<Vec<Member>>>,
     requests: mpsc::Receiver<Request>,
     view: View,
+    memory: Memory,
+    /// Unix seconds.
+    listens_since: i64,
     /// What this live-store is doing.
     owner_state: OwnerState,
     clock: Clock,
@@ -114,6 +119,7 @@ async fn build_on(
         member: name.clone(),
         ..Statement::default()
     };
+    let memory = Memory::open(config.memory_path.clone());
     let gossip = Gossip::start(&config, said, transport).await?;
     let (ring_sender, ring) = watch::channel(Arc::new(PartitionRing::default()));
     let (request_sender, requests) = mpsc::channel(MAX_WAITING_REQUESTS);
@@ -132,6 +138,8 @@ async fn build_on(
         members,
         requests,
         view: View::default(),
+        memory,
+        listens_since: clock(),
         owner_state: OwnerState::Joining,
         clock,
     };
@@ -216,6 +224,12 @@ impl Membership {
         if let Some(farewell) = self.ask(Request::Leave).await {
             tokio::time::sleep(farewell).await;
         }
+    }
+
+    /// Says that spans that came before this unix second are in blocks that everybody sees.
+    pub async fn set_built_until(&self, unix_seconds: i64) {
+        self.ask(|done| Request::BuiltUntil(unix_seconds, done))
+            .await;
     }
 
     /// Whether this live-store takes its name off its partition when it stops, and whether it makes
@@ -314,13 +328,16 @@ impl Service {
                 state: self.owner_state,
                 state_since: now,
                 owner_since: now,
+                log_was_empty: instance.log_was_empty,
             }
         });
+        self.remember();
         let statement = Statement {
             informed: true,
             owner,
             // Of its partition, in the same breath: until then what it said before counts.
             partitions: self.next_records(),
+            known: self.next_known(),
             ..self.gossip.said().clone()
         };
         self.gossip.say(statement).await;
@@ -330,6 +347,34 @@ impl Service {
             "joined the cluster"
         );
         self.conclude().await;
+    }
+
+    /// Adds what was known before the start, where nobody else can tell.
+    fn remember(&mut self) {
+        let Some(own) = self.config.instance.as_ref().map(|own| own.partition) else {
+            return;
+        };
+        let is_own_missing = self.view.unheard.contains(&own);
+        for (id, record) in self.memory.known() {
+            let is_asked_for = !self.view.is_settled || (*id == own && is_own_missing);
+            if !is_asked_for || self.view.records.contains_key(id) {
+                continue;
+            }
+            if *id == own || record.state != RecordState::Active {
+                self.view.records.insert(*id, *record);
+            } else {
+                // That it is written to is for its owner to say.
+                self.view.unheard.insert(*id);
+            }
+        }
+    }
+
+    /// What a live-store says of which partitions there are.
+    fn next_known(&self) -> BTreeSet<i32> {
+        match self.config.instance {
+            Some(_) => self.view.known(),
+            None => BTreeSet::new(),
+        }
     }
 
     fn next_records(&self) -> BTreeMap<i32, PartitionRecord> {
@@ -342,6 +387,7 @@ impl Service {
         let speaker = Speaker {
             owns,
             said: &said.partitions,
+            listens_since: self.listens_since,
         };
         state::next_records(&self.view, speaker, self.config.rules(), (self.clock)())
     }
@@ -353,9 +399,11 @@ impl Service {
         if self.gossip.said().informed {
             let partitions = self.next_records();
             self.metrics.reconciled(self.config.instance.is_some());
-            if partitions != self.gossip.said().partitions {
+            let said = self.gossip.said();
+            if partitions != said.partitions || self.next_known() != said.known {
                 self.say_partitions(partitions).await;
             }
+            self.write_down().await;
         }
         self.metrics.show(&self.view, &members);
         *self.members.write() = members;
@@ -371,11 +419,29 @@ impl Service {
         }
         let statement = Statement {
             partitions,
+            known: self.next_known(),
             ..self.gossip.said().clone()
         };
         self.gossip.say(statement).await;
         let (statements, _) = self.gossip.heard().await;
         self.view = View::of(&statements);
+    }
+
+    /// Keeps what is known for after a restart of all.
+    async fn write_down(&mut self) {
+        if self.config.instance.is_none() || !self.memory.is_news(&self.view.records) {
+            return;
+        }
+        // Only a disk can make this wait, and only where partitions change.
+        let known = self.view.records.clone();
+        let mut memory = std::mem::take(&mut self.memory);
+        let written = tokio::task::spawn_blocking(move || {
+            memory.keep(known);
+            memory
+        });
+        if let Ok(memory) = written.await {
+            self.memory = memory;
+        }
     }
 
     fn publish(&self) {
@@ -414,6 +480,16 @@ impl Service {
             }
             Request::Leave(done) => {
                 let _ = done.send(self.say_farewell().await);
+            }
+            Request::BuiltUntil(built_until, done) => {
+                let statement = Statement {
+                    built_until: Some(built_until),
+                    ..self.gossip.said().clone()
+                };
+                if self.gossip.said().built_until != statement.built_until {
+                    self.gossip.say(statement).await;
+                }
+                let _ = done.send(());
             }
             Request::Shutdown {
                 remove_owner,

@@ -112,6 +112,11 @@ pub struct Owner {
     pub alive: bool,
     /// Whether it can be asked: alive, and past joining.
     pub healthy: bool,
+    /// Whether its partition of the log had no record when it came.
+    pub log_was_empty: bool,
+    /// Spans that came before this unix second are in blocks that everybody sees; `None` where it
+    /// does not say.
+    pub built_until: Option<i64>,
 }
 
 /// A partition of the log.
@@ -134,25 +139,43 @@ impl Partition {
     pub fn is_readable(&self) -> bool {
         self.owners.iter().any(|owner| owner.healthy)
     }
+
+    /// Whether it may hold spans that only its owners can tell. One that waits for its owners has
+    /// none unless its log had some: all live-stores may have lost what they knew of it.
+    pub fn may_hold_spans(&self) -> bool {
+        self.state != PartitionState::Pending
+            || self.owners.iter().any(|owner| !owner.log_was_empty)
+    }
 }
 
 /// The partitions at one moment.
 pub struct PartitionRing {
     /// All partitions, by number.
     pub partitions: BTreeMap<i32, Partition>,
+    /// Partitions that are there, and of which nothing else was heard yet.
+    pub unheard: BTreeSet<i32>,
+    /// Whether a live-store was heard that knows which partitions there are. Before, any partition
+    /// may be missing.
+    pub is_settled: bool,
     active: OnceLock<Lookup>,
     shards: Mutex<HashMap<(String, usize), Arc<PartitionRing>>>,
 }
 
+/// One of which nothing was heard yet.
 impl Default for PartitionRing {
     fn default() -> Self {
-        Self::new([])
+        Self {
+            is_settled: false,
+            ..Self::new([])
+        }
     }
 }
 
 impl PartialEq for PartitionRing {
     fn eq(&self, other: &Self) -> bool {
         self.partitions == other.partitions
+            && self.unheard == other.unheard
+            && self.is_settled == other.is_settled
     }
 }
 
@@ -163,16 +186,29 @@ impl fmt::Debug for PartitionRing {
 }
 
 impl PartitionRing {
-    /// A ring of these partitions.
+    /// A ring of these partitions, and no others.
     pub fn new(partitions: impl IntoIterator<Item = Partition>) -> Self {
         Self {
             partitions: partitions
                 .into_iter()
                 .map(|partition| (partition.id, partition))
                 .collect(),
+            unheard: BTreeSet::new(),
+            is_settled: true,
             active: OnceLock::new(),
             shards: Mutex::default(),
         }
+    }
+
+    /// Unix second before which all spans that came are in blocks that everybody sees: the earliest
+    /// that an owner of any partition tells; `None` where nobody does.
+    pub fn built_until(&self) -> Option<i64> {
+        self.partitions
+            .values()
+            .flat_map(|partition| &partition.owners)
+            .filter(|owner| owner.healthy)
+            .filter_map(|owner| owner.built_until)
+            .min()
     }
 
     /// Partitions that are written to.

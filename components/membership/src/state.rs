@@ -68,6 +68,17 @@ impl PartitionRecord {
         }
     }
 
+    /// Of a partition of which nothing else is known.
+    fn deleted(now: i64) -> Self {
+        Self {
+            created: 0,
+            state: RecordState::Deleted,
+            since: now,
+            locked: false,
+            locked_since: 0,
+        }
+    }
+
     /// The state; `None` when it is deleted.
     pub(crate) fn partition_state(&self) -> Option<PartitionState> {
         match self.state {
@@ -107,6 +118,9 @@ pub(crate) struct OwnerRecord {
     pub(crate) state: OwnerState,
     pub(crate) state_since: i64,
     pub(crate) owner_since: i64,
+    /// Whether its partition of the log had no record when it came.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) log_was_empty: bool,
 }
 
 /// All that one member says.
@@ -121,6 +135,11 @@ pub(crate) struct Statement {
     pub(crate) informed: bool,
     pub(crate) owner: Option<OwnerRecord>,
     pub(crate) partitions: BTreeMap<i32, PartitionRecord>,
+    /// Of a live-store: all partitions that it knows to be there, also those whose record others
+    /// keep. So whoever has heard one live-store knows of how many more there is to hear.
+    pub(crate) known: BTreeSet<i32>,
+    /// Of a live-store: spans that came before this unix second are in blocks that everybody sees.
+    pub(crate) built_until: Option<i64>,
 }
 
 /// What all statements together mean.
@@ -132,6 +151,10 @@ pub(crate) struct View {
     owners: BTreeMap<i32, Vec<Owner>>,
     /// Partitions whose record is what an owner that is alive says.
     kept_by_owner: BTreeSet<i32>,
+    /// Partitions that live-stores know to be there, and whose record did not arrive.
+    pub(crate) unheard: BTreeSet<i32>,
+    /// Whether a live-store is heard that knows which partitions there are.
+    pub(crate) is_settled: bool,
 }
 
 impl View {
@@ -168,6 +191,12 @@ impl View {
             let Some(owner) = &statement.owner else {
                 continue;
             };
+            if statement.alive && statement.informed {
+                view.is_settled = true;
+                let is_unheard = |id: &&i32| !view.records.contains_key(id);
+                view.unheard
+                    .extend(statement.known.iter().filter(is_unheard));
+            }
             if statement.alive
                 && statement.partitions.contains_key(&owner.partition)
                 && statement.partitions.get(&owner.partition) == view.records.get(&owner.partition)
@@ -183,6 +212,8 @@ impl View {
                 owner_since: owner.owner_since,
                 alive: statement.alive,
                 healthy: statement.alive && owner.state != OwnerState::Joining,
+                log_was_empty: owner.log_was_empty,
+                built_until: statement.built_until,
             });
         }
         view
@@ -197,7 +228,7 @@ impl View {
     }
 
     pub(crate) fn ring(&self) -> PartitionRing {
-        PartitionRing::new(self.records.iter().filter_map(|(id, record)| {
+        let partitions = self.records.iter().filter_map(|(id, record)| {
             Some(Partition {
                 id: *id,
                 state: record.partition_state()?,
@@ -205,7 +236,27 @@ impl View {
                 locked: record.locked,
                 owners: self.owners(*id).to_vec(),
             })
-        }))
+        });
+        let mut ring = PartitionRing::new(partitions);
+        ring.unheard.clone_from(&self.unheard);
+        ring.is_settled = self.is_settled;
+        ring
+    }
+
+    /// The partitions that are there, whether their record was heard or not.
+    pub(crate) fn known(&self) -> BTreeSet<i32> {
+        self.living()
+            .map(|(id, _)| id)
+            .chain(self.unheard.iter().copied())
+            .collect()
+    }
+
+    /// Records of partitions that are there.
+    pub(crate) fn living(&self) -> impl Iterator<Item = (i32, PartitionRecord)> {
+        self.records
+            .iter()
+            .filter(|(_, record)| record.state != RecordState::Deleted)
+            .map(|(id, record)| (*id, *record))
     }
 }
 
@@ -256,6 +307,8 @@ pub(crate) struct Speaker<'a> {
     pub(crate) owns: Option<Owned>,
     /// What it said last.
     pub(crate) said: &'a BTreeMap<i32, PartitionRecord>,
+    /// Unix seconds since when it listens.
+    pub(crate) listens_since: i64,
 }
 
 /// A partition of one's own.
@@ -300,6 +353,15 @@ pub(crate) fn next_records(
             record.state == RecordState::Deleted && now - record.since > TOMBSTONE_SECONDS;
         if is_keeper && !is_forgotten {
             next.insert(*id, record);
+        }
+    }
+    // Known to be there, and nobody has said anything of it for as long as one without owners is
+    // kept: it is not coming back.
+    let is_patience_over = !rules.delete_inactive_after.is_zero()
+        && now - speaker.listens_since > seconds(rules.delete_inactive_after);
+    if own.is_some() && is_patience_over {
+        for id in view.unheard.iter().filter(|id| own != Some(**id)) {
+            next.insert(*id, PartitionRecord::deleted(now));
         }
     }
     next

@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use regex::RegexSet;
 use tempo_api::{
     BadRequest,
+    job::JobError,
     params::{Clamp, QueryParams, TimeRange},
 };
 use tempo_backend::{Blocklist, cache::Cache};
@@ -29,11 +30,27 @@ use crate::{
     tenants::Tenants,
 };
 
+const NANOS_PER_SECOND: i64 = 1_000_000_000;
+
 /// Largest message that is sent or received over gRPC.
 const MAX_GRPC_MESSAGE_BYTES: usize = 16 * 1024 * 1024;
 
 /// Tells the time, in nanoseconds since the epoch.
 pub type NowNanos = Arc<dyn Fn() -> i64 + Send + Sync>;
+
+/// How far the object store has everything that came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BuiltUntil {
+    /// As far as the settings promise: spans older than `query_backend_after` are there.
+    AsConfigured,
+    /// Spans that began before this unix second are; later ones may be at live-stores alone.
+    UnixSeconds(i64),
+    /// Not known yet.
+    Unknown,
+}
+
+/// Tells how far the object store has everything that came.
+pub type TellBuiltUntil = Arc<dyn Fn() -> BuiltUntil + Send + Sync>;
 
 /// What the frontend needs from others.
 pub struct Deps<'a> {
@@ -45,6 +62,8 @@ pub struct Deps<'a> {
     pub results: Option<Cache>,
     /// The clock.
     pub now_nanos: NowNanos,
+    /// Block-builders may be behind: then more is asked of live-stores than the settings say.
+    pub built_until: TellBuiltUntil,
     /// Where metrics are registered.
     pub registry: &'a prometheus::Registry,
 }
@@ -90,6 +109,20 @@ impl Handle {
             _ => Ok(()),
         }
     }
+}
+
+/// Which times are looked for where, in nanoseconds since the epoch.
+///
+/// Block-builders of some partitions may be behind, and others not. Then live-stores have all that
+/// came since a time before `query_backend_after`, and blocks have a part of it. Where a trace counts
+/// once however often it is found, both are asked for that time; spans are counted at live-stores,
+/// which keep all of it for that long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Division {
+    /// Later spans are looked for at live-stores.
+    pub(crate) recent_from_nanos: u64,
+    /// Spans up to there are looked for in blocks.
+    pub(crate) blocks_until_nanos: u64,
 }
 
 /// The running frontend.
@@ -139,6 +172,7 @@ pub fn build(config: Config, deps: Deps<'_>) -> Result<(Handle, Service), Error>
         blocklist: deps.blocklist,
         limits: deps.limits,
         now_nanos: deps.now_nanos,
+        built_until: deps.built_until,
         metrics,
         series_memory,
         runner,
@@ -156,6 +190,7 @@ pub(crate) struct Frontend {
     pub(crate) blocklist: Blocklist,
     pub(crate) limits: Arc<dyn LimitsSource>,
     now_nanos: NowNanos,
+    built_until: TellBuiltUntil,
     metrics: QueryMetrics,
     pub(crate) series_memory: SeriesMemory,
     pub(crate) runner: Runner,
@@ -164,6 +199,30 @@ pub(crate) struct Frontend {
 impl Frontend {
     pub(crate) fn now_nanos(&self) -> i64 {
         (self.now_nanos)()
+    }
+
+    /// Where time is divided.
+    pub(crate) fn division(&self, query_backend_after: Duration) -> Result<Division, QueryError> {
+        let back = i64::try_from(query_backend_after.as_nanos()).unwrap_or(i64::MAX);
+        let configured = self.now_nanos().saturating_sub(back);
+        let built = match (self.built_until)() {
+            BuiltUntil::AsConfigured => configured,
+            BuiltUntil::UnixSeconds(seconds) => {
+                configured.min(seconds.saturating_mul(NANOS_PER_SECOND))
+            }
+            BuiltUntil::Unknown => {
+                return Err(QueryError::Job(JobError::Unavailable(
+                    "no live-store has been heard of yet, so it is not known what blocks hold; \
+                     see /partition-ring"
+                        .to_owned(),
+                )));
+            }
+        };
+        let nanos = |time: i64| u64::try_from(time).unwrap_or(0);
+        Ok(Division {
+            recent_from_nanos: nanos(built),
+            blocks_until_nanos: nanos(configured),
+        })
     }
 
     /// Counts a query from now on.

@@ -29,7 +29,7 @@ mod weight;
 
 pub use config::{Config, MetricsConfig, SearchConfig, Slo, TraceByIdConfig, WeightsConfig};
 pub use error::Error;
-pub use frontend::{Deps, Handle, NowNanos, Service, build};
+pub use frontend::{BuiltUntil, Deps, Handle, NowNanos, Service, TellBuiltUntil, build};
 pub use limits::{LimitsSource, ReadLimits};
 pub use pull::PullService;
 pub use queue::{ConnectedQuerier, QueueHandle, QueuedJob, Responder};

@@ -208,8 +208,7 @@ impl Frontend {
         let mut plans = Vec::new();
         let mut jobs = Vec::new();
         if !plan.matches_nothing() {
-            let back = i64::try_from(config.query_backend_after.as_nanos()).unwrap_or(i64::MAX);
-            let cutoff = u64::try_from(self.now_nanos().saturating_sub(back)).unwrap_or(0);
+            let cutoff = self.division(config.query_backend_after)?.recent_from_nanos;
             for (index, tenant) in tenants.names().iter().enumerate() {
                 let blocks = self.counted_blocks(tenant, counted.until(cutoff));
                 let (shards, pieces) = plan_range(counted, cutoff, blocks, max_exemplars, config);

@@ -17,7 +17,7 @@ use crate::{
     frontend::{Frontend, parse_query, wants_most_recent},
     metrics::Op,
     run::{Combine, Origin, PlannedJob, Query, unexpected_output},
-    shard::{block_range, boundary_seconds, plan_search},
+    shard::{block_range, plan_search, whole_seconds},
     tenants::Tenants,
     weight::{QueryShape, Weighed},
 };
@@ -79,7 +79,7 @@ impl Frontend {
             skip_ast_transformations: self.skipped_rewrites(&request.skip_ast_transformations),
             ..SearchRequest::default()
         });
-        let (plans, jobs) = self.plan(tenants, range, &request);
+        let (plans, jobs) = self.plan(tenants, range, &request)?;
         self.count_jobs(Op::Search, jobs.len());
         let combiner = SearchCombiner::new(
             limit,
@@ -105,14 +105,16 @@ impl Frontend {
         tenants: &Tenants,
         range: TimeRange,
         request: &Arc<SearchRequest>,
-    ) -> (Vec<SearchPlan>, Vec<PlannedJob>) {
+    ) -> Result<(Vec<SearchPlan>, Vec<PlannedJob>), QueryError> {
         let search = &self.config.search;
-        let boundary = boundary_seconds(self.now_nanos(), search.query_backend_after);
+        let division = self.division(search.query_backend_after)?;
+        let recent_from = whole_seconds(division.recent_from_nanos);
+        let blocks_until = whole_seconds(division.blocks_until_nanos);
         let mut plans = Vec::new();
         let mut jobs = Vec::new();
         for (index, tenant) in tenants.names().iter().enumerate() {
-            let blocks = self.blocks_of(tenant, block_range(range, boundary));
-            let (plan, places) = plan_search(range, boundary, blocks, search);
+            let blocks = self.blocks_of(tenant, block_range(range, blocks_until));
+            let (plan, places) = plan_search(range, recent_from, blocks, search);
             plans.push(plan);
             jobs.extend(places.into_iter().map(|planned| PlannedJob {
                 tenant: index,
@@ -123,7 +125,7 @@ impl Frontend {
                 },
             }));
         }
-        (plans, jobs)
+        Ok((plans, jobs))
     }
 
     /// The blocks that may hold spans of the range; none for no range.

@@ -1,6 +1,6 @@
 //! Cutting queries into jobs. Everything here is a function of its arguments.
 
-use std::{ops::Range, sync::Arc, time::Duration};
+use std::{ops::Range, sync::Arc};
 
 use tempo_api::{
     combine::{SearchPlan, Shard},
@@ -24,18 +24,7 @@ pub(crate) struct PlannedPlace {
     pub(crate) shard: usize,
 }
 
-/// Where time is divided: seconds up to `boundary` are read from blocks, later ones from
-/// live-stores.
-pub(crate) fn boundary_seconds(now_nanos: i64, query_backend_after: Duration) -> u32 {
-    let back = i64::try_from(query_backend_after.as_secs()).unwrap_or(i64::MAX);
-    let seconds = now_nanos
-        .div_euclid(1_000_000_000)
-        .saturating_sub(back)
-        .max(0);
-    u32::try_from(seconds).unwrap_or(u32::MAX)
-}
-
-/// The part of a range that live-stores answer; `None` when there is none.
+/// The part of a range after `boundary`, which live-stores answer; `None` when there is none.
 pub(crate) fn recent_range(range: TimeRange, boundary: u32) -> Option<TimeRange> {
     let start = range.start.max(boundary);
     (start < range.end).then_some(TimeRange {
@@ -44,7 +33,7 @@ pub(crate) fn recent_range(range: TimeRange, boundary: u32) -> Option<TimeRange>
     })
 }
 
-/// The part of a range whose blocks are searched; `None` when there is none.
+/// The part of a range up to `boundary`, whose blocks are searched; `None` when there is none.
 pub(crate) fn block_range(range: TimeRange, boundary: u32) -> Option<TimeRange> {
     let cut = TimeRange {
         start: range.start.min(boundary),
@@ -264,7 +253,8 @@ pub(crate) fn plan_range(
     (plan, pieces)
 }
 
-fn whole_seconds(nanos: u64) -> u32 {
+/// The second in which a moment lies.
+pub(crate) fn whole_seconds(nanos: u64) -> u32 {
     u32::try_from(nanos / NANOS_PER_SECOND).unwrap_or(u32::MAX)
 }
 
@@ -401,11 +391,6 @@ mod tests {
 
     #[test]
     fn time_is_divided_at_the_boundary() {
-        assert_eq!(
-            boundary_seconds(1_000 * 1_000_000_000 + 5, Duration::from_secs(900)),
-            100
-        );
-        assert_eq!(boundary_seconds(5, Duration::from_secs(900)), 0);
         for (query, recent, blocks) in [
             (range(10, 90), None, Some(range(10, 90))),
             (range(10, 100), None, Some(range(10, 100))),

@@ -22,7 +22,7 @@ use crate::{
     frontend::Frontend,
     metrics::Op,
     run::{Combine, Origin, PlannedJob, Query, unexpected_output},
-    shard::{block_range, boundary_seconds, plan_tags},
+    shard::{block_range, plan_tags, whole_seconds},
     tenants::Tenants,
     weight::Weighed,
 };
@@ -79,7 +79,7 @@ impl Frontend {
                 request: Arc::clone(&request),
                 max_bytes: limits.max_bytes_per_tag_values_query,
                 place,
-            })
+            })?
         };
         Ok(self.collect(tenants, jobs, combiner))
     }
@@ -131,7 +131,7 @@ impl Frontend {
                 request: Arc::clone(&request),
                 max_bytes: limits.max_bytes_per_tag_values_query,
                 place,
-            })
+            })?
         };
         Ok(self.collect(tenants, jobs, combiner))
     }
@@ -172,20 +172,22 @@ impl Frontend {
         tenants: &Tenants,
         range: TimeRange,
         job: impl Fn(DataPlace) -> Job,
-    ) -> Vec<PlannedJob> {
+    ) -> Result<Vec<PlannedJob>, QueryError> {
         let search = &self.config.search;
-        let boundary = boundary_seconds(self.now_nanos(), search.query_backend_after);
+        let division = self.division(search.query_backend_after)?;
+        let recent_from = whole_seconds(division.recent_from_nanos);
+        let blocks_until = whole_seconds(division.blocks_until_nanos);
         let mut jobs = Vec::new();
         for (index, tenant) in tenants.names().iter().enumerate() {
-            let blocks = self.blocks_of(tenant, block_range(range, boundary));
-            let places = plan_tags(range, boundary, blocks, search.target_bytes_per_job);
+            let blocks = self.blocks_of(tenant, block_range(range, blocks_until));
+            let places = plan_tags(range, recent_from, blocks, search.target_bytes_per_job);
             jobs.extend(places.into_iter().map(|place| PlannedJob {
                 tenant: index,
                 shard: 0,
                 job: job(place),
             }));
         }
-        jobs
+        Ok(jobs)
     }
 }
 

@@ -10,9 +10,14 @@ impl PartitionView for RingOwners {
     fn partitions(&self) -> Vec<Partition> {
         use tempo_membership::PartitionState::{Active, Inactive, Pending};
         let ring = self.0.partitions();
+        if !ring.is_settled {
+            // Some were heard of, and nobody has told of how many there are.
+            return Vec::new();
+        }
         let as_asked = |partition: &tempo_membership::Partition| Partition {
             id: partition.id,
             state: match partition.state {
+                Pending if partition.may_hold_spans() => PartitionState::Active,
                 Pending => PartitionState::Pending,
                 Active => PartitionState::Active,
                 Inactive => PartitionState::Inactive,
@@ -33,6 +38,16 @@ impl PartitionView for RingOwners {
                 })
                 .collect(),
         };
-        ring.partitions.values().map(as_asked).collect()
+        let unheard = ring.unheard.iter().map(|id| Partition {
+            id: *id,
+            state: PartitionState::Active,
+            state_since: 0,
+            owners: Vec::new(),
+        });
+        ring.partitions
+            .values()
+            .map(as_asked)
+            .chain(unheard)
+            .collect()
     }
 }

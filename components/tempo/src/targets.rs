@@ -58,7 +58,8 @@ pub(crate) fn check(config: &Config) -> Result<(), UnusableSetting> {
             }
             settings::bridge_membership(config, partition, false).map(drop)
         }
-        Target::QueryFrontend | Target::BackendScheduler => Ok(()),
+        Target::BackendScheduler => Ok(()),
+        Target::QueryFrontend => settings::membership(config).map(drop),
         Target::OverridesApi if config.overrides.user_configurable_overrides.enabled => Ok(()),
         Target::OverridesApi => Err(UnusableSetting::new(
             "overrides.user_configurable_overrides.enabled",
@@ -79,7 +80,7 @@ pub(crate) fn check(config: &Config) -> Result<(), UnusableSetting> {
         }
         Target::LiveStore => {
             settings::live_store_on_kafka(config)?;
-            settings::live_store_membership(config, true).map(drop)
+            settings::live_store_membership(config, true, true).map(drop)
         }
         Target::Querier => {
             settings::worker(config)?;

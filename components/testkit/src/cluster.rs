@@ -4,6 +4,7 @@
 //! into what they do.
 
 use std::{
+    collections::BTreeMap,
     io,
     net::UdpSocket,
     path::{Path, PathBuf},
@@ -13,7 +14,9 @@ use std::{
 use crate::{
     http_client,
     kafka::{Kafka, KafkaOptions},
+    object_server,
     process::{Options, Tempo},
+    proxy::Proxy,
 };
 
 /// Longest wait for every process to be ready.
@@ -34,8 +37,10 @@ pub struct Shape {
     pub queriers: u32,
     /// How many backend-workers.
     pub workers: u32,
-    /// The `storage.trace` block, indented by four spaces; a folder of all when `None`.
-    pub storage_yaml: Option<String>,
+    /// Address of an [`ObjectServer`](object_server::ObjectServer); a folder of all when `None`.
+    pub object_store: Option<String>,
+    /// Whether the network between processes can be cut, link by link; see [`Cluster::link`].
+    pub is_proxied: bool,
     /// Shorter times, so that every stage is gone through within seconds rather than minutes.
     pub is_hasty: bool,
 }
@@ -49,21 +54,23 @@ impl Default for Shape {
             distributors: 1,
             queriers: 1,
             workers: 1,
-            storage_yaml: None,
+            object_store: None,
+            is_proxied: false,
             is_hasty: false,
         }
     }
 }
 
 /// Settings of a hasty installation that all processes share. A span is asked of live-stores for
-/// half a minute, and is in a block by then.
-const HASTY: &str = "query_frontend:\n  query_end_cutoff: 0s\n  search: {query_backend_after: 30s}\n  metrics: {query_backend_after: 30s}\n";
+/// a quarter of a minute, and is in a block by then if block-builders work.
+const HASTY: &str = "query_frontend:\n  query_end_cutoff: 0s\n  search: {query_backend_after: 15s}\n  metrics: {query_backend_after: 15s}\n";
 
 /// Its processes, by name.
 pub struct Cluster {
     /// The brokers.
     pub kafka: Kafka,
     nodes: Vec<(String, Tempo)>,
+    links: BTreeMap<(String, String), Proxy>,
     folder: PathBuf,
     _temporary: Option<tempfile::TempDir>,
 }
@@ -90,6 +97,7 @@ impl Cluster {
         let mut cluster = Self {
             kafka,
             nodes: Vec::new(),
+            links: BTreeMap::new(),
             folder,
             _temporary: temporary,
         };
@@ -100,16 +108,27 @@ impl Cluster {
                 let zone = zone_name(zone);
                 let name = format!("live-store-zone-{zone}-{partition}");
                 let first = cluster.nodes.is_empty();
+                let queries = match shape.is_proxied {
+                    true => Some(Proxy::to_nowhere()?),
+                    false => None,
+                };
+                let instance_port = queries.as_ref().map_or_else(String::new, |proxy| {
+                    format!("    instance_port: {}\n", port_of(&proxy.address))
+                });
                 cluster.add(binary, shape, "live-store", &name, &seed, first, |yaml| {
                     yaml.live_store = format!(
-                        "  ring:\n    instance_id: {name}\n    instance_zone: zone-{zone}\n    instance_addr: 127.0.0.1\n  partition_ring:\n    min_partition_owners_duration: 0s\n  readiness_target_lag: 1s\n{}",
+                        "  ring:\n    instance_id: {name}\n    instance_zone: zone-{zone}\n    instance_addr: 127.0.0.1\n{instance_port}  partition_ring:\n    min_partition_owners_duration: 0s\n  readiness_target_lag: 1s\n{}",
                         if shape.is_hasty {
-                            "  complete_block_timeout: 60s\n"
+                            "  complete_block_timeout: 30s\n"
                         } else {
                             ""
                         }
                     );
                 })?;
+                if let Some(proxy) = queries {
+                    proxy.aim(&cluster.node(&name).grpc);
+                    cluster.links.insert(("querier".to_owned(), name), proxy);
+                }
             }
         }
         for builder in 0..shape.partitions {
@@ -138,6 +157,7 @@ impl Cluster {
         let frontend = cluster.node("query-frontend").grpc.clone();
         for index in 0..shape.queriers {
             let name = format!("querier-{index}");
+            let frontend = cluster.linked(shape, &name, "query-frontend", &frontend)?;
             cluster.add(binary, shape, "querier", &name, &seed, false, |yaml| {
                 yaml.rest =
                     format!("querier:\n  frontend_worker:\n    frontend_address: {frontend}\n");
@@ -165,6 +185,7 @@ impl Cluster {
         let scheduler = cluster.node("backend-scheduler").grpc.clone();
         for index in 0..shape.workers {
             let name = format!("backend-worker-{index}");
+            let scheduler = cluster.linked(shape, &name, "backend-scheduler", &scheduler)?;
             cluster.add(
                 binary,
                 shape,
@@ -179,6 +200,37 @@ impl Cluster {
         }
         cluster.until_ready()?;
         Ok(cluster)
+    }
+
+    /// The address by which a process reaches another: that of a link that can be cut, or its own.
+    fn linked(&mut self, shape: &Shape, from: &str, to: &str, address: &str) -> io::Result<String> {
+        if !shape.is_proxied {
+            return Ok(address.to_owned());
+        }
+        let proxy = Proxy::to(address)?;
+        let linked = proxy.address.clone();
+        self.links.insert((from.to_owned(), to.to_owned()), proxy);
+        Ok(linked)
+    }
+
+    /// The network from a process to another, where it can be cut: from `querier` to each
+    /// live-store, from each querier to `query-frontend`, from each backend-worker to
+    /// `backend-scheduler`, from each process to the `store`.
+    ///
+    /// # Panics
+    /// When there is no such link.
+    #[allow(clippy::expect_used)]
+    pub fn link(&self, from: &str, to: &str) -> &Proxy {
+        let link = self.links.get(&(from.to_owned(), to.to_owned()));
+        link.expect("the names of two processes with a link")
+    }
+
+    /// The links of all processes to one of these names.
+    pub fn links_to<'a>(&'a self, to: &'a str) -> impl Iterator<Item = &'a Proxy> {
+        let leads_there = move |((_, target), proxy): (&'a (String, String), &'a Proxy)| {
+            (target == to).then_some(proxy)
+        };
+        self.links.iter().filter_map(leads_there)
     }
 
     #[allow(clippy::too_many_arguments)]
@@ -200,15 +252,18 @@ impl Cluster {
         };
         more(&mut yaml);
         let port = match is_seed {
-            true => seed.rsplit(':').next().unwrap_or_default().to_owned(),
+            true => port_of(seed).to_owned(),
             false => free_udp_port()?.to_string(),
         };
-        let storage = shape.storage_yaml.clone().unwrap_or_else(|| {
-            format!(
+        let storage = match &shape.object_store {
+            Some(address) => {
+                object_server::storage_yaml(&self.linked(shape, name, "store", address)?)
+            }
+            None => format!(
                 "    backend: local\n    local:\n      path: {}\n",
                 self.folder.join("bucket").display()
-            )
-        });
+            ),
+        };
         let poll = if shape.is_hasty { "2s" } else { "30s" };
         let extra_yaml = format!(
             "target: {target}\n\
@@ -318,6 +373,10 @@ struct Yaml {
 
 fn zone_name(zone: u32) -> char {
     char::from(b'a'.saturating_add(u8::try_from(zone).unwrap_or(25).min(25)))
+}
+
+fn port_of(address: &str) -> &str {
+    address.rsplit(':').next().unwrap_or_default()
 }
 
 fn free_udp_port() -> io::Result<u16> {

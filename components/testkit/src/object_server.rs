@@ -1,7 +1,7 @@
 //! A folder as an S3 bucket that counts what is read from it.
 //!
-//! Owns as much of S3 as a process needs to query blocks: get and head with ranges, list, put. It
-//! looks at no signature and deletes nothing. Ends with the process.
+//! Owns as much of S3 as a process needs to work with blocks: get and head with ranges, list, put,
+//! delete. It looks at no signature and takes no upload in parts. Ends with the process.
 
 use std::{
     collections::BTreeSet,
@@ -14,6 +14,7 @@ use std::{
         atomic::{AtomicU64, Ordering},
     },
     thread,
+    time::UNIX_EPOCH,
 };
 
 /// The one bucket.
@@ -22,9 +23,8 @@ pub const BUCKET: &str = "traces";
 const MAX_PUT_BYTES: u64 = 64 * 1024 * 1024;
 /// Longest line of a request.
 const MAX_LINE_BYTES: u64 = 16 * 1024;
-/// Nothing here depends on when an object was written.
-const LAST_MODIFIED: &str = "Sat, 01 Aug 2026 00:00:00 GMT";
-const LAST_MODIFIED_ISO: &str = "2026-08-01T00:00:00.000Z";
+/// How the names of files begin that are being written.
+const UNFINISHED: &str = ".unfinished-";
 
 /// The server.
 #[derive(Debug, Clone)]
@@ -90,13 +90,17 @@ impl ObjectServer {
         }
     }
 
-    /// The block `storage.trace` of a process that reads from here.
+    /// The block `storage.trace` of a process that uses it.
     pub fn storage_yaml(&self) -> String {
-        let address = &self.address;
-        format!(
-            "    backend: s3\n    s3:\n      bucket: {BUCKET}\n      endpoint: {address}\n      insecure: true\n      forcepathstyle: true\n      region: us-east-1\n      access_key: a\n      secret_key: b\n"
-        )
+        storage_yaml(&self.address)
     }
+}
+
+/// The block `storage.trace` of a process that finds an [`ObjectServer`] at `address`.
+pub fn storage_yaml(address: &str) -> String {
+    format!(
+        "    backend: s3\n    s3:\n      bucket: {BUCKET}\n      endpoint: {address}\n      insecure: true\n      forcepathstyle: true\n      region: us-east-1\n      access_key: a\n      secret_key: b\n      part_size: {MAX_PUT_BYTES}\n"
+    )
 }
 
 fn line(stream: &mut BufReader<TcpStream>) -> io::Result<String> {
@@ -168,15 +172,31 @@ fn serve(stream: TcpStream, folder: &Path, counted: &Counters) -> io::Result<()>
             }
             ("PUT", Some(key)) if !key.is_empty() => {
                 let path = path_of(folder, key);
-                if let Some(parent) = path.parent() {
-                    fs::create_dir_all(parent)?;
-                }
-                fs::write(path, body)?;
+                write_whole(&path, &body)?;
                 answer(&mut stream, "200 OK", "etag: \"written\"\r\n", b"")?;
+            }
+            ("DELETE", Some(key)) if !key.is_empty() => {
+                match fs::remove_file(path_of(folder, key)) {
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                    _ => answer(&mut stream, "204 No Content", "", b"")?,
+                }
             }
             _ => answer(&mut stream, "405 Method Not Allowed", "", b"")?,
         }
     }
+}
+
+/// Nobody ever sees half an object.
+fn write_whole(path: &Path, body: &[u8]) -> io::Result<()> {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let Some(parent) = path.parent() else {
+        return Err(io::ErrorKind::InvalidInput.into());
+    };
+    fs::create_dir_all(parent)?;
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    let unfinished = parent.join(format!("{UNFINISHED}{number}"));
+    fs::write(&unfinished, body)?;
+    fs::rename(unfinished, path)
 }
 
 /// The file of a key; keys cannot lead out of the folder.
@@ -207,8 +227,8 @@ fn object(
     with_body: bool,
 ) -> io::Result<u64> {
     let file = File::open(path).and_then(|file| Ok((file.metadata()?, file)));
-    let (size, mut file) = match file {
-        Ok((meta, file)) if meta.is_file() => (meta.len(), file),
+    let (size, modified, mut file) = match file {
+        Ok((meta, file)) if meta.is_file() => (meta.len(), Written::of(&meta), file),
         _ => {
             let body: &[u8] = if with_body {
                 b"<Error><Code>NoSuchKey</Code></Error>"
@@ -228,7 +248,8 @@ fn object(
     };
     let length = end - start;
     let mut head = format!(
-        "HTTP/1.1 {status}\r\ncontent-length: {length}\r\netag: \"{size}\"\r\nlast-modified: {LAST_MODIFIED}\r\n"
+        "HTTP/1.1 {status}\r\ncontent-length: {length}\r\netag: \"{size}\"\r\nlast-modified: {}\r\n",
+        modified.http()
     );
     if status.starts_with("206") {
         head.push_str(&format!(
@@ -273,10 +294,10 @@ fn listing(folder: &Path, query: &str) -> io::Result<String> {
     let after = parameter("start-after");
     let mut keys = Vec::new();
     collect(folder, "", &mut keys)?;
-    keys.sort();
+    keys.sort_by(|a, b| a.0.cmp(&b.0));
     let mut common = BTreeSet::new();
     let mut body = String::from("<ListBucketResult><IsTruncated>false</IsTruncated>");
-    for (key, size) in &keys {
+    for (key, size, written) in &keys {
         let Some(rest) = key.strip_prefix(prefix.as_str()) else {
             continue;
         };
@@ -288,7 +309,8 @@ fn listing(folder: &Path, query: &str) -> io::Result<String> {
             continue;
         }
         body.push_str(&format!(
-            "<Contents><Key>{key}</Key><LastModified>{LAST_MODIFIED_ISO}</LastModified><ETag>\"{size}\"</ETag><Size>{size}</Size></Contents>"
+            "<Contents><Key>{key}</Key><LastModified>{}</LastModified><ETag>\"{size}\"</ETag><Size>{size}</Size></Contents>",
+            written.iso()
         ));
     }
     for prefix in common {
@@ -300,18 +322,95 @@ fn listing(folder: &Path, query: &str) -> io::Result<String> {
     Ok(body)
 }
 
-fn collect(folder: &Path, prefix: &str, keys: &mut Vec<(String, u64)>) -> io::Result<()> {
+fn collect(folder: &Path, prefix: &str, keys: &mut Vec<(String, u64, Written)>) -> io::Result<()> {
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
-        let key = format!("{prefix}{}", entry.file_name().to_string_lossy());
-        let meta = entry.metadata()?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let key = format!("{prefix}{name}");
+        let meta = match entry.metadata() {
+            Ok(meta) if !name.starts_with(UNFINISHED) => meta,
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            // Being written, or just deleted.
+            _ => continue,
+        };
         if meta.is_dir() {
             collect(&entry.path(), &format!("{key}/"), keys)?;
         } else {
-            keys.push((key, meta.len()));
+            keys.push((key, meta.len(), Written::of(&meta)));
         }
     }
     Ok(())
+}
+
+/// When an object was written: block-builders go by it.
+#[derive(Debug, Clone, Copy)]
+struct Written {
+    /// Days and seconds of the day since the epoch.
+    days: i64,
+    seconds: i64,
+}
+
+impl Written {
+    fn of(meta: &fs::Metadata) -> Self {
+        let since = meta
+            .modified()
+            .ok()
+            .and_then(|at| at.duration_since(UNIX_EPOCH).ok())
+            .map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(0));
+        Self {
+            days: since.div_euclid(86_400),
+            seconds: since.rem_euclid(86_400),
+        }
+    }
+
+    /// Year, month from 1, day from 1 of the Gregorian calendar, by counting eras of 400 years that
+    /// begin in March.
+    fn date(self) -> (i64, i64, i64) {
+        let days = self.days + 719_468;
+        let (era, day_of_era) = (days.div_euclid(146_097), days.rem_euclid(146_097));
+        let year_of_era =
+            (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+        let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+        let month_from_march = (5 * day_of_year + 2) / 153;
+        let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
+        let month = if month_from_march < 10 {
+            month_from_march + 3
+        } else {
+            month_from_march - 9
+        };
+        let year = year_of_era + era * 400 + i64::from(month <= 2);
+        (year, month, day)
+    }
+
+    fn time(self) -> String {
+        let (hour, minute) = (self.seconds / 3_600, self.seconds / 60 % 60);
+        format!("{hour:02}:{minute:02}:{:02}", self.seconds % 60)
+    }
+
+    /// As listings say it.
+    fn iso(self) -> String {
+        let (year, month, day) = self.date();
+        format!("{year:04}-{month:02}-{day:02}T{}.000Z", self.time())
+    }
+
+    /// As headers say it.
+    fn http(self) -> String {
+        const DAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
+        const MONTHS: [&str; 12] = [
+            "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
+        ];
+        let (year, month, day) = self.date();
+        let name = |names: &[&'static str], at: i64| {
+            let at = usize::try_from(at).unwrap_or_default();
+            names.get(at).copied().unwrap_or_default()
+        };
+        format!(
+            "{}, {day:02} {} {year:04} {} GMT",
+            name(&DAYS, self.days.rem_euclid(7)),
+            name(&MONTHS, month - 1),
+            self.time()
+        )
+    }
 }
 
 /// Undoes percent-encoding.
@@ -335,6 +434,36 @@ fn decode(text: &str) -> String {
 mod tests {
     use super::*;
     use crate::http_client::Client;
+
+    #[test]
+    fn times_are_told_in_the_words_of_each_format() {
+        for (unix_seconds, iso, http) in [
+            (
+                0,
+                "1970-01-01T00:00:00.000Z",
+                "Thu, 01 Jan 1970 00:00:00 GMT",
+            ),
+            (
+                1_709_209_845,
+                "2024-02-29T12:30:45.000Z",
+                "Thu, 29 Feb 2024 12:30:45 GMT",
+            ),
+            (
+                1_785_542_400,
+                "2026-08-01T00:00:00.000Z",
+                "Sat, 01 Aug 2026 00:00:00 GMT",
+            ),
+        ] {
+            let written = Written {
+                days: unix_seconds / 86_400,
+                seconds: unix_seconds % 86_400,
+            };
+            assert_eq!(
+                (written.iso().as_str(), written.http().as_str()),
+                (iso, http)
+            );
+        }
+    }
 
     #[test]
     fn serves_ranges_and_lists_and_counts_what_was_read() {
@@ -365,7 +494,13 @@ mod tests {
         );
         let listing = client.get("/traces?list-type=2&prefix=t%2F").unwrap();
         assert!(listing.text().contains("<Key>t/block/data</Key>"));
+        assert_eq!(listing.text().matches("<Key>").count(), 1);
         let counted = server.counted();
         assert_eq!((counted.gets, counted.bytes), (6, 3 + 3 + 2 + 10));
+        for _ in 0..2 {
+            let gone = client.request("DELETE", "/traces/t/block/data", &[], &[]);
+            assert_eq!(gone.unwrap().status, 204);
+        }
+        assert_eq!(client.get("/traces/t/block/data").unwrap().status, 404);
     }
 }

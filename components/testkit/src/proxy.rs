@@ -1,6 +1,7 @@
 //! A TCP proxy that a test can cut or slow down: what is behind it is away or far, and comes back.
 
 use std::{
+    collections::HashMap,
     io::{self, Read, Write},
     net::{Shutdown, TcpListener, TcpStream},
     sync::{
@@ -21,9 +22,12 @@ pub struct Proxy {
 
 #[derive(Debug, Default)]
 struct Shared {
+    target: Mutex<String>,
     cut: AtomicBool,
     delay_millis: AtomicU64,
-    open: Mutex<Vec<TcpStream>>,
+    /// By number: what reads from one side and writes to the other.
+    open: Mutex<HashMap<u64, TcpStream>>,
+    next: AtomicU64,
 }
 
 impl Proxy {
@@ -32,19 +36,30 @@ impl Proxy {
     /// # Errors
     /// When there is no free port.
     pub fn to(target: &str) -> io::Result<Self> {
+        let proxy = Self::to_nowhere()?;
+        proxy.aim(target);
+        Ok(proxy)
+    }
+
+    /// A proxy whose target is not known yet: it refuses connections until it is told.
+    ///
+    /// # Errors
+    /// When there is no free port.
+    pub fn to_nowhere() -> io::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0")?;
         let proxy = Self {
             address: listener.local_addr()?.to_string(),
             shared: Arc::default(),
         };
-        let (shared, target) = (Arc::clone(&proxy.shared), target.to_owned());
+        let shared = Arc::clone(&proxy.shared);
         thread::spawn(move || {
             for client in listener.incoming().flatten() {
                 if shared.cut.load(Ordering::SeqCst) {
                     let _ = client.shutdown(Shutdown::Both);
                     continue;
                 }
-                if let Ok(server) = TcpStream::connect(&target) {
+                let target = shared.target.lock().map(|target| target.clone());
+                if let Ok(server) = TcpStream::connect(target.unwrap_or_default()) {
                     shared.pass(&client, &server, true);
                     shared.pass(&server, &client, false);
                 }
@@ -53,11 +68,18 @@ impl Proxy {
         Ok(proxy)
     }
 
+    /// Connections that come from now on go to `target` (`host:port`).
+    pub fn aim(&self, target: &str) {
+        if let Ok(mut aimed) = self.shared.target.lock() {
+            target.clone_into(&mut aimed);
+        }
+    }
+
     /// Breaks every connection, and refuses new ones.
     pub fn cut(&self) {
         self.shared.cut.store(true, Ordering::SeqCst);
         if let Ok(mut open) = self.shared.open.lock() {
-            for stream in open.drain(..) {
+            for (_, stream) in open.drain() {
                 let _ = stream.shutdown(Shutdown::Both);
             }
         }
@@ -81,8 +103,9 @@ impl Shared {
         let (Ok(mut from), Ok(mut to)) = (from.try_clone(), to.try_clone()) else {
             return;
         };
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
         if let (Ok(mut open), Ok(stream)) = (self.open.lock(), from.try_clone()) {
-            open.push(stream);
+            open.insert(number, stream);
         }
         let shared = Arc::clone(self);
         thread::spawn(move || {
@@ -97,6 +120,9 @@ impl Shared {
                 }
             }
             let _ = to.shutdown(Shutdown::Write);
+            if let Ok(mut open) = shared.open.lock() {
+                open.remove(&number);
+            }
         });
     }
 }

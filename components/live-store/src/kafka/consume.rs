@@ -137,6 +137,10 @@ impl Consumer {
         let committed = offsets.committed(&[feed.partition])?;
         let committed = committed.get(&feed.partition).map(|found| found.offset);
         let recent = offsets.first_at_or_after(feed.partition, self.oldest_wanted_millis())?;
+        self.reading.ask_builders(&*self.shared.clock)?;
+        // What is in no block yet, and what is recent.
+        let wanted = self.reading.built.wanted_from();
+        let recent = [recent, wanted].into_iter().flatten().min();
         let start = start::start_at(committed, self.has_local_blocks, recent, ends);
         if let (Some(committed), StartAt::Offset(start)) = (committed, start)
             && start < committed
@@ -148,7 +152,7 @@ impl Consumer {
         Ok(start)
     }
 
-    /// Records from before are in blocks of the object store, as far as queries go.
+    /// Records from before are not asked for, if they are in blocks of the object store.
     fn oldest_wanted_millis(&self) -> i64 {
         let now = self.shared.clock.now_unix_nanos();
         let oldest = now.saturating_sub(nanos(self.shared.config.complete_block_timeout));
@@ -212,7 +216,8 @@ impl Consumer {
             tracing::error!(offset, %error, "record without a tenant dropped");
             return drop_record("", "instance_not_found");
         }
-        if timestamp_millis < self.oldest_wanted_millis() {
+        let is_built = self.reading.built.wanted_from() > Some(offset);
+        if is_built && timestamp_millis < self.oldest_wanted_millis() {
             return drop_record(&name, "too_old");
         }
         // One copy for all traces of the record, held until they are columns.

@@ -2,8 +2,10 @@
 
 use std::{
     sync::atomic::{AtomicI64, Ordering},
-    time::Duration,
+    time::{Duration, Instant},
 };
+
+use parking_lot::{Condvar, Mutex};
 
 /// The length of the partition is known for so long after it was told.
 const END_VALID_MILLIS: i64 = 30_000;
@@ -19,6 +21,9 @@ pub(crate) struct Lag {
     end_told_at: AtomicI64,
     /// Time of the last record.
     last_record: AtomicI64,
+    /// Wakes those who wait for records to be read.
+    read: Condvar,
+    waiting: Mutex<()>,
 }
 
 impl Default for Lag {
@@ -28,6 +33,8 @@ impl Default for Lag {
             end: AtomicI64::new(UNKNOWN),
             end_told_at: AtomicI64::new(UNKNOWN),
             last_record: AtomicI64::new(UNKNOWN),
+            read: Condvar::new(),
+            waiting: Mutex::new(()),
         }
     }
 }
@@ -36,12 +43,35 @@ impl Lag {
     /// The next record to read is this one.
     pub(crate) fn reading_from(&self, offset: i64) {
         self.next.store(offset, Ordering::Release);
+        self.wake();
     }
 
     /// A record was handed over; queries see it.
     pub(crate) fn handed_over(&self, offset: i64, timestamp_millis: i64) {
         self.last_record.store(timestamp_millis, Ordering::Release);
         self.next.store(offset + 1, Ordering::Release);
+        self.wake();
+    }
+
+    fn wake(&self) {
+        // Whoever is about to wait has looked before, or looks afterwards.
+        drop(self.waiting.lock());
+        self.read.notify_all();
+    }
+
+    /// Waits until everything is read that was there at the call, as far as is known. False when it
+    /// is not in time, or when nothing is known. Blocks.
+    pub(crate) fn wait_for_end(&self, patience: Duration) -> bool {
+        let end = self.end.load(Ordering::Acquire);
+        let until = Instant::now() + patience;
+        let is_read = || end != UNKNOWN && self.next.load(Ordering::Acquire) >= end;
+        let mut waiting = self.waiting.lock();
+        while !is_read() {
+            if end == UNKNOWN || self.read.wait_until(&mut waiting, until).timed_out() {
+                return is_read();
+            }
+        }
+        true
     }
 
     /// The partition ends before this offset.
@@ -120,6 +150,23 @@ mod tests {
         lag.handed_over(3999, NOW - 7_000);
         assert_eq!(lag.time_lag(NOW, 1000), Some(Duration::ZERO));
         assert_eq!(lag.time_lag(NOW, 0), Some(Duration::from_secs(7)));
+    }
+
+    #[test]
+    fn what_is_nearly_read_is_waited_for() {
+        let lag = Lag::default();
+        assert!(!lag.wait_for_end(Duration::ZERO), "nothing is known");
+        lag.reading_from(0);
+        lag.end_is(2, NOW);
+        assert!(!lag.wait_for_end(Duration::ZERO));
+        lag.handed_over(0, NOW);
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| lag.wait_for_end(Duration::from_secs(600)));
+            lag.handed_over(1, NOW);
+            assert!(waiting.join().unwrap());
+        });
+        lag.end_is(9, NOW);
+        assert!(!lag.wait_for_end(Duration::ZERO));
     }
 
     #[test]

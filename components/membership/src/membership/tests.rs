@@ -56,6 +56,7 @@ fn live_store(host: u8, zone: &str, partition: i32) -> Config {
             grpc_host: None,
             grpc_port: 9095,
             create_partition: true,
+            log_was_empty: true,
             remove_owner_on_shutdown: true,
         }),
         ..config(host)
@@ -425,4 +426,124 @@ async fn a_process_may_insist_on_finding_others() {
         .unwrap()
         .unwrap();
     assert!(matches!(ended, Err(Error::JoinFailed)));
+}
+
+/// With a memory of its own in `folder`.
+fn remembering(folder: &std::path::Path, host: u8, partition: i32) -> Config {
+    Config {
+        memory_path: Some(folder.join(format!("partitions-{partition}.json"))),
+        ..live_store(host, "a", partition)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_hears_one_live_store_knows_how_many_more_there_are() {
+    let folder = tempfile::tempdir().unwrap();
+    let net = Net::new();
+    let querier = net.start(config(9)).await;
+    assert!(!querier.membership.partitions().is_settled);
+    let stores = [
+        net.start(remembering(folder.path(), 1, 0)).await,
+        net.start(remembering(folder.path(), 3, 1)).await,
+        net.start(remembering(folder.path(), 4, 2)).await,
+    ];
+    for node in stores.iter().chain([&querier]) {
+        for id in 0..3 {
+            node.sees_state(id, PartitionState::Active).await;
+        }
+    }
+    assert!(querier.membership.partitions().is_settled);
+    stores[0]
+        .membership
+        .change_partition(1, PartitionState::Inactive)
+        .await
+        .unwrap();
+    for node in &stores {
+        node.sees_state(1, PartitionState::Inactive).await;
+    }
+
+    // Everything ends at once, and nobody is left who could tell.
+    for node in stores {
+        node.crash().await;
+    }
+    querier.crash().await;
+    let net = Net::new();
+    let querier = net.start(config(9)).await;
+    let first = net.start(remembering(folder.path(), 1, 0)).await;
+    querier
+        .sees("that a live-store knows", |ring| ring.is_settled)
+        .await;
+    let ring = querier.membership.partitions();
+    assert_eq!(ring.unheard, BTreeSet::from([2]), "{ring:?}");
+    assert_eq!(
+        ring.partitions[&0].state,
+        PartitionState::Active,
+        "not made anew"
+    );
+    assert_eq!(
+        ring.partitions[&1].state,
+        PartitionState::Inactive,
+        "told for its owner, who is away"
+    );
+    let back = net.start(remembering(folder.path(), 4, 2)).await;
+    for node in [&querier, &first] {
+        node.sees("the last one back", |ring| {
+            ring.unheard.is_empty() && ring.partitions[&2].state == PartitionState::Active
+        })
+        .await;
+    }
+    back.leave().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_remembered_does_not_count_where_somebody_knows() {
+    let folder = tempfile::tempdir().unwrap();
+    let net = Net::new();
+    let old = [
+        net.start(remembering(folder.path(), 1, 0)).await,
+        net.start(remembering(folder.path(), 3, 7)).await,
+    ];
+    for id in [0, 7] {
+        old[0].sees_state(id, PartitionState::Active).await;
+    }
+    for node in old {
+        node.crash().await;
+    }
+    // Another cluster of these names, in which there is no partition 7 any more.
+    let net = Net::new();
+    let survivor = net.start(live_store(2, "a", 1)).await;
+    survivor.sees_state(1, PartitionState::Active).await;
+    let late = net.start(remembering(folder.path(), 1, 0)).await;
+    late.sees_state(0, PartitionState::Active).await;
+    for node in [&late, &survivor] {
+        let ring = node.membership.partitions();
+        assert!(ring.unheard.is_empty(), "{ring:?}");
+        assert!(!ring.partitions.contains_key(&7), "{ring:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_partition_that_nobody_speaks_of_is_given_up_in_the_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let net = Net::new();
+    let both = [
+        net.start(remembering(folder.path(), 1, 0)).await,
+        net.start(remembering(folder.path(), 3, 7)).await,
+    ];
+    both[0].sees_state(7, PartitionState::Active).await;
+    for node in both {
+        node.crash().await;
+    }
+    let net = Net::new();
+    let alone = net.start(remembering(folder.path(), 1, 0)).await;
+    let querier = net.start(config(9)).await;
+    querier
+        .sees("that there was a partition 7", |ring| {
+            ring.unheard.contains(&7)
+        })
+        .await;
+    for node in [&alone, &querier] {
+        node.sees("that there is none", |ring| ring.unheard.is_empty())
+            .await;
+    }
 }

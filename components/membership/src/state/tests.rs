@@ -31,8 +31,11 @@ fn live_store(name: &str, partition: i32, owner_since: i64) -> Statement {
             state: OwnerState::Active,
             state_since: owner_since,
             owner_since,
+            log_was_empty: true,
         }),
         partitions: BTreeMap::new(),
+        known: BTreeSet::new(),
+        built_until: None,
     }
 }
 
@@ -56,7 +59,16 @@ fn next(
     rules: Rules,
     now: i64,
 ) -> BTreeMap<i32, PartitionRecord> {
-    next_records(&View::of(statements), Speaker { owns, said }, rules, now)
+    next_records(
+        &View::of(statements),
+        Speaker {
+            owns,
+            said,
+            listens_since: now,
+        },
+        rules,
+        now,
+    )
 }
 
 #[test]

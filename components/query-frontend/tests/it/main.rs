@@ -8,6 +8,7 @@
 )]
 
 mod api;
+mod behind;
 mod cancel;
 mod golden;
 mod pull;

@@ -24,7 +24,7 @@ use tempo_proto::{
         TraceSearchMetadata,
     },
 };
-use tempo_query_frontend::{Config, Deps, Handle, QueueHandle, ReadLimits, build};
+use tempo_query_frontend::{BuiltUntil, Config, Deps, Handle, QueueHandle, ReadLimits, build};
 use tempo_table::MemoryTableBuilder;
 use tower::ServiceExt as _;
 use uuid::Uuid;
@@ -59,11 +59,27 @@ impl Stack {
         Self::build_with(i64::from(NOW), config, ReadLimits::default(), Some(results))
     }
 
+    /// Where block-builders are so far.
+    pub(crate) fn with_built(config: Config, built: BuiltUntil) -> Self {
+        let limits = ReadLimits::default();
+        Self::build_all(i64::from(NOW), config, limits, None, built)
+    }
+
     fn build(now: i64, config: Config, limits: ReadLimits) -> Self {
         Self::build_with(now, config, limits, None)
     }
 
     fn build_with(now: i64, config: Config, limits: ReadLimits, results: Option<Cache>) -> Self {
+        Self::build_all(now, config, limits, results, BuiltUntil::AsConfigured)
+    }
+
+    fn build_all(
+        now: i64,
+        config: Config,
+        limits: ReadLimits,
+        results: Option<Cache>,
+        built: BuiltUntil,
+    ) -> Self {
         let registry = prometheus::Registry::new();
         let blocklist = Blocklist::new();
         let (handle, _service) = build(
@@ -73,6 +89,7 @@ impl Stack {
                 limits: Arc::new(limits),
                 results,
                 now_nanos: Arc::new(move || now * 1_000_000_000),
+                built_until: Arc::new(move || built),
                 registry: &registry,
             },
         )

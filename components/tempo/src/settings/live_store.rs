@@ -9,6 +9,13 @@ use tempo_membership::Instance;
 
 use super::{UnusableSetting, host_name, kafka, membership, writes};
 
+/// In the live-store's data folder: the partitions that it knew before it stopped.
+const PARTITIONS_FILE: &str = "partitions.json";
+
+/// The part of the time for which blocks stay that a span may take from its begin to the log, where
+/// it is to be counted while block-builders are behind.
+const SPAN_DELAY_SHARE: u32 = 10;
+
 fn instance_id(config: &Config) -> String {
     match config.live_store.ring.instance_id.as_str() {
         "" => host_name(),
@@ -28,6 +35,10 @@ pub(crate) fn live_store_on_kafka(
             log: kafka(config)?,
             partition,
             group,
+            builders_group: tempo_block_builder::GROUP.to_owned(),
+            // One until the list is made anew, one until it is read, and the time that both take.
+            blocks_visible_after: config.storage.trace.blocklist_poll.0 * 5 / 2,
+            max_span_delay: live_store.complete_block_timeout.0 / SPAN_DELAY_SHARE,
             commit_interval: live_store.commit_interval.0,
             readiness_target_lag: live_store.readiness_target_lag.0,
             readiness_max_wait: live_store.readiness_max_wait.0,
@@ -38,16 +49,19 @@ pub(crate) fn live_store_on_kafka(
 }
 
 /// How a live-store takes part in gossip; `is_to_stay` unless it was told that it will not come
-/// back.
+/// back, `log_is_empty` when nothing was ever written to its partition.
 pub(crate) fn live_store_membership(
     config: &Config,
     is_to_stay: bool,
+    log_is_empty: bool,
 ) -> Result<tempo_membership::Config, UnusableSetting> {
     let id = instance_id(config);
     let (partition, _) = partition_of(&id)
         .map_err(|error| UnusableSetting::new("live_store.ring.instance_id", error.to_string()))?;
     let mut membership = membership(config)?;
+    membership.memory_path = Some(PathBuf::from(&config.live_store.wal.path).join(PARTITIONS_FILE));
     membership.instance = Some(Instance {
+        log_was_empty: log_is_empty,
         create_partition: is_to_stay,
         remove_owner_on_shutdown: !is_to_stay || config.live_store.remove_owner_on_shutdown,
         ..instance(config, id, partition)
@@ -87,6 +101,8 @@ fn instance(config: &Config, id: String, partition: i32) -> Instance {
             0 => config.server.grpc_listen_port,
             port => port,
         },
+        // A monolith is there before its partition, which is in no log.
+        log_was_empty: true,
         create_partition: true,
         remove_owner_on_shutdown: config.live_store.remove_owner_on_shutdown,
     }

@@ -7,6 +7,7 @@ use tempo_backend::{TenantIndexRole, cache::remote::RemoteCaches};
 use tempo_config::Config;
 use tempo_live_store::{LiveStore, SystemClock};
 use tempo_querier::{BlockSource, Querier, Recent};
+use tempo_query_frontend::BuiltUntil;
 use tempo_query_frontend::QueueHandle;
 use tokio::task::JoinSet;
 
@@ -80,6 +81,7 @@ pub(super) async fn open(base: &Base, config: &Config) -> Result<Assembly, AppEr
             limits,
             results: Some(storage.cache.clone()),
             now_nanos: Arc::new(now_nanos),
+            built_until: Arc::new(|| BuiltUntil::AsConfigured),
             registry,
         },
     )?;

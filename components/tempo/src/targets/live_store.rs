@@ -19,6 +19,8 @@ use crate::{
 
 /// How often it is looked whether the live-store serves queries.
 const READY_CHECK_INTERVAL: Duration = Duration::from_millis(100);
+/// How often the others are told how far block-builders are.
+const BUILT_CHECK_INTERVAL: Duration = Duration::from_secs(5);
 
 pub(super) async fn open(base: &Base, config: &Config) -> Result<Assembly, AppError> {
     let registry = &base.registry;
@@ -31,7 +33,7 @@ pub(super) async fn open(base: &Base, config: &Config) -> Result<Assembly, AppEr
              /live-store/prepare-downscale to take that back"
         );
     }
-    let membership_config = settings::live_store_membership(config, !marker.is_set())?;
+    settings::live_store_membership(config, true, true)?;
     let partition = live_store_config
         .kafka
         .as_ref()
@@ -57,6 +59,9 @@ pub(super) async fn open(base: &Base, config: &Config) -> Result<Assembly, AppEr
             registry,
         },
     )?;
+    let log_is_empty = log_is_empty(&live).await;
+    let membership_config =
+        settings::live_store_membership(config, !marker.is_set(), log_is_empty)?;
     let (membership, gossip) = tempo_membership::build(membership_config, registry).await?;
 
     base.board.add_check(Box::new({
@@ -96,8 +101,21 @@ pub(super) async fn open(base: &Base, config: &Config) -> Result<Assembly, AppEr
     })
 }
 
-/// Tells the others when this live-store answers, and when it goes: it ends when they have heard
-/// that, and nobody asks any more.
+/// Whether nothing was ever written to the partition, as far as brokers tell now.
+async fn log_is_empty(live: &LiveStore) -> bool {
+    let live = live.clone();
+    match tokio::task::spawn_blocking(move || live.log_is_empty()).await {
+        Ok(Ok(is_empty)) => is_empty,
+        Ok(Err(error)) => {
+            tracing::warn!(%error, "the partition may hold records");
+            false
+        }
+        Err(_) => false,
+    }
+}
+
+/// Tells the others when this live-store answers, how far block-builders are with what it holds, and
+/// when it goes: it ends when they have heard that, and nobody asks any more.
 pub(super) async fn tell_state(
     live: LiveStore,
     membership: Membership,
@@ -107,11 +125,25 @@ pub(super) async fn tell_state(
         while live.ready().is_err() {
             tokio::time::sleep(READY_CHECK_INTERVAL).await;
         }
+        tell_built(&live, &membership).await;
         membership.set_owner_state(OwnerState::Active).await;
+        loop {
+            tokio::time::sleep(BUILT_CHECK_INTERVAL).await;
+            tell_built(&live, &membership).await;
+        }
     };
     tokio::select! {
         () = shutdown.cancelled() => {}
-        () = async { ready.await; shutdown.cancelled().await } => {}
+        () = ready => {}
     }
     membership.leave().await;
+}
+
+async fn tell_built(live: &LiveStore, membership: &Membership) {
+    if let Some(seconds) = live.built_until_unix_seconds() {
+        membership.set_built_until(seconds).await;
+    }
+    if let Some(seconds) = membership.partitions().built_until() {
+        live.set_all_built_until(seconds);
+    }
 }

@@ -59,6 +59,7 @@ impl Owners {
                     grpc_host: None,
                     grpc_port: 1,
                     create_partition: true,
+                    log_was_empty: true,
                     remove_owner_on_shutdown: true,
                 }),
                 ..tempo_membership::Config::default()

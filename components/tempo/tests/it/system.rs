@@ -2,7 +2,7 @@
 //! was acknowledged is found whole, and counted once.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{
         Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -16,17 +16,25 @@ use tempo_proto::tempopb::TraceByIdResponse;
 use tempo_testkit::{
     cluster::{Cluster, Shape},
     http_client::{self, Client, encode},
+    object_server::ObjectServer,
     proxy::Proxy,
     traces::{TraceMaker, encode_request},
 };
 
-use crate::{
-    s3::S3,
-    support::{binary, eventually, rounds, search, unix_seconds},
-};
+use crate::support::{binary, unix_seconds};
 
 /// Pause of a writer after each request.
-const PACE: Duration = Duration::from_millis(20);
+const WRITING_PACE: Duration = Duration::from_millis(200);
+
+/// Pause of a reader after each question.
+const PACE: Duration = Duration::from_millis(50);
+
+/// Writers, and readers where everything is asked for.
+const WORKERS: usize = 3;
+
+/// How long anything may take in the end that must come true. Says nothing of how long it takes:
+/// the machine may have much else to do.
+const PATIENCE: Duration = Duration::from_secs(300);
 
 /// How long after its acknowledgement a span may be unknown to live-stores that are busy with a
 /// fault: the lag at which one of them is ready, and the time to see who has died.
@@ -46,7 +54,7 @@ fn write(address: &str, seed: u64, written: &Written, stop: &AtomicBool) {
     let mut maker = TraceMaker::new(seed);
     let mut client = None;
     while !stop.load(Ordering::Relaxed) {
-        thread::sleep(PACE);
+        thread::sleep(WRITING_PACE);
         let trace = maker.next_trace(unix_seconds() * 1_000_000_000);
         if client.is_none() {
             client = Client::connect(address).ok();
@@ -129,7 +137,7 @@ fn fault_of(id: &str, expected: usize, mut spans: Vec<Vec<u8>>) -> Option<String
 }
 
 /// Asks for one trace after another until `stop`.
-fn read(address: &str, written: &Written, fault: &AtomicUsize, stop: &AtomicBool) -> Seen {
+fn read(address: &str, written: &Written, fault: &Mutex<String>, stop: &AtomicBool) -> Seen {
     let mut seen = Seen::default();
     let mut after = String::new();
     while !stop.load(Ordering::Relaxed) {
@@ -151,10 +159,10 @@ fn read(address: &str, written: &Written, fault: &AtomicUsize, stop: &AtomicBool
             None => seen.failures += 1,
             Some(spans) => {
                 seen.answers += 1;
-                let now = FAULTS.get(fault.load(Ordering::Relaxed));
+                let now = fault.lock().unwrap();
                 let wrong = fault_of(&id, expected, spans);
                 seen.wrong
-                    .extend(wrong.map(|wrong| format!("{now:?}: {wrong}")));
+                    .extend(wrong.map(|wrong| format!("{now}, {}: {wrong}", unix_seconds())));
             }
         }
         after = id;
@@ -167,42 +175,62 @@ fn read(address: &str, written: &Written, fault: &AtomicUsize, stop: &AtomicBool
 enum Fault {
     /// `kill -9`, then start again.
     Kill(&'static str),
+    /// `kill -9`, and nobody there for longer than live-stores keep blocks that are built.
+    Absence(&'static str),
     /// SIGSTOP for a while.
     Pause(&'static str),
     /// `kill -9` of a broker, then start it again.
     Broker(u16),
-    /// The object store does not answer for a while.
+    /// The network from one to another is cut for a while.
+    Cut(&'static str, &'static str),
+    /// The object store does not answer anybody for a while.
     Store,
     /// `kill -9` of all at once.
     Everything,
 }
 
-/// How long a fault lasts.
-fn duration() -> Duration {
-    Duration::from_secs(rounds(3, 30) as u64)
+/// Longer than `complete_block_timeout` and `query_backend_after` of a hasty installation.
+const ABSENCE: Duration = Duration::from_secs(50);
+
+/// What happens, and to what.
+struct Scenario {
+    shape: Shape,
+    faults: &'static [Fault],
+    /// How long each fault lasts.
+    duration: Duration,
 }
 
-fn strike(cluster: &mut Cluster, store: &Proxy, fault: Fault) {
+fn strike(cluster: &mut Cluster, fault: Fault, duration: Duration) {
     match fault {
         Fault::Kill(name) => {
             cluster.node_mut(name).kill().unwrap();
-            thread::sleep(duration() / 3);
+            thread::sleep(duration / 3);
+            cluster.node_mut(name).spawn().unwrap();
+        }
+        Fault::Absence(name) => {
+            cluster.node_mut(name).kill().unwrap();
+            thread::sleep(ABSENCE);
             cluster.node_mut(name).spawn().unwrap();
         }
         Fault::Pause(name) => {
             cluster.node(name).signal("STOP").unwrap();
-            thread::sleep(duration());
+            thread::sleep(duration);
             cluster.node(name).signal("CONT").unwrap();
         }
         Fault::Broker(number) => {
             cluster.kafka.kill_broker(number).unwrap();
-            thread::sleep(duration());
+            thread::sleep(duration);
             cluster.kafka.start_broker(number).unwrap();
         }
+        Fault::Cut(from, to) => {
+            cluster.link(from, to).cut();
+            thread::sleep(duration);
+            cluster.link(from, to).mend();
+        }
         Fault::Store => {
-            store.cut();
-            thread::sleep(duration());
-            store.mend();
+            cluster.links_to("store").for_each(Proxy::cut);
+            thread::sleep(duration);
+            cluster.links_to("store").for_each(Proxy::mend);
         }
         Fault::Everything => {
             for name in cluster.names() {
@@ -217,24 +245,6 @@ fn strike(cluster: &mut Cluster, store: &Proxy, fault: Fault) {
         .until_ready()
         .unwrap_or_else(|error| panic!("after {fault:?}: {error}"));
 }
-
-/// The first [`SHORT`] of them, or all with `TEMPO_LONG_TESTS`.
-const FAULTS: &[Fault] = &[
-    Fault::Kill("live-store-zone-a-0"),
-    Fault::Kill("block-builder-1"),
-    Fault::Kill("querier-0"),
-    Fault::Kill("query-frontend"),
-    Fault::Kill("backend-scheduler"),
-    Fault::Kill("backend-worker-0"),
-    Fault::Kill("distributor-0"),
-    Fault::Broker(2),
-    Fault::Store,
-    Fault::Pause("live-store-zone-b-1"),
-    Fault::Pause("block-builder-0"),
-    Fault::Everything,
-];
-
-const SHORT: usize = 9;
 
 /// Spans of the last hour, as a query over time counts them.
 fn counted(cluster: &Cluster) -> Option<f64> {
@@ -252,16 +262,74 @@ fn counted(cluster: &Cluster) -> Option<f64> {
     answer.json()["series"][0]["value"].as_f64()
 }
 
-#[test]
-#[ignore = "takes minutes and most of a machine; `make test-system` runs it"]
-fn whatever_dies_no_acknowledged_span_is_lost_or_doubled() {
-    let s3 = S3::start();
-    let store = Proxy::to(&s3.address).unwrap();
+/// The traces that a search of the last hour finds; nothing when the question fails.
+fn searched(cluster: &Cluster) -> Option<BTreeSet<String>> {
+    let now = unix_seconds();
+    let path = format!(
+        "/api/search?q={}&limit=100000&start={}&end={}",
+        encode("{ }"),
+        now - 3600,
+        now + 60
+    );
+    let answer = http_client::get(&cluster.node("query-frontend").http, &path).ok()?;
+    if answer.status != 200 {
+        return None;
+    }
+    let traces = answer.json()["traces"].as_array().cloned();
+    let id = |trace: &serde_json::Value| format!("{:0>32}", trace["traceID"].as_str().unwrap());
+    Some(traces.unwrap_or_default().iter().map(id).collect())
+}
+
+/// The ends of all logs.
+fn logs(cluster: &Cluster) -> String {
+    let log = |name: &String| format!("{name}:\n{}\n", cluster.node(name).log_tail());
+    cluster.names().iter().map(log).collect()
+}
+
+/// Asks until `question` has an answer.
+fn in_the_end<T>(what: &str, cluster: &Cluster, mut question: impl FnMut() -> Option<T>) -> T {
+    let begun = Instant::now();
+    loop {
+        if let Some(answer) = question() {
+            return answer;
+        }
+        if begun.elapsed() > PATIENCE {
+            panic!("never: {what}\n{}", logs(cluster));
+        }
+        thread::sleep(PACE);
+    }
+}
+
+/// Every trace is found by its id, whole.
+fn assert_found_by_id(cluster: &Cluster, traces: &[(&String, usize)]) {
+    let frontend = &cluster.node("query-frontend").http;
+    thread::scope(|scope| {
+        for some in traces.chunks(traces.len().div_ceil(WORKERS).max(1)) {
+            scope.spawn(move || {
+                for &(id, expected) in some {
+                    let mut last = None;
+                    let whole = || {
+                        last = ask(frontend, id).or(last.take());
+                        last.clone().filter(|spans| spans.len() >= expected)
+                    };
+                    let what = format!("{expected} spans of trace {id}");
+                    let spans = in_the_end(&what, cluster, whole);
+                    assert_eq!(fault_of(id, expected, spans), None);
+                }
+            });
+        }
+    });
+}
+
+/// Plays a scenario, and checks what is found while it lasts and afterwards.
+fn play(scenario: &Scenario) {
+    let bucket = tempfile::tempdir().unwrap();
+    let store = ObjectServer::start(bucket.path()).unwrap();
     let shape = Shape {
-        brokers: 3,
-        storage_yaml: Some(S3::yaml(&store.address)),
+        object_store: Some(store.address.clone()),
+        is_proxied: true,
         is_hasty: true,
-        ..Shape::default()
+        ..scenario.shape.clone()
     };
     let mut cluster = Cluster::start(&binary(), &shape, None).unwrap();
     let (distributor, frontend) = (
@@ -269,20 +337,20 @@ fn whatever_dies_no_acknowledged_span_is_lost_or_doubled() {
         cluster.node("query-frontend").http.clone(),
     );
     let (written, stop) = (Written::default(), AtomicBool::new(false));
-    let now = AtomicUsize::new(0);
+    let now = Mutex::new("the beginning".to_owned());
     let seen = thread::scope(|scope| {
-        for seed in 0..3 {
+        for seed in 0..WORKERS as u64 {
             let (written, stop, address) = (&written, &stop, &distributor);
             scope.spawn(move || write(address, 1000 + seed, written, stop));
         }
         let reader = scope.spawn(|| read(&frontend, &written, &now, &stop));
-        let faults = &FAULTS[..rounds(SHORT, FAULTS.len())];
-        for (index, fault) in faults.iter().enumerate() {
-            now.store(index, Ordering::Relaxed);
-            strike(&mut cluster, &store, *fault);
+        let stop_at_end = StopOnDrop(&stop);
+        for fault in scenario.faults {
+            *now.lock().unwrap() = format!("{fault:?}");
+            strike(&mut cluster, *fault, scenario.duration);
             thread::sleep(Duration::from_secs(2));
         }
-        stop.store(true, Ordering::Relaxed);
+        drop(stop_at_end);
         reader.join().unwrap()
     });
     let acknowledged = written.acknowledged.into_inner().unwrap();
@@ -302,45 +370,87 @@ fn whatever_dies_no_acknowledged_span_is_lost_or_doubled() {
     assert!(seen.wrong.is_empty(), "meanwhile: {:?}", seen.wrong);
 
     // By id, whole; by search, all; and counted once each.
-    for (id, (expected, _)) in &acknowledged {
-        let mut last = None;
-        let begun = Instant::now();
-        let spans = loop {
-            last = ask(&frontend, id).or(last);
-            match &last {
-                Some(spans) if spans.len() >= *expected => break spans.clone(),
-                _ => thread::sleep(PACE),
-            }
-            if begun.elapsed() > Duration::from_secs(120) {
-                for name in cluster.names() {
-                    println!("{name}:\n{}\n", cluster.node(&name).log_tail());
-                }
-                panic!(
-                    "trace {id}: {:?} of {expected} spans",
-                    last.map(|spans| spans.len())
-                );
-            }
-        };
-        assert_eq!(fault_of(id, *expected, spans), None);
-    }
-    eventually("every trace is found by search", || {
-        let found = search(cluster.node("query-frontend"), "{ }");
+    let traces: Vec<_> = acknowledged
+        .iter()
+        .map(|(id, (spans, _))| (id, *spans))
+        .collect();
+    assert_found_by_id(&cluster, &traces);
+    in_the_end("every trace is found by search", &cluster, || {
+        let found = searched(&cluster)?;
         acknowledged
             .keys()
             .all(|id| found.contains(id))
             .then_some(())
     });
     let possible = spans as f64..=(spans + doubtful) as f64;
-    let count = eventually("every span is counted", || {
+    let count = in_the_end("every span is counted", &cluster, || {
         counted(&cluster).filter(|count| *count >= spans as f64)
     });
     assert!(possible.contains(&count), "{count} of {possible:?}");
     // The same once live-stores have let go of it, and while blocks are compacted.
     let begun = Instant::now();
-    while begun.elapsed() < Duration::from_secs(40) {
+    while begun.elapsed() < ABSENCE {
         thread::sleep(Duration::from_secs(1));
-        assert_eq!(counted(&cluster), Some(count), "the count has changed");
+        let now = in_the_end("an answer", &cluster, || counted(&cluster));
+        assert_eq!(now, count, "the count has changed");
     }
-    assert!(s3.blocks() > 0);
     cluster.stop().unwrap();
+}
+
+/// Writers and readers end also when a check fails.
+struct StopOnDrop<'a>(&'a AtomicBool);
+
+impl Drop for StopOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn in_a_small_cluster_no_acknowledged_span_is_lost_or_doubled() {
+    play(&Scenario {
+        shape: Shape {
+            partitions: 2,
+            ..Shape::default()
+        },
+        faults: &[
+            Fault::Kill("live-store-zone-a-0"),
+            Fault::Cut("querier", "live-store-zone-b-1"),
+            Fault::Kill("block-builder-1"),
+            Fault::Everything,
+        ],
+        duration: Duration::from_secs(3),
+    });
+}
+
+#[test]
+#[ignore = "takes a quarter of an hour and most of a machine; `make test-system` runs it"]
+fn whatever_dies_no_acknowledged_span_is_lost_or_doubled() {
+    play(&Scenario {
+        shape: Shape {
+            brokers: 3,
+            ..Shape::default()
+        },
+        faults: &[
+            Fault::Kill("live-store-zone-a-0"),
+            Fault::Kill("block-builder-1"),
+            Fault::Kill("querier-0"),
+            Fault::Kill("query-frontend"),
+            Fault::Kill("backend-scheduler"),
+            Fault::Kill("backend-worker-0"),
+            Fault::Kill("distributor-0"),
+            Fault::Broker(2),
+            Fault::Cut("querier", "live-store-zone-a-1"),
+            Fault::Cut("querier-0", "query-frontend"),
+            Fault::Cut("backend-worker-0", "backend-scheduler"),
+            Fault::Cut("backend-worker-0", "store"),
+            Fault::Cut("block-builder-2", "store"),
+            Fault::Store,
+            Fault::Pause("live-store-zone-b-1"),
+            Fault::Pause("block-builder-0"),
+            Fault::Absence("block-builder-2"),
+            Fault::Everything,
+        ],
+        duration: Duration::from_secs(20),
+    });
 }
