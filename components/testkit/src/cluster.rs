@@ -279,6 +279,7 @@ impl Cluster {
             data: Some(folder),
             storage_yaml: Some(format!("    blocklist_poll: {poll}\n{storage}")),
             live_store_yaml: yaml.live_store,
+            server_yaml: String::new(),
             wal_yaml: String::new(),
             extra_yaml,
             merges_blocks: true,

@@ -64,6 +64,14 @@ impl Client {
         })
     }
 
+    /// Waits so long for further answers.
+    ///
+    /// # Errors
+    /// When the connection is gone, or the time is zero.
+    pub fn set_timeout(&mut self, timeout: Duration) -> io::Result<()> {
+        self.stream.get_ref().set_read_timeout(Some(timeout))
+    }
+
     /// `GET path`.
     ///
     /// # Errors

@@ -42,6 +42,8 @@ pub struct Options {
     pub wal_yaml: String,
     /// Settings of the live-store; indented by two spaces.
     pub live_store_yaml: String,
+    /// Settings of the server; indented by two spaces.
+    pub server_yaml: String,
     /// Where data lives; a temporary folder when `None`.
     pub data: Option<PathBuf>,
     /// Whether blocks are merged; tests that count blocks want them to stay as they are.
@@ -122,12 +124,13 @@ impl Tempo {
             NO_MERGING
         };
         let yaml = format!(
-            "server:\n  http_listen_address: 127.0.0.1\n  http_listen_port: {}\n  grpc_listen_address: 127.0.0.1\n  grpc_listen_port: {}\n\
+            "server:\n  http_listen_address: 127.0.0.1\n  http_listen_port: {}\n  grpc_listen_address: 127.0.0.1\n  grpc_listen_port: {}\n{}\
              distributor:\n  receivers:\n    otlp:\n      protocols:\n        grpc:\n          endpoint: {otlp_grpc}\n        http:\n          endpoint: {otlp_http}\n\
              live_store:\n  wal:\n    path: {root}/live-store/traces\n  shutdown_marker_dir: {root}/live-store/shutdown-marker\n{}\
              storage:\n  trace:\n{storage}    wal:\n      path: {root}/wal\n{}{merging}{}",
             port(&http),
             port(&grpc),
+            options.server_yaml,
             options.live_store_yaml,
             options.wal_yaml,
             options.extra_yaml,

@@ -1,5 +1,8 @@
 //! What is asked: one request per class of query.
 
+use std::collections::BTreeSet;
+
+use serde_json::Value;
 use tempo_testkit::http_client::encode;
 
 use crate::data::Data;
@@ -79,19 +82,67 @@ impl Class {
         }
     }
 
-    /// How many results an answer has.
-    pub(crate) fn results(&self, answer: &serde_json::Value) -> u64 {
-        let length = |value: &serde_json::Value| value.as_array().map_or(0, Vec::len) as u64;
+    /// What an answer has.
+    pub(crate) fn answer(&self, answer: &Value) -> Answer {
+        let mut found = Answer::default();
         match self.kind {
-            Kind::Trace { .. } => length(&answer["trace"]["resourceSpans"]),
-            Kind::Search { .. } => length(&answer["traces"]),
-            Kind::Metrics => length(&answer["series"]),
-            Kind::Tags => answer["scopes"].as_array().map_or(0, |scopes| {
-                scopes.iter().map(|scope| length(&scope["tags"])).sum()
-            }),
-            Kind::Values { .. } => length(&answer["tagValues"]),
+            Kind::Trace { .. } => found.name_each(spans(&answer["trace"]), &["spanId"]),
+            Kind::Search { .. } => found.name_each(list(&answer["traces"]), &["traceID"]),
+            Kind::Metrics => {
+                for series in list(&answer["series"]) {
+                    let labels = list(&series["labels"]).map(Value::to_string);
+                    let labels: BTreeSet<String> = labels.collect();
+                    found.names.insert(format!("{labels:?}"));
+                    let samples = list(&series["samples"]);
+                    found.sum += samples
+                        .filter_map(|sample| sample["value"].as_f64())
+                        .sum::<f64>();
+                }
+            }
+            Kind::Tags => {
+                for scope in list(&answer["scopes"]) {
+                    let tags = list(&scope["tags"]);
+                    let names = tags.map(|tag| format!("{} {tag}", scope["name"]));
+                    found.names.extend(names);
+                }
+            }
+            Kind::Values { .. } => {
+                found.name_each(list(&answer["tagValues"]), &["type", "value"]);
+            }
         }
+        found
     }
+}
+
+/// The results of one answer, by what tells them apart.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Answer {
+    /// Span or trace ids, labels of series, names or values of tags.
+    pub(crate) names: BTreeSet<String>,
+    /// Of all samples of all series.
+    pub(crate) sum: f64,
+}
+
+impl Answer {
+    fn name_each<'a>(&mut self, results: impl Iterator<Item = &'a Value>, keys: &[&str]) {
+        let name = |result: &Value| keys.iter().map(|key| result[key].to_string()).collect();
+        self.names.extend(results.map(name));
+    }
+
+    /// How many results there are.
+    pub(crate) fn len(&self) -> u64 {
+        self.names.len() as u64
+    }
+}
+
+fn list(value: &Value) -> impl Iterator<Item = &Value> {
+    value.as_array().into_iter().flatten()
+}
+
+fn spans(trace: &Value) -> impl Iterator<Item = &Value> {
+    list(&trace["resourceSpans"])
+        .flat_map(|resource| list(&resource["scopeSpans"]))
+        .flat_map(|scope| list(&scope["spans"]))
 }
 
 /// All classes, in the order of the table.

@@ -1,29 +1,31 @@
 //! `tempo-bench-query`: what a query costs on blocks of a million spans.
 //!
 //! Makes its data once with the binary it is given, then asks each class of query of a fresh
-//! process that has nothing but the blocks, and again at a tenth of the data. Allocations are not
-//! measured: they cannot be seen from outside of a process.
+//! process that has nothing but the blocks, and again at a tenth of the data. Another binary may be
+//! asked the very same beside it. Allocations are not measured: they cannot be seen from outside of
+//! a process.
 
 #![allow(clippy::print_stdout)]
 
 mod classes;
 mod data;
 mod measure;
+mod report;
 
 use std::{io, path::PathBuf, process::ExitCode, time::Duration};
 
-use serde_json::json;
-
 use crate::{
-    classes::{Class, classes},
-    data::{Data, data},
+    classes::classes,
+    data::data,
     measure::{Figures, measure},
+    report::{Measured, Row},
 };
 
 const HELP: &str = "\
 tempo-bench-query: measure the queries of a tempo binary on blocks
 
   --binary PATH        the tempo binary (required)
+  --beside PATH        another binary with Tempo's API, to ask the same of the same blocks
   --cache PATH         where data is kept (~/.cache/tempostack/bench-query)
   --spans N            spans, at least; a tenth is measured too (1000000)
   --spans-per-block N  (200000)
@@ -35,6 +37,7 @@ tempo-bench-query: measure the queries of a tempo binary on blocks
 
 struct Arguments {
     binary: PathBuf,
+    beside: Option<PathBuf>,
     cache: PathBuf,
     spans: u64,
     spans_per_block: u64,
@@ -54,6 +57,7 @@ fn cache_folder() -> PathBuf {
 fn arguments() -> Result<Arguments, String> {
     let mut parsed = Arguments {
         binary: PathBuf::new(),
+        beside: None,
         cache: cache_folder(),
         spans: 1_000_000,
         spans_per_block: 200_000,
@@ -79,6 +83,7 @@ fn arguments() -> Result<Arguments, String> {
                 };
                 match option {
                     "--binary" => parsed.binary = PathBuf::from(&value),
+                    "--beside" => parsed.beside = Some(PathBuf::from(&value)),
                     "--cache" => parsed.cache = PathBuf::from(&value),
                     "--spans" => parsed.spans = number()?.max(10),
                     "--spans-per-block" => parsed.spans_per_block = number()?.max(1),
@@ -105,10 +110,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// A class with what it costs.
-type Row = (Class, Figures);
-
-fn measure_all(arguments: &Arguments, spans: u64) -> io::Result<(Data, Vec<Row>)> {
+fn measure_all(arguments: &Arguments, spans: u64) -> io::Result<Measured> {
     let data = data(
         &arguments.binary,
         &arguments.cache,
@@ -116,15 +118,47 @@ fn measure_all(arguments: &Arguments, spans: u64) -> io::Result<(Data, Vec<Row>)
         arguments.spans_per_block,
     )?;
     let budget = Duration::from_secs(arguments.seconds);
+    let load_before = load();
     let mut rows = Vec::new();
     for class in classes(&data) {
-        if class.name.contains(&arguments.only) {
-            eprintln!("{spans} spans: {}", class.name);
-            let figures = measure(&arguments.binary, &data, &class, budget)?;
-            rows.push((class, figures));
+        if !class.name.contains(&arguments.only) {
+            continue;
         }
+        eprintln!("{spans} spans: {}", class.name);
+        let figures = measure(&arguments.binary, &data, &class, budget)?;
+        if (figures.answer.len() == 0) != class.is_empty {
+            let results = figures.answer.len();
+            return Err(io::Error::other(format!(
+                "{}: {results} results",
+                class.name
+            )));
+        }
+        // Right after it, so that both have the same neighbours on the machine.
+        let beside = arguments.beside.as_ref().map(|other| {
+            measure(other, &data, &class, budget).unwrap_or_else(|error| {
+                eprintln!("{}: {error}", other.display());
+                Figures::default()
+            })
+        });
+        rows.push(Row {
+            class,
+            figures,
+            beside,
+        });
     }
-    Ok((data, rows))
+    Ok(Measured {
+        data,
+        rows,
+        loads: [load_before, load()],
+    })
+}
+
+/// Load of the machine over the last minute.
+fn load() -> f64 {
+    std::fs::read_to_string("/proc/loadavg")
+        .ok()
+        .and_then(|text| text.split_whitespace().next()?.parse().ok())
+        .unwrap_or_default()
 }
 
 fn run(arguments: &Arguments) -> io::Result<()> {
@@ -137,101 +171,9 @@ fn run(arguments: &Arguments) -> io::Result<()> {
         .map(|spans| measure_all(arguments, spans))
         .collect::<io::Result<Vec<_>>>()?;
     if arguments.is_json {
-        let sizes: Vec<_> = measured
-            .iter()
-            .map(|(data, rows)| to_json(data, rows))
-            .collect();
-        println!("{}", json!({ "sizes": sizes }));
-        return Ok(());
-    }
-    for (data, rows) in &measured {
-        print_table(data, rows);
-    }
-    if let [(_, whole), (_, tenth)] = measured.as_slice() {
-        print_growth(whole, tenth);
+        println!("{}", report::to_json(&measured));
+    } else {
+        report::print(&measured);
     }
     Ok(())
-}
-
-fn to_json(data: &Data, rows: &[Row]) -> serde_json::Value {
-    let classes: Vec<_> = rows
-        .iter()
-        .map(|(class, figures)| {
-            json!({
-                "class": class.name,
-                "query": class.query,
-                "results": figures.results,
-                "cold_ms": figures.cold_ms,
-                "warm_p50_ms": figures.warm_p50_ms,
-                "repeated_p50_ms": figures.repeated_p50_ms,
-                "cold_cpu_ms": figures.cold_cpu_ms,
-                "warm_cpu_ms": figures.warm_cpu_ms,
-                "gets": figures.gets,
-                "read_bytes": figures.read_bytes,
-                "peak_resident_bytes": figures.peak_resident_bytes,
-            })
-        })
-        .collect();
-    json!({
-        "spans": data.spans,
-        "traces": data.traces,
-        "blocks": data.blocks,
-        "stored_bytes": data.stored_bytes,
-        "classes": classes,
-    })
-}
-
-fn mib(bytes: u64) -> f64 {
-    bytes as f64 / f64::from(1 << 20)
-}
-
-fn print_table(data: &Data, rows: &[Row]) {
-    println!(
-        "{} spans, {} traces, {} blocks, {:.1} MiB\n",
-        data.spans,
-        data.traces,
-        data.blocks,
-        mib(data.stored_bytes)
-    );
-    println!(
-        "| query | results | cold, ms | warm p50, ms | repeated, ms | CPU cold, ms | CPU warm, ms | GETs | read, MiB | peak, MiB |"
-    );
-    println!("|---|---|---|---|---|---|---|---|---|---|");
-    for (class, figures) in rows {
-        println!(
-            "| {} | {} | {:.1} | {:.1} | {:.1} | {:.0} | {:.1} | {} | {:.2} | {:.0} |",
-            class.name,
-            figures.results,
-            figures.cold_ms,
-            figures.warm_p50_ms,
-            figures.repeated_p50_ms,
-            figures.cold_cpu_ms,
-            figures.warm_cpu_ms,
-            figures.gets,
-            mib(figures.read_bytes),
-            mib(figures.peak_resident_bytes)
-        );
-    }
-    println!();
-}
-
-/// How much more the whole costs than its tenth.
-fn print_growth(whole: &[Row], tenth: &[Row]) {
-    println!("| query | CPU warm | GETs | bytes read |\n|---|---|---|---|");
-    for ((class, whole), (_, tenth)) in whole.iter().zip(tenth) {
-        let ratio = |whole: f64, tenth: f64| {
-            if tenth > 0.0 {
-                format!("{:.1}×", whole / tenth)
-            } else {
-                "–".to_owned()
-            }
-        };
-        println!(
-            "| {} | {} | {} | {} |",
-            class.name,
-            ratio(whole.warm_cpu_ms, tenth.warm_cpu_ms),
-            ratio(whole.gets as f64, tenth.gets as f64),
-            ratio(whole.read_bytes as f64, tenth.read_bytes as f64)
-        );
-    }
 }
