@@ -6,6 +6,7 @@ use tempo_engine::{
     FoundSpan, FoundSpanSet, FoundTrace, TagValue, Value,
     metrics::{Label, MetricsAnswer, Series},
 };
+use tempo_model::to_hex;
 use tempo_proto::{
     opentelemetry::proto::common::v1::{
         AnyValue, ArrayValue as ArrayMessage, KeyValue, any_value::Value as AnyOf,
@@ -155,7 +156,7 @@ fn span_set(found: FoundSpanSet) -> SpanSet {
 
 fn span(found: FoundSpan) -> Span {
     Span {
-        span_id: format!("{:016x}", u64::from_be_bytes(found.span_id)),
+        span_id: to_hex(&found.span_id),
         name: found.name.map(|name| name.to_string()).unwrap_or_default(),
         start_time_unix_nano: found.start_unix_nano,
         duration_nanos: found.duration_nano,

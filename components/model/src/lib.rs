@@ -12,5 +12,5 @@ mod trace_id;
 mod trace_union;
 
 pub use batch::{TraceBatch, TraceChunk};
-pub use trace_id::{ParseTraceIdError, TraceId};
+pub use trace_id::{ParseTraceIdError, TraceId, to_hex};
 pub use trace_union::TraceUnion;

@@ -47,9 +47,22 @@ impl TraceId {
     /// Lower-case hexadecimal without leading zeros, as Tempo prints ids in search results.
     /// The zero id is the empty string.
     pub fn to_short_hex(&self) -> String {
-        let full = self.to_string();
-        full.trim_start_matches('0').to_owned()
+        let mut hex = to_hex(&self.0);
+        let zeros = hex.len() - hex.trim_start_matches('0').len();
+        hex.drain(..zeros);
+        hex
     }
+}
+
+/// Lower-case hexadecimal, two digits for each byte.
+pub fn to_hex(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let mut hex = String::with_capacity(bytes.len() * 2);
+    for byte in bytes {
+        hex.push(char::from(DIGITS[usize::from(byte >> 4)]));
+        hex.push(char::from(DIGITS[usize::from(byte & 0xf)]));
+    }
+    hex
 }
 
 impl fmt::Display for TraceId {

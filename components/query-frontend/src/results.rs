@@ -23,6 +23,8 @@ use twox_hash::XxHash64;
 const MAX_KEPT_ANSWER_BYTES: usize = 1024 * 1024;
 /// With more series an answer is larger, however short they are.
 const MAX_KEPT_SERIES: usize = MAX_KEPT_ANSWER_BYTES / 64;
+/// With more traces, too.
+const MAX_KEPT_TRACES: usize = MAX_KEPT_ANSWER_BYTES / 64;
 /// Part of every key outside of the process: changes whenever stored answers change their meaning.
 const FORMAT: &str = "tempostack-1";
 
@@ -140,7 +142,9 @@ impl Results {
 fn is_surely_large(output: &JobOutput) -> bool {
     match output {
         JobOutput::Trace(_) => true,
-        JobOutput::Search(found) => found.encoded_len() > MAX_KEPT_ANSWER_BYTES,
+        JobOutput::Search(found) => {
+            found.traces.len() > MAX_KEPT_TRACES || found.encoded_len() > MAX_KEPT_ANSWER_BYTES
+        }
         JobOutput::TagNames(found) => found.encoded_len() > MAX_KEPT_ANSWER_BYTES,
         JobOutput::TagValues(found) => found.encoded_len() > MAX_KEPT_ANSWER_BYTES,
         JobOutput::QueryRange(counted) => counted.series.len() > MAX_KEPT_SERIES,

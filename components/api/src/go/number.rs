@@ -65,11 +65,28 @@ pub(crate) fn parse_bool(text: &str) -> Result<bool, String> {
     }
 }
 
+/// Integers below this are doubles exactly.
+const MAX_EXACT_INTEGER: f64 = 9_007_199_254_740_992.0;
+/// Fractions that `ryu` writes without an exponent, as Go does.
+const RYU_WITHOUT_EXPONENT: std::ops::Range<f64> = 1e-5..MAX_EXACT_INTEGER;
+
 /// Appends a finite double as Go's `encoding/json` writes it: shortest digits, an exponent below
 /// 1e-6 and from 1e21 on.
 pub(crate) fn format_float(out: &mut Vec<u8>, value: f64) {
     use std::io::Write as _;
     let magnitude = value.abs();
+    // The shortest digits are the same, and almost all values are of these two kinds.
+    if magnitude < MAX_EXACT_INTEGER
+        && value.fract() == 0.0
+        && !(value == 0.0 && value.is_sign_negative())
+    {
+        out.extend_from_slice(itoa::Buffer::new().format(value as i64).as_bytes());
+        return;
+    }
+    if RYU_WITHOUT_EXPONENT.contains(&magnitude) {
+        out.extend_from_slice(ryu::Buffer::new().format_finite(value).as_bytes());
+        return;
+    }
     let written = if magnitude != 0.0 && !(1e-6..1e21).contains(&magnitude) {
         let text = format!("{value:e}");
         if magnitude >= 1e21 {
@@ -119,7 +136,16 @@ mod tests {
             (1.0, "1"),
             (-1.5, "-1.5"),
             (0.1, "0.1"),
+            (-0.0, "-0"),
             (1e-6, "0.000001"),
+            (9.99e-6, "0.00000999"),
+            (1e-5, "0.00001"),
+            (-1.25e-5, "-0.0000125"),
+            (1.0 / 15.0, "0.06666666666666667"),
+            (123_456.789, "123456.789"),
+            (-4_503_599_627_370_495.5, "-4503599627370495.5"),
+            (9_007_199_254_740_991.0, "9007199254740991"),
+            (9_007_199_254_740_992.0, "9007199254740992"),
             (1.5e-7, "1.5e-7"),
             (1e20, "100000000000000000000"),
             (1e21, "1e+21"),

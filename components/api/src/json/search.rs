@@ -109,7 +109,7 @@ fn write_additional(object: &mut Object<'_>, metrics: &HashMap<String, i64>) {
     }
     let mut inner = Object::open(object.member("additionalMetrics"));
     for (name, value) in sorted(metrics) {
-        quoted_integer(inner.any_member(name.as_bytes()), value);
+        quoted_integer(inner.any_member(name.as_bytes()), *value);
     }
     inner.close();
 }

@@ -96,7 +96,7 @@ fn any_value(out: &mut Vec<u8>, value: &AnyValue) {
         None => {}
         Some(Value::StringValue(value)) => text(object.member("stringValue"), value.as_bytes()),
         Some(Value::BoolValue(value)) => boolean(object.member("boolValue"), *value),
-        Some(Value::IntValue(value)) => quoted_integer(object.member("intValue"), value),
+        Some(Value::IntValue(value)) => quoted_integer(object.member("intValue"), *value),
         Some(Value::DoubleValue(value)) => double(object.member("doubleValue"), *value),
         Some(Value::BytesValue(value)) => base64(object.member("bytesValue"), value),
         Some(Value::ArrayValue(array)) => {

@@ -10,14 +10,29 @@ use crate::go::format_float;
 /// a replacement character for what is not UTF-8.
 pub(super) fn text(out: &mut Vec<u8>, text: &[u8]) {
     out.push(b'"');
-    for chunk in text.utf8_chunks() {
-        valid_text(out, chunk.valid());
-        if !chunk.invalid().is_empty() {
-            out.extend_from_slice(b"\\ufffd");
+    if text.iter().all(|&byte| PLAIN[usize::from(byte)]) {
+        out.extend_from_slice(text);
+    } else {
+        for chunk in text.utf8_chunks() {
+            valid_text(out, chunk.valid());
+            if !chunk.invalid().is_empty() {
+                out.extend_from_slice(b"\\ufffd");
+            }
         }
     }
     out.push(b'"');
 }
+
+/// ASCII that needs no escape, which is all that most texts hold.
+const PLAIN: [bool; 256] = {
+    let mut plain = [false; 256];
+    let mut byte = 0x20;
+    while byte < 0x80 {
+        plain[byte] = !matches!(byte as u8, b'"' | b'\\' | b'<' | b'>' | b'&');
+        byte += 1;
+    }
+    plain
+};
 
 fn valid_text(out: &mut Vec<u8>, text: &str) {
     let bytes = text.as_bytes();
@@ -74,13 +89,15 @@ pub(super) fn base64(out: &mut Vec<u8>, bytes: &[u8]) {
 }
 
 /// Appends an integer between quotes, as 64-bit ones are written.
-pub(super) fn quoted_integer(out: &mut Vec<u8>, value: impl std::fmt::Display) {
-    let _ = write!(out, "\"{value}\"");
+pub(super) fn quoted_integer(out: &mut Vec<u8>, value: impl itoa::Integer) {
+    out.push(b'"');
+    integer(out, value);
+    out.push(b'"');
 }
 
 /// Appends an integer.
-pub(super) fn integer(out: &mut Vec<u8>, value: impl std::fmt::Display) {
-    let _ = write!(out, "{value}");
+pub(super) fn integer(out: &mut Vec<u8>, value: impl itoa::Integer) {
+    out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
 }
 
 /// Separates the items of a list or object.
