@@ -36,17 +36,20 @@ pub enum CacheRole {
     ParquetOffsetIndex,
     /// Column chunks, pages, dictionaries.
     ParquetPage,
+    /// What was decoded of blocks: columns and what belongs to them.
+    Columns,
     /// Answers of jobs.
     FrontendSearch,
 }
 
-const ROLES: [CacheRole; 7] = [
+const ROLES: [CacheRole; 8] = [
     CacheRole::Bloom,
     CacheRole::TraceIdIndex,
     CacheRole::ParquetFooter,
     CacheRole::ParquetColumnIndex,
     CacheRole::ParquetOffsetIndex,
     CacheRole::ParquetPage,
+    CacheRole::Columns,
     CacheRole::FrontendSearch,
 ];
 
@@ -60,6 +63,7 @@ impl CacheRole {
             Self::ParquetColumnIndex => "parquet-column-idx",
             Self::ParquetOffsetIndex => "parquet-offset-idx",
             Self::ParquetPage => "parquet-page",
+            Self::Columns => "columns",
             Self::FrontendSearch => "frontend-search",
         }
     }
@@ -68,7 +72,7 @@ impl CacheRole {
 /// What is cached: a part of a block, under a role.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct CacheKey {
-    /// What kind of thing it is. One role holds values of one type.
+    /// What kind of thing it is. Role and part together say of which type the value is.
     pub role: CacheRole,
     /// The tenant; two tenants may have blocks of one id.
     pub tenant: Arc<str>,
@@ -78,8 +82,9 @@ pub struct CacheKey {
     pub part: (u64, u64),
 }
 
-/// Shards have at least this many bytes each, so that one large value still fits.
-const MIN_SHARD_BYTES: u64 = 32 * 1024 * 1024;
+/// Shards have at least this many bytes each, so that large values still fit, and so many that it
+/// makes no difference which of them share a shard.
+const MIN_SHARD_BYTES: u64 = 128 * 1024 * 1024;
 /// More shards than this bring nothing.
 const MAX_SHARDS: u64 = 16;
 

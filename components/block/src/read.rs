@@ -54,6 +54,7 @@ mod find;
 pub(crate) mod footer;
 pub(crate) mod group;
 pub(crate) mod hybrid;
+pub(crate) mod kept;
 mod lanes;
 mod leaf;
 mod otlp;

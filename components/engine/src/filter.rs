@@ -11,7 +11,7 @@ use crate::{
     plan::{Filter, Loaded, Plan},
     rows::RowReader,
     scan::{self, Verdicts},
-    session::Session,
+    session::{Clues, Session},
     test::Test,
 };
 
@@ -205,7 +205,7 @@ fn few_rows(
 
 /// Whether it is certain, without reading a column, that no span passes.
 pub(crate) fn is_impossible(
-    session: &Session<'_>,
+    clues: &Clues<'_>,
     plan: &Plan,
     filter: &Filter,
 ) -> Result<bool, EngineError> {
@@ -213,11 +213,11 @@ pub(crate) fn is_impossible(
         Filter::Const(value) => Ok(!value),
         Filter::Test(operand, test) => plan.operands[*operand]
             .keys()
-            .map(|key| no_row_passes(session, key, test))
+            .map(|key| no_row_passes(clues, key, test))
             .try_fold(true, |all, none| Ok(all && none?)),
         Filter::All(filters) => {
             for filter in filters {
-                if is_impossible(session, plan, filter)? {
+                if is_impossible(clues, plan, filter)? {
                     return Ok(true);
                 }
             }
@@ -225,7 +225,7 @@ pub(crate) fn is_impossible(
         }
         Filter::Any(filters) => {
             for filter in filters {
-                if !is_impossible(session, plan, filter)? {
+                if !is_impossible(clues, plan, filter)? {
                     return Ok(false);
                 }
             }
@@ -235,15 +235,15 @@ pub(crate) fn is_impossible(
     }
 }
 
-fn no_row_passes(session: &Session<'_>, key: &ColumnKey, test: &Test) -> Result<bool, EngineError> {
+fn no_row_passes(clues: &Clues<'_>, key: &ColumnKey, test: &Test) -> Result<bool, EngineError> {
     if test.wants_text_only() {
-        return Ok(match session.table.string_superset(key)? {
-            Some(texts) => matches!(session.verdicts.get(&texts, &test.texts), Verdicts::None),
+        return Ok(match clues.table.string_superset(key)? {
+            Some(texts) => matches!(clues.verdicts.get(&texts, &test.texts), Verdicts::None),
             None => false,
         });
     }
     if let ColumnKey::Intrinsic(_) = key
-        && let Some(bounds) = session.table.int_bounds(key)?
+        && let Some(bounds) = clues.table.int_bounds(key)?
     {
         return Ok(test.ints.verdict(bounds) == Some(false));
     }

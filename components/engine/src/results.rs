@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use tempo_model::TraceId;
 use tempo_table::{
-    ArrayValue, AttributeScope, Bitmap, Column, ColumnKey, Intrinsic as Stored, shape::ServiceStats,
+    ArrayValue, AttributeScope, Bitmap, Column, ColumnKey, Intrinsic as Stored, SERVICE_NAME,
+    shape::ServiceStats,
 };
 use tempo_traceql::{Attribute, Intrinsic};
 
@@ -33,6 +34,33 @@ fn text(column: &Column, row: usize) -> Arc<str> {
         Value::String(text) => text,
         _ => Arc::from(""),
     }
+}
+
+/// Tells the table what answers will say of traces and of their spans.
+pub(crate) fn prefetch(
+    session: &Session<'_>,
+    plan: &Plan,
+    traces: &[u32],
+) -> Result<(), EngineError> {
+    let mut keys: Vec<ColumnKey> = [
+        Stored::TraceId,
+        Stored::TraceStartNano,
+        Stored::TraceDurationNano,
+        Stored::RootServiceName,
+        Stored::RootSpanName,
+        Stored::StatusCode,
+        Stored::SpanId,
+        Stored::SpanStartNano,
+        Stored::SpanDurationNano,
+    ]
+    .map(ColumnKey::from)
+    .into();
+    keys.push(ColumnKey::attribute(AttributeScope::Resource, SERVICE_NAME));
+    for loaded in &plan.loaded {
+        keys.extend(plan.operands[loaded.operand].keys().cloned());
+    }
+    keys.retain(|key| !session.is_held(key));
+    Ok(session.table.prefetch_of(&keys, traces)?)
 }
 
 /// What answers say of traces, read for some of them.
@@ -63,7 +91,7 @@ impl<'a> TraceColumns<'a> {
         };
         let resources = rows(&structure.trace_resources);
         let spans = rows(&structure.trace_spans);
-        let service = ColumnKey::attribute(AttributeScope::Resource, "service.name");
+        let service = ColumnKey::attribute(AttributeScope::Resource, SERVICE_NAME);
         Ok(Self {
             ids: of_traces(Stored::TraceId)?,
             starts: of_traces(Stored::TraceStartNano)?,
@@ -242,7 +270,7 @@ impl<'a> SpanColumns<'a> {
         self.session
             .table
             .attribute_names(AttributeScope::Resource, Some(&rows))
-            .is_ok_and(|names| names.iter().any(|name| &**name != "service.name"))
+            .is_ok_and(|names| names.iter().any(|name| &**name != SERVICE_NAME))
     }
 }
 

@@ -12,8 +12,8 @@ use crate::{
     found::{Found, Label, Orders, PerTrace},
     pipeline::Runner,
     plan::{Plan, SpanExpr, Stage},
-    results::{SpanColumns, TraceColumns, number},
-    session::{Limits, Session},
+    results::{SpanColumns, TraceColumns, number, prefetch},
+    session::{Clues, Limits, Session},
     value::Value,
 };
 
@@ -116,8 +116,10 @@ pub fn find(
     time_range_nano: Option<(u64, u64)>,
     limits: Limits<'_>,
 ) -> Result<Found, EngineError> {
-    let mut session = Session::new(table, limits)?;
-    run(plan, &mut session, time_range_nano)
+    match begin(plan, table, time_range_nano, limits)? {
+        Some(mut session) => run(plan, &mut session, time_range_nano),
+        None => Ok(nothing(table.rows(Level::Span)?)),
+    }
 }
 
 /// Searches one table.
@@ -132,13 +134,47 @@ pub fn search(
     if plan.matches_nothing() {
         return Ok(SearchOutput::default());
     }
-    let mut session = Session::new(table, options.limits)?;
-    let found = run(plan, &mut session, options.time_range_nano)?;
-    let structure = Arc::clone(&session.structure);
+    let traces = match begin(plan, table, options.time_range_nano, options.limits)? {
+        Some(mut session) => {
+            let found = run(plan, &mut session, options.time_range_nano)?;
+            results(&session, plan, &found, options)?
+        }
+        None => Vec::new(),
+    };
     Ok(SearchOutput {
-        traces: results(&session, plan, &found, options)?,
-        inspected_traces: structure.traces() as u64,
-        inspected_spans: structure.spans() as u64,
+        traces,
+        inspected_traces: table.rows(Level::Trace)? as u64,
+        inspected_spans: table.rows(Level::Span)? as u64,
+    })
+}
+
+/// A run on a table, whose columns of the first pass are on their way; `None` when statistics and
+/// dictionaries tell that there is nothing to find.
+fn begin<'a>(
+    plan: &Plan,
+    table: &'a dyn SpanTable,
+    time_range_nano: Option<(u64, u64)>,
+    limits: Limits<'a>,
+) -> Result<Option<Session<'a>>, EngineError> {
+    if let Some((_, to)) = time_range_nano
+        && let Some((earliest, _)) = table.int_bounds(&Stored::TraceStartNano.into())?
+        && earliest as u64 > to
+    {
+        return Ok(None);
+    }
+    let clues = Clues::of(table);
+    if finds_nothing(&clues, plan)? {
+        return Ok(None);
+    }
+    table.prefetch(&plan.first_pass)?;
+    Session::after(clues, limits).map(Some)
+}
+
+fn nothing(spans: usize) -> Found {
+    Found::PerTrace(PerTrace {
+        spans: Bitmap::new(spans),
+        order: None,
+        labels: Vec::new(),
     })
 }
 
@@ -158,21 +194,9 @@ pub(crate) fn run_among(
     session: &mut Session<'_>,
     choose: impl FnOnce(&Session<'_>) -> Result<Bitmap, EngineError>,
 ) -> Result<Found, EngineError> {
-    let nothing = || {
-        Found::PerTrace(PerTrace {
-            spans: Bitmap::new(session.structure.spans()),
-            order: None,
-            labels: Vec::new(),
-        })
-    };
-    if let Some(Stage::Spans(expr)) = plan.stages.first()
-        && is_hopeless(session, plan, expr)?
-    {
-        return Ok(nothing());
-    }
     let candidates = choose(session)?;
     if candidates.is_empty() {
-        return Ok(nothing());
+        return Ok(nothing(session.structure.spans()));
     }
     session.table.prefetch(&plan.first_pass)?;
     session.event_mask = joint_rows(session, plan, Level::Event)?;
@@ -186,21 +210,28 @@ pub(crate) fn run_among(
     runner.run(&plan.stages, Found::PerTrace(input))
 }
 
-/// Whether dictionaries and statistics tell that no span can match.
-fn is_hopeless(session: &Session<'_>, plan: &Plan, expr: &SpanExpr) -> Result<bool, EngineError> {
+/// Whether dictionaries and statistics tell that a plan finds nothing.
+pub(crate) fn finds_nothing(clues: &Clues<'_>, plan: &Plan) -> Result<bool, EngineError> {
+    match plan.stages.first() {
+        Some(Stage::Spans(expr)) => is_hopeless(clues, plan, expr),
+        _ => Ok(false),
+    }
+}
+
+fn is_hopeless(clues: &Clues<'_>, plan: &Plan, expr: &SpanExpr) -> Result<bool, EngineError> {
     Ok(match expr {
-        SpanExpr::Filter(filter) => is_impossible(session, plan, filter)?,
+        SpanExpr::Filter(filter) => is_impossible(clues, plan, filter)?,
         SpanExpr::Operation { op, lhs, rhs } => match op {
-            SpansetOp::Or => is_hopeless(session, plan, lhs)? && is_hopeless(session, plan, rhs)?,
+            SpansetOp::Or => is_hopeless(clues, plan, lhs)? && is_hopeless(clues, plan, rhs)?,
             SpansetOp::Structural(op) if op.form == StructuralForm::Negated => {
-                is_hopeless(session, plan, rhs)?
+                is_hopeless(clues, plan, rhs)?
             }
             SpansetOp::And | SpansetOp::Structural(_) => {
-                is_hopeless(session, plan, lhs)? || is_hopeless(session, plan, rhs)?
+                is_hopeless(clues, plan, lhs)? || is_hopeless(clues, plan, rhs)?
             }
         },
         SpanExpr::Pipeline(stages) => match stages.first() {
-            Some(Stage::Spans(expr)) => is_hopeless(session, plan, expr)?,
+            Some(Stage::Spans(expr)) => is_hopeless(clues, plan, expr)?,
             _ => false,
         },
     })
@@ -255,6 +286,7 @@ fn results(
             .iter()
             .for_each(|&span| spans.insert(span as usize));
     }
+    prefetch(session, plan, &traces)?;
     let of_traces = TraceColumns::load(session, &traces)?;
     let of_spans = SpanColumns::load(session, plan, &spans)?;
     picked

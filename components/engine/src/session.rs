@@ -26,9 +26,25 @@ pub struct Limits<'a> {
 /// Spans below this share of all are asked for row by row instead of as whole columns.
 const SPARSE_SHARE: usize = 16;
 
+/// What a table tells before any of its rows is read.
+pub(crate) struct Clues<'a> {
+    pub(crate) table: &'a dyn SpanTable,
+    pub(crate) verdicts: VerdictCache,
+}
+
+impl<'a> Clues<'a> {
+    pub(crate) fn of(table: &'a dyn SpanTable) -> Self {
+        Self {
+            table,
+            verdicts: VerdictCache::default(),
+        }
+    }
+}
+
 pub(crate) struct Session<'a> {
     pub(crate) table: &'a dyn SpanTable,
     pub(crate) structure: Arc<Structure>,
+    pub(crate) verdicts: VerdictCache,
     limits: Limits<'a>,
     columns: RefCell<HashMap<ColumnKey, Column, foldhash::fast::RandomState>>,
     held_bytes: Cell<usize>,
@@ -37,16 +53,22 @@ pub(crate) struct Session<'a> {
     /// Event rows (link rows) that meet all conditions on events, when those must hold together.
     pub(crate) event_mask: Option<Bitmap>,
     pub(crate) link_mask: Option<Bitmap>,
-    pub(crate) verdicts: VerdictCache,
     /// The trace that was asked for last.
     last_trace: Cell<usize>,
 }
 
 impl<'a> Session<'a> {
     pub(crate) fn new(table: &'a dyn SpanTable, limits: Limits<'a>) -> Result<Self, EngineError> {
+        Self::after(Clues::of(table), limits)
+    }
+
+    /// A run after a look at what the table tells.
+    pub(crate) fn after(clues: Clues<'a>, limits: Limits<'a>) -> Result<Self, EngineError> {
+        let Clues { table, verdicts } = clues;
         let session = Self {
             table,
             structure: table.structure()?,
+            verdicts,
             limits,
             columns: RefCell::default(),
             held_bytes: Cell::new(0),
@@ -54,7 +76,6 @@ impl<'a> Session<'a> {
             links: OnceCell::new(),
             event_mask: None,
             link_mask: None,
-            verdicts: VerdictCache::default(),
             last_trace: Cell::new(0),
         };
         session.check_cancelled()?;

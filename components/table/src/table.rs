@@ -149,6 +149,13 @@ pub trait SpanTable: Send + Sync {
         Ok(())
     }
 
+    /// Tells which columns will be asked for next of rows that belong to `traces` (ascending), so
+    /// that their bytes can be fetched together.
+    fn prefetch_of(&self, keys: &[ColumnKey], traces: &[u32]) -> Result<(), TableError> {
+        let _ = (keys, traces);
+        Ok(())
+    }
+
     /// Tells that a column will not be asked for again, so that a table that keeps columns can let go
     /// of it.
     fn release(&self, key: &ColumnKey) {

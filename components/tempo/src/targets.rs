@@ -26,8 +26,8 @@ use crate::{
     settings::{self, UnusableSetting},
 };
 
-/// Footers, bloom filters and dictionaries kept in memory, in bytes.
-const CACHE_BYTES: u64 = 128 << 20;
+/// Footers, bloom filters, decoded columns and answers of jobs kept in memory, in bytes.
+const CACHE_BYTES: u64 = 192 << 20;
 
 /// Longest wait for the first list of blocks; then the process goes on without it and tries again.
 const FIRST_POLL_TIMEOUT: Duration = Duration::from_secs(5);

@@ -283,6 +283,17 @@ impl AttributeSlots {
         })
     }
 
+    /// Heap bytes held, for caches.
+    pub(super) fn heap_bytes(&self) -> usize {
+        let keys = match &self.keys {
+            KeyCodes::Narrow(codes) => codes.capacity() * 2,
+            KeyCodes::Wide(codes) => codes.capacity() * 4,
+        };
+        keys + self.names.heap_bytes()
+            + self.begins.heap_bytes()
+            + self.arrays.as_ref().map_or(0, Bits::heap_bytes)
+    }
+
     /// How many slots there are.
     pub(super) fn slots(&self) -> usize {
         self.keys.len()

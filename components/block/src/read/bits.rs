@@ -82,6 +82,11 @@ impl Bits {
         low | self.words.get(index + 1).copied().unwrap_or(0) << (64 - shift)
     }
 
+    /// Heap bytes held, for caches.
+    pub(crate) fn heap_bytes(&self) -> usize {
+        self.words.capacity() * 8
+    }
+
     pub(crate) fn count(&self) -> usize {
         self.words
             .iter()
@@ -210,6 +215,11 @@ impl Ranked {
 
     pub(crate) fn bits(&self) -> &Bits {
         &self.bits
+    }
+
+    /// Heap bytes held, for caches.
+    pub(crate) fn heap_bytes(&self) -> usize {
+        self.bits.heap_bytes() + self.before.capacity() * 4
     }
 
     pub(crate) fn into_bits(self) -> Bits {

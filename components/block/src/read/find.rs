@@ -160,12 +160,9 @@ impl BlockReader {
         Some(groups)
     }
 
-    fn group_bytes(&self, group: usize, stats: &ReadStats) -> Arc<GroupBytes> {
-        Arc::new(GroupBytes::new(
-            Arc::clone(self.file()),
-            self.source().counted_in(stats.clone()),
-            group,
-        ))
+    fn group_bytes(&self, group: usize, stats: &ReadStats) -> GroupBytes {
+        let source = self.source().counted_in(stats.clone());
+        GroupBytes::new(Arc::clone(self.file()), source, group)
     }
 
     /// The trace as a row group holds it.
@@ -175,7 +172,7 @@ impl BlockReader {
         id: &TraceId,
         stats: &ReadStats,
     ) -> Result<Option<Bytes>, Error> {
-        let bytes = self.group_bytes(group, stats);
+        let bytes = Arc::new(self.group_bytes(group, stats).with_kept(self.kept(group)));
         let Some(row) = find_row(&bytes, id)? else {
             return Ok(None);
         };
@@ -195,7 +192,7 @@ impl BlockReader {
         let mut failed = false;
         (0..self.row_groups())
             .flat_map(move |group| {
-                let bytes = self.group_bytes(group, &stats);
+                let bytes = Arc::new(self.group_bytes(group, &stats));
                 let rows = bytes.rows();
                 let size = rows.div_ceil(MAX_BATCHES).max(MIN_BATCH_TRACES);
                 let batches = (0..rows).step_by(size as usize);

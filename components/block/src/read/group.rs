@@ -17,6 +17,7 @@ use super::{
     bits::Bits,
     file::BlockFile,
     footer::{Chunk, FileLeaf, IdBounds, RowGroup},
+    kept::Kept,
     page::Page,
     pages::{PageMap, Selection},
     source::Source,
@@ -41,6 +42,7 @@ pub(crate) struct GroupBytes {
     group: usize,
     loaded: Mutex<Loaded>,
     leaves: Vec<LeafCells>,
+    kept: Option<Kept>,
 }
 
 #[derive(Default)]
@@ -60,7 +62,18 @@ impl GroupBytes {
             group,
             loaded: Mutex::default(),
             leaves: (0..leaves).map(|_| LeafCells::default()).collect(),
+            kept: None,
         }
+    }
+
+    /// The same, with what other queries have decoded and kept.
+    pub(crate) fn with_kept(self, kept: Option<Kept>) -> Self {
+        Self { kept, ..self }
+    }
+
+    /// What is kept of the row group between queries, if anything is.
+    pub(crate) fn kept(&self) -> Option<&Kept> {
+        self.kept.as_ref()
     }
 
     pub(crate) fn file(&self) -> &Arc<BlockFile> {
@@ -160,6 +173,9 @@ impl GroupBytes {
         if let Some(map) = cell.get() {
             return Ok(map);
         }
+        if let Some(map) = self.kept().and_then(|kept| kept.pages(leaf)) {
+            return Ok(cell.get_or_init(|| map));
+        }
         let chunk = self.chunk(leaf);
         let map = match chunk
             .offset_index
@@ -173,7 +189,11 @@ impl GroupBytes {
             }
         }
         .map_err(|malformed| self.corrupt(leaf, malformed))?;
-        Ok(cell.get_or_init(|| Arc::new(map)))
+        let map = Arc::new(map);
+        if let Some(kept) = self.kept() {
+            kept.keep_pages(leaf, &map);
+        }
+        Ok(cell.get_or_init(|| map))
     }
 
     fn ranges(
@@ -187,7 +207,9 @@ impl GroupBytes {
             return Ok(());
         }
         let map = self.page_map(leaf)?;
-        ranges.extend(map.dictionary.clone());
+        if self.known_dictionary(leaf).is_none() {
+            ranges.extend(map.dictionary.clone());
+        }
         ranges.extend(map.selected(selection).map(|page| page.bytes.clone()));
         Ok(())
     }
@@ -198,8 +220,16 @@ impl GroupBytes {
         leaves: &[LeafIndex],
         selection: &Selection,
     ) -> Result<(), TableError> {
+        self.load_each(leaves.iter().map(|&leaf| (leaf, selection)))
+    }
+
+    /// Reads what rows of leaves need, each leaf's own, in one go.
+    pub(crate) fn load_each<'a>(
+        &self,
+        leaves: impl Iterator<Item = (LeafIndex, &'a Selection)>,
+    ) -> Result<(), TableError> {
         let mut ranges = Vec::new();
-        for &leaf in leaves {
+        for (leaf, selection) in leaves {
             self.ranges(leaf, selection, &mut ranges)?;
         }
         self.fetch(&ranges)
@@ -225,7 +255,7 @@ impl GroupBytes {
     pub(crate) fn load_dictionaries(&self, leaves: &[LeafIndex]) -> Result<(), TableError> {
         let mut ranges = Vec::new();
         for &leaf in leaves {
-            if self.leaves[leaf].strings.get().is_none() {
+            if self.known_dictionary(leaf).is_none() {
                 ranges.extend(self.page_map(leaf)?.dictionary.clone());
             }
         }
@@ -250,9 +280,8 @@ impl GroupBytes {
 
     /// The dictionary of a leaf of byte strings; empty when it has none.
     pub(crate) fn string_dictionary(&self, leaf: LeafIndex) -> Result<Arc<StringDict>, TableError> {
-        let cell = &self.leaves[leaf].strings;
-        if let Some(dict) = cell.get() {
-            return Ok(Arc::clone(dict));
+        if let Some(dict) = self.known_dictionary(leaf) {
+            return Ok(dict);
         }
         let dict = match self.dictionary_page(leaf)? {
             None => StringDict::new(),
@@ -261,7 +290,21 @@ impl GroupBytes {
                 .and_then(|body| values::string_dictionary(body, page.entries))
                 .map_err(|malformed| self.corrupt(leaf, malformed))?,
         };
-        Ok(Arc::clone(cell.get_or_init(|| Arc::new(dict))))
+        let dict = Arc::new(dict);
+        if let Some(kept) = self.kept() {
+            kept.keep_dictionary(leaf, &dict);
+        }
+        Ok(Arc::clone(self.leaves[leaf].strings.get_or_init(|| dict)))
+    }
+
+    /// The dictionary of a leaf of byte strings, if it is decoded already.
+    pub(crate) fn known_dictionary(&self, leaf: LeafIndex) -> Option<Arc<StringDict>> {
+        let cell = &self.leaves[leaf].strings;
+        if let Some(dict) = cell.get() {
+            return Some(Arc::clone(dict));
+        }
+        let dict = self.kept()?.dictionary(leaf)?;
+        Some(Arc::clone(cell.get_or_init(|| dict)))
     }
 
     /// The dictionary of a leaf of integers or doubles; empty when it has none, as usual.

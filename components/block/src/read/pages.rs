@@ -199,6 +199,11 @@ impl PageMap {
         Ok(Self { dictionary, pages })
     }
 
+    /// Heap bytes held, for caches.
+    pub(crate) fn heap_bytes(&self) -> usize {
+        self.pages.capacity() * size_of::<PageSpot>()
+    }
+
     /// The pages that hold a wanted row.
     pub(crate) fn selected<'a>(
         &'a self,

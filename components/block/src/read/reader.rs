@@ -7,7 +7,7 @@ use tempo_backend::{
     cache::{Cache, CacheKey, CacheRole},
 };
 
-use super::{file::BlockFile, source::Source, table::RowGroupTable};
+use super::{file::BlockFile, kept::Kept, source::Source, table::RowGroupTable};
 use crate::{Error, schema::Version};
 
 /// An open block: its footer is read. Row groups become tables one by one.
@@ -18,6 +18,7 @@ pub struct BlockReader {
     meta: Arc<BlockMeta>,
     source: Source,
     file: Arc<BlockFile>,
+    kept: Option<Kept>,
 }
 
 /// What a column takes of a file, all row groups together.
@@ -75,7 +76,13 @@ impl BlockReader {
                 file
             }
         };
-        Ok(Arc::new(Self { meta, source, file }))
+        let kept = Some(Kept::new(cache, &meta));
+        Ok(Arc::new(Self {
+            meta,
+            source,
+            file,
+            kept,
+        }))
     }
 
     /// Opens a file in memory.
@@ -87,6 +94,7 @@ impl BlockReader {
             meta: Arc::new(meta),
             source,
             file,
+            kept: None,
         }))
     }
 
@@ -101,6 +109,11 @@ impl BlockReader {
 
     pub(crate) fn source(&self) -> &Source {
         &self.source
+    }
+
+    /// What queries keep of a row group.
+    pub(crate) fn kept(&self, row_group: usize) -> Option<Kept> {
+        self.kept.as_ref().map(|kept| kept.of_row_group(row_group))
     }
 
     /// How many row groups the file has; may differ from what the meta says.
@@ -139,13 +152,15 @@ impl BlockReader {
         columns
     }
 
-    /// A row group as a table. Its reads are counted in `stats`. `None` beyond the last.
+    /// A row group as a table. Its reads are counted in `stats`; what is decoded is kept in the
+    /// cache for other tables of the same row group. `None` beyond the last.
     pub fn table(&self, row_group: usize, stats: ReadStats) -> Option<RowGroupTable> {
         (row_group < self.row_groups()).then(|| {
             RowGroupTable::new(
                 Arc::clone(&self.file),
                 self.source.counted_in(stats),
                 row_group,
+                self.kept(row_group),
             )
         })
     }

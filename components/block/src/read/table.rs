@@ -12,6 +12,7 @@ use super::{
     expand,
     file::BlockFile,
     group::{GroupBytes, LeafIndex},
+    kept::Kept,
     pages::Selection,
     source::Source,
     view::{SERVICE_NAME, View, intrinsic_leaf},
@@ -39,6 +40,10 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// that lie in most pages.
 const MIN_SHARE: usize = 4;
 
+/// Most bytes of storage that are read so that a column can be kept, although few rows of it are
+/// needed.
+const MAX_KEPT_READ_BYTES: u64 = 16 * 1024 * 1024;
+
 /// A view and the wanted rows in its own count.
 struct Localized {
     view: Option<Arc<View>>,
@@ -46,8 +51,13 @@ struct Localized {
 }
 
 impl RowGroupTable {
-    pub(super) fn new(file: Arc<BlockFile>, source: Source, group: usize) -> Self {
-        let bytes = Arc::new(GroupBytes::new(file, source, group));
+    pub(super) fn new(
+        file: Arc<BlockFile>,
+        source: Source,
+        group: usize,
+        kept: Option<Kept>,
+    ) -> Self {
+        let bytes = Arc::new(GroupBytes::new(file, source, group).with_kept(kept));
         let rows = bytes.rows();
         Self {
             all: View::new(bytes, Selection::all(rows)),
@@ -77,9 +87,31 @@ impl RowGroupTable {
         }
     }
 
+    /// The whole column, if this query or one before it has decoded it.
     fn cached(&self, key: &ColumnKey) -> Option<Column> {
-        let cell = lock(&self.columns).get(key).map(Arc::clone)?;
-        lock(&cell).clone()
+        let cell = lock(&self.columns).get(key).map(Arc::clone);
+        if let Some(cell) = cell
+            && let Some(column) = &*lock(&cell)
+        {
+            return Some(column.clone());
+        }
+        self.bytes().kept()?.column(key)
+    }
+
+    /// Whether to read all of a column although few of its rows are asked for: who asks for the
+    /// second time will ask again.
+    fn is_worth_keeping(&self, key: &ColumnKey, leaves: &[LeafIndex]) -> bool {
+        self.bytes()
+            .kept()
+            .is_some_and(|kept| self.is_small(leaves) && kept.asked_again(key))
+    }
+
+    fn is_small(&self, leaves: &[LeafIndex]) -> bool {
+        let bytes = leaves.iter().map(|&leaf| {
+            let bytes = &self.bytes().chunk(leaf).bytes;
+            bytes.end - bytes.start
+        });
+        bytes.sum::<u64>() <= MAX_KEPT_READ_BYTES
     }
 
     fn whole_column(&self, key: &ColumnKey) -> Result<Column, TableError> {
@@ -89,8 +121,14 @@ impl RowGroupTable {
         if let Some(column) = &*cell {
             return Ok(column.clone());
         }
+        if let Some(column) = self.bytes().kept().and_then(|kept| kept.column(key)) {
+            return Ok(column);
+        }
         let column = self.all.column(key)?;
         *cell = Some(column.clone());
+        if let Some(kept) = self.bytes().kept() {
+            kept.keep_column(key, &column);
+        }
         Ok(column)
     }
 
@@ -222,6 +260,15 @@ impl RowGroupTable {
         } else {
             Ok(None)
         }
+    }
+
+    /// How many spans there are, if statistics tell: each has a status.
+    fn spans_by_footer(&self) -> Option<usize> {
+        let chunk = self
+            .bytes()
+            .chunk(self.file().position(LeafColumn::StatusCode)?);
+        let spans = u64::from(chunk.entries).checked_sub(chunk.nulls?)?;
+        usize::try_from(spans).ok()
     }
 
     fn has_values(&self, leaf: LeafIndex) -> Option<bool> {
@@ -398,8 +445,12 @@ impl SpanTable for RowGroupTable {
         let Some(rows) = rows else {
             return self.whole_column(key);
         };
+        let leaves = self.leaves_of(key)?;
+        if self.is_worth_keeping(key, &leaves) {
+            return self.whole_column(key);
+        }
         let wanted = rows.iter().map(|row| row as u32);
-        match self.localize(key.level(), rows.count(), wanted, &self.leaves_of(key)?)? {
+        match self.localize(key.level(), rows.count(), wanted, &leaves)? {
             None => self.whole_column(key),
             Some(Localized { view: None, .. }) => {
                 Ok(Column::absent(key.level(), self.all.rows(key.level())?))
@@ -429,6 +480,9 @@ impl SpanTable for RowGroupTable {
             return Ok(column.gather(rows));
         }
         let leaves = self.leaves_of(key)?;
+        if self.is_worth_keeping(key, &leaves) {
+            return Ok(self.whole_column(key)?.gather(rows));
+        }
         match self.localize(key.level(), rows.len(), rows.iter().copied(), &leaves)? {
             None => Ok(self.whole_column(key)?.gather(rows)),
             Some(Localized { view: None, .. }) => Ok(Column::absent(key.level(), 0)),
@@ -440,7 +494,14 @@ impl SpanTable for RowGroupTable {
     }
 
     fn rows(&self, level: Level) -> Result<usize, TableError> {
-        self.all.rows(level)
+        match level {
+            Level::Trace => Ok(self.bytes().rows() as usize),
+            Level::Span if !self.all.knows_structure() => match self.spans_by_footer() {
+                Some(spans) => Ok(spans),
+                None => self.all.rows(level),
+            },
+            _ => self.all.rows(level),
+        }
     }
 
     fn string_superset(&self, key: &ColumnKey) -> Result<Option<Arc<StringDict>>, TableError> {
@@ -555,11 +616,10 @@ impl SpanTable for RowGroupTable {
             .filter(|&leaf| self.bytes().chunk(leaf).dictionary_only)
             .collect();
         self.bytes().load_dictionaries(&names)?;
-        let mut leaves: Vec<LeafIndex> = self
-            .file()
-            .position(LeafColumn::StatusCode)
-            .into_iter()
-            .collect();
+        let mut leaves: Vec<LeafIndex> = Vec::new();
+        if !self.all.knows_structure() {
+            leaves.extend(self.file().position(LeafColumn::StatusCode));
+        }
         for key in keys {
             leaves.extend(self.leaves_of(key)?);
         }
@@ -567,6 +627,30 @@ impl SpanTable for RowGroupTable {
         leaves.dedup();
         self.bytes()
             .load(&leaves, &Selection::all(self.bytes().rows()))
+    }
+
+    fn prefetch_of(&self, keys: &[ColumnKey], traces: &[u32]) -> Result<(), TableError> {
+        let rows = self.bytes().rows();
+        if traces.is_empty() {
+            return Ok(());
+        }
+        let all = Selection::all(rows);
+        let some = Selection::of_rows(traces.iter().copied(), rows);
+        let are_few = traces.len() <= rows as usize / MIN_SHARE;
+        let mut wanted: Vec<(LeafIndex, &Selection)> = Vec::new();
+        for key in keys.iter().filter(|key| self.cached(key).is_none()) {
+            let leaves = self.leaves_of(key)?;
+            let is_kept = || {
+                let kept = self.bytes().kept();
+                kept.is_some_and(|kept| self.is_small(&leaves) && kept.will_be_asked_again(key))
+            };
+            let selection = match are_few && !is_kept() && self.is_worth_it(&some, &leaves)? {
+                true => &some,
+                false => &all,
+            };
+            wanted.extend(leaves.into_iter().map(|leaf| (leaf, selection)));
+        }
+        self.bytes().load_each(wanted.into_iter())
     }
 
     fn release(&self, key: &ColumnKey) {

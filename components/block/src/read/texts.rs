@@ -16,7 +16,7 @@ use super::{
     values::{self, Slices},
 };
 
-/// From this share of the rows on (as a divisor) the whole dictionary is built, and kept.
+/// From this share of the rows on (as a divisor) the whole dictionary is built.
 pub(super) const WHOLE_DICTIONARY_SHARE: u32 = 8;
 
 /// Texts by position.
@@ -81,7 +81,11 @@ impl TextCollector {
     ) -> Result<Self, TableError> {
         bytes.load(&[leaf], selection)?;
         let many = selection.rows() >= selection.of() / WHOLE_DICTIONARY_SHARE;
-        let dictionary = if many {
+        let is_kept_now = || {
+            let kept = bytes.kept();
+            kept.is_some_and(|kept| kept.dictionary_asked_again(leaf))
+        };
+        let dictionary = if many || bytes.known_dictionary(leaf).is_some() || is_kept_now() {
             Dictionary::Whole(bytes.string_dictionary(leaf)?)
         } else {
             bytes

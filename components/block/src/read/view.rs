@@ -17,6 +17,7 @@ use super::{
     dedicated_leaf,
     file::BlockFile,
     group::{GroupBytes, LeafIndex},
+    kept::Kept,
     lanes, leaf,
     pages::Selection,
     structure,
@@ -82,9 +83,26 @@ impl View {
 
     pub(crate) fn structure(&self) -> Result<Arc<Structure>, TableError> {
         once(&self.structure, || {
+            if let Some(structure) = self.kept().and_then(Kept::structure) {
+                return Ok(structure);
+            }
             let leaf = self.essential(LeafColumn::StatusCode)?;
-            structure::read(&self.bytes, leaf, &self.selection).map(Arc::new)
+            let structure = structure::read(&self.bytes, leaf, &self.selection).map(Arc::new)?;
+            if let Some(kept) = self.kept() {
+                kept.keep_structure(&structure);
+            }
+            Ok(structure)
         })
+    }
+
+    /// Whether the structure is known without reading anything.
+    pub(crate) fn knows_structure(&self) -> bool {
+        self.structure.get().is_some() || self.kept().is_some_and(|kept| kept.structure().is_some())
+    }
+
+    /// What is kept of these rows between queries: all of them, or nothing.
+    fn kept(&self) -> Option<&Kept> {
+        self.bytes.kept().filter(|_| self.selection.is_all())
     }
 
     /// A leaf without which the file would not have been opened.
@@ -99,26 +117,39 @@ impl View {
 
     pub(crate) fn event_offsets(&self) -> Result<Arc<[u32]>, TableError> {
         once(&self.events, || {
-            self.child_offsets(&[
-                LeafColumn::EventTimeSinceStart,
-                LeafColumn::EventName,
-                LeafColumn::EventDroppedAttributes,
-            ])
+            self.child_offsets(
+                true,
+                &[
+                    LeafColumn::EventTimeSinceStart,
+                    LeafColumn::EventName,
+                    LeafColumn::EventDroppedAttributes,
+                ],
+            )
         })
     }
 
     pub(crate) fn link_offsets(&self) -> Result<Arc<[u32]>, TableError> {
         once(&self.links, || {
-            self.child_offsets(&[
-                LeafColumn::LinkSpanId,
-                LeafColumn::LinkTraceId,
-                LeafColumn::LinkDroppedAttributes,
-            ])
+            self.child_offsets(
+                false,
+                &[
+                    LeafColumn::LinkSpanId,
+                    LeafColumn::LinkTraceId,
+                    LeafColumn::LinkDroppedAttributes,
+                ],
+            )
         })
     }
 
     /// Offsets from the smallest of the leaves, whose levels are all the same.
-    fn child_offsets(&self, columns: &[LeafColumn]) -> Result<Arc<[u32]>, TableError> {
+    fn child_offsets(
+        &self,
+        of_events: bool,
+        columns: &[LeafColumn],
+    ) -> Result<Arc<[u32]>, TableError> {
+        if let Some(offsets) = self.kept().and_then(|kept| kept.offsets(of_events)) {
+            return Ok(offsets);
+        }
         let spans = self.structure()?.spans();
         let size = |&leaf: &LeafIndex| {
             let bytes = &self.bytes.chunk(leaf).bytes;
@@ -128,10 +159,14 @@ impl View {
             .iter()
             .filter_map(|&column| self.file().position(column))
             .min_by_key(size);
-        match smallest {
-            Some(leaf) => structure::child_offsets(&self.bytes, leaf, &self.selection, spans),
-            None => Ok(std::iter::repeat_n(0, spans + 1).collect()),
+        let offsets = match smallest {
+            Some(leaf) => structure::child_offsets(&self.bytes, leaf, &self.selection, spans)?,
+            None => std::iter::repeat_n(0, spans + 1).collect(),
+        };
+        if let Some(kept) = self.kept() {
+            kept.keep_offsets(of_events, &offsets);
         }
+        Ok(offsets)
     }
 
     /// How many rows of a level are selected.
@@ -159,8 +194,15 @@ impl View {
             if !self.bytes.may_have_values(leaves.key) {
                 return Ok(None);
             }
+            if let Some(slots) = self.kept().and_then(|kept| kept.slots(scope)) {
+                return Ok(Some(slots));
+            }
             let owners = self.rows(scope.level())?;
             let slots = AttributeSlots::read(&self.bytes, leaves, scope, &self.selection, owners)?;
+            let slots = Arc::new(slots);
+            if let Some(kept) = self.kept() {
+                kept.keep_slots(scope, &slots);
+            }
             if self.selection.is_all() {
                 self.bytes.release(leaves.key);
                 leaves
@@ -168,7 +210,7 @@ impl View {
                     .iter()
                     .for_each(|&leaf| self.bytes.release(leaf));
             }
-            Ok(Some(Arc::new(slots)))
+            Ok(Some(slots))
         })
     }
 

@@ -15,7 +15,7 @@ use super::{
     measure,
     partial::{Head, MetricsPartial, Part, SeriesTable},
     plan::{Fragment, MetricsPlan, What},
-    selected::{Choice, Selected, choose},
+    selected::{Choice, Selected, choose, first_pass},
     weight,
     window::{Grid, Window},
 };
@@ -25,7 +25,8 @@ use crate::{
     results::survivor,
     rows::RowReader,
     scan,
-    session::{Limits, Session},
+    search::finds_nothing,
+    session::{Clues, Limits, Session},
     value::Value,
 };
 
@@ -50,8 +51,23 @@ pub fn evaluate(
     if window.is_empty() || plan.matches_nothing() {
         return Ok(partial);
     }
-    let mut session = Session::new(table, limits)?;
+    let clues = Clues::of(table);
+    let mut hopeful = Vec::new();
+    let mut keys = Vec::new();
     for (number, fragment) in plan.fragments.iter().enumerate() {
+        if !finds_nothing(&clues, &fragment.plan)? {
+            hopeful.push((number, fragment));
+            keys.extend(first_pass(fragment));
+        }
+    }
+    if hopeful.is_empty() {
+        return Ok(partial);
+    }
+    keys.sort();
+    keys.dedup();
+    table.prefetch(&keys)?;
+    let mut session = Session::after(clues, limits)?;
+    for (number, fragment) in hopeful {
         session.check_cancelled()?;
         let choice = choose(&mut session, plan, fragment, &window)?;
         if choice.spans.is_empty() {

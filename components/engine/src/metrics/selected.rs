@@ -48,7 +48,6 @@ pub(crate) fn choose(
     let mut in_time: Option<Bitmap> = None;
     let mut factor = 1.0;
     let found = run_among(&fragment.plan, session, |session| {
-        prefetch(session, fragment)?;
         let all = || Bitmap::full(session.structure.spans());
         in_time = spans_within(session, window)?;
         let mut candidates = match &in_time {
@@ -132,8 +131,8 @@ fn sample_traces(
     Ok(factor)
 }
 
-/// Tells the table which columns are read in any case.
-fn prefetch(session: &Session<'_>, fragment: &Fragment) -> Result<(), EngineError> {
+/// The columns that are read in any case.
+pub(crate) fn first_pass(fragment: &Fragment) -> Vec<ColumnKey> {
     let plan = &fragment.plan;
     let mut keys: Vec<ColumnKey> = plan.first_pass.clone();
     keys.push(Stored::SpanStartNano.into());
@@ -142,9 +141,7 @@ fn prefetch(session: &Session<'_>, fragment: &Fragment) -> Result<(), EngineErro
         let operands = fragment.by.iter().chain(&fragment.measured);
         keys.extend(operands.flat_map(|&operand| plan.operands[operand].keys().cloned()));
     }
-    keys.sort();
-    keys.dedup();
-    Ok(session.table.prefetch(&keys)?)
+    keys
 }
 
 /// The spans that start within the window; `None` when all of them do.

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use bytes::Bytes;
 use prost::Message;
-use tempo_backend::ReadStats;
+use tempo_backend::{ReadStats, cache::Cache};
 use tempo_model::TraceId;
 use tempo_proto::tempopb::Trace;
 use tempo_table::{
@@ -14,7 +14,7 @@ use tempo_testkit::traces::TraceMaker;
 
 use super::{cell, cells, columns::patterns, keys, table};
 use crate::{
-    read::BlockReader,
+    read::{BlockReader, RowGroupTable, kept::Kept},
     schema::Version,
     write::{BlockBuilder, BlockOptions},
 };
@@ -120,4 +120,80 @@ fn names_that_nobody_uses_cost_a_dictionary() {
     assert!(stored.column(&key, None).unwrap().is_absent());
     assert_eq!(stored.string_superset(&key).unwrap().unwrap().len(), 0);
     assert!(stats.bytes() - before < 2000, "{}", stats.bytes() - before);
+}
+
+#[test]
+fn what_one_table_decodes_another_has_for_nothing() {
+    let reader = written(Version::VParquet4, 200, 0);
+    let cache = Cache::new(1 << 30, &prometheus::Registry::new()).unwrap();
+    let kept = Kept::new(&cache, reader.meta());
+    let keeping = |stats: &ReadStats| {
+        let (file, source) = (Arc::clone(reader.file()), reader.source());
+        let source = source.counted_in(stats.clone());
+        RowGroupTable::new(file, source, 0, Some(kept.of_row_group(0)))
+    };
+    let alone = table(&reader, 0);
+    let first = keeping(&ReadStats::new());
+    let keys = keys(&alone);
+    assert_eq!(
+        first.rows(Level::Span).unwrap(),
+        alone.structure().unwrap().spans()
+    );
+    for key in &keys {
+        let want = cells(&alone.column(key, None).unwrap());
+        assert_eq!(cells(&first.column(key, None).unwrap()), want, "{key:?}");
+    }
+    let stats = ReadStats::new();
+    let second = keeping(&stats);
+    let (kept, want) = (second.structure().unwrap(), alone.structure().unwrap());
+    assert_eq!(kept.scope_spans, want.scope_spans);
+    assert_eq!(kept.span_resource, want.span_resource);
+    assert_eq!(
+        second.event_offsets().unwrap(),
+        alone.event_offsets().unwrap()
+    );
+    assert_eq!(
+        second.link_offsets().unwrap(),
+        alone.link_offsets().unwrap()
+    );
+    second.prefetch(&keys).unwrap();
+    second.prefetch_of(&keys, &[3, 5]).unwrap();
+    for key in &keys {
+        let whole = alone.column(key, None).unwrap();
+        assert_eq!(
+            cells(&second.column(key, None).unwrap()),
+            cells(&whole),
+            "{key:?}"
+        );
+        let rows: Vec<u32> = (0..whole.len as u32).step_by(7).collect();
+        let some = second.gather(key, &rows).unwrap();
+        assert_eq!(cells(&some), cells(&whole.gather(&rows)), "{key:?}");
+    }
+    assert_eq!(stats.bytes(), 0);
+}
+
+#[test]
+fn few_rows_that_are_asked_for_twice_are_kept_with_all_others() {
+    let reader = written(Version::VParquet5, 4000, 0);
+    let cache = Cache::new(1 << 30, &prometheus::Registry::new()).unwrap();
+    let kept = Kept::new(&cache, reader.meta());
+    let key = ColumnKey::attribute(AttributeScope::Span, "http.route");
+    let want = cells(&table(&reader, 0).gather(&key, &[40_000]).unwrap());
+    let costs: Vec<u64> = (0..3)
+        .map(|_| {
+            let stats = ReadStats::new();
+            let (file, source) = (Arc::clone(reader.file()), reader.source());
+            let source = source.counted_in(stats.clone());
+            let stored = RowGroupTable::new(file, source, 0, Some(kept.of_row_group(0)));
+            stored.structure().unwrap();
+            let before = stats.bytes();
+            stored
+                .prefetch_of(std::slice::from_ref(&key), &[2000])
+                .unwrap();
+            assert_eq!(cells(&stored.gather(&key, &[40_000]).unwrap()), want);
+            stats.bytes() - before
+        })
+        .collect();
+    assert!(costs[0] * 2 < costs[1], "{costs:?}");
+    assert_eq!(costs[2], 0);
 }
