@@ -34,6 +34,9 @@
 //! - A value leaf is read only if a wanted attribute may have its value there, and of its pages only
 //!   those that do are decompressed.
 //! - Columns of few rows read and decode only their pages (`pages`, by the offset index).
+//! - What was decoded of a whole row group stays in the cache of the process for the next query
+//!   (`kept`), within the cache's bytes. Of a column of which few rows were wanted before, all of it
+//!   is decoded the second time.
 //!
 //! # Damage
 //!

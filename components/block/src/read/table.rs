@@ -509,9 +509,12 @@ impl SpanTable for RowGroupTable {
         if let Some(column) = self.cached(key)
             && column.arrays.is_none()
         {
-            return Ok(Some(
-                column.strings.map_or_else(Arc::default, |lane| lane.dict),
-            ));
+            match (column.strings, key) {
+                (Some(lane), _) => return Ok(Some(lane.dict)),
+                (None, ColumnKey::Attribute { .. }) => return Ok(Some(Arc::default())),
+                // Ids, statuses and kinds are compared as texts, too.
+                (None, ColumnKey::Intrinsic(_)) => {}
+            }
         }
         match key {
             ColumnKey::Intrinsic(intrinsic) => {

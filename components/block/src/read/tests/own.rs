@@ -156,6 +156,9 @@ fn what_one_table_decodes_another_has_for_nothing() {
         second.link_offsets().unwrap(),
         alone.link_offsets().unwrap()
     );
+    for id in [Intrinsic::TraceId, Intrinsic::SpanId, Intrinsic::StatusCode] {
+        assert!(second.string_superset(&id.into()).unwrap().is_none());
+    }
     second.prefetch(&keys).unwrap();
     second.prefetch_of(&keys, &[3, 5]).unwrap();
     for key in &keys {
