@@ -130,9 +130,7 @@ fn on_files(binary: &Path, data: &Data, class: &Class, budget: Duration) -> io::
     let mut warm = Vec::new();
     for turn in 1..=MAX_TURNS {
         let elapsed = begun.elapsed();
-        if (turn > MIN_TURNS && elapsed > budget)
-            || (turn > MIN_SLOW_TURNS && elapsed > SLOW)
-        {
+        if (turn > MIN_TURNS && elapsed > budget) || (turn > MIN_SLOW_TURNS && elapsed > SLOW) {
             break;
         }
         warm.push(ask(&mut client, class, &class.path(data, turn))?.0);
