@@ -246,7 +246,7 @@ async fn a_topic_of_ours_takes_the_largest_record() {
 #[tokio::test(flavor = "multi_thread")]
 async fn without_brokers_a_write_ends_in_time() {
     let config = KafkaConfig {
-        address: tempo_testkit::process::free_address().unwrap(),
+        address: tempo_testkit::ports::free_address().unwrap(),
         topic: "traces".to_owned(),
         write_timeout: Duration::from_secs(1),
         ..KafkaConfig::default()

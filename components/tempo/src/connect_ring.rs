@@ -1,6 +1,6 @@
 //! What connects the querier with the partitions that gossip tells of.
 
-use tempo_membership::Membership;
+use tempo_membership::{Membership, OwnerState};
 use tempo_querier::{Owner, Partition, PartitionState, PartitionView};
 
 /// The partitions of the cluster, as the querier wants to know them.
@@ -27,16 +27,7 @@ impl PartitionView for RingOwners {
                 [] => partition.state_since,
                 _ => i64::MAX,
             },
-            owners: partition
-                .owners
-                .iter()
-                .filter(|owner| owner.healthy)
-                .map(|owner| Owner {
-                    instance_id: owner.instance_id.clone(),
-                    address: owner.grpc_addr.clone(),
-                    zone: owner.zone.clone(),
-                })
-                .collect(),
+            owners: whom_to_ask(&partition.owners),
         };
         let unheard = ring.unheard.iter().map(|id| Partition {
             id: *id,
@@ -50,4 +41,22 @@ impl PartitionView for RingOwners {
             .chain(unheard)
             .collect()
     }
+}
+
+/// The owners from whom signs of life arrive. Where there are none, those that answered before:
+/// signs of life come late from a machine that has much to do, and who is gone does not answer.
+fn whom_to_ask(owners: &[tempo_membership::Owner]) -> Vec<Owner> {
+    let any_is_healthy = owners.iter().any(|owner| owner.healthy);
+    owners
+        .iter()
+        .filter(|owner| match any_is_healthy {
+            true => owner.healthy,
+            false => owner.state != OwnerState::Joining,
+        })
+        .map(|owner| Owner {
+            instance_id: owner.instance_id.clone(),
+            address: owner.grpc_addr.clone(),
+            zone: owner.zone.clone(),
+        })
+        .collect()
 }

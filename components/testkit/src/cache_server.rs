@@ -4,10 +4,12 @@
 
 use std::{
     io::{Read as _, Write as _},
-    net::{TcpListener, TcpStream},
+    net::TcpStream,
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
+
+use crate::ports;
 
 /// Longest wait for a server.
 const READY_TIMEOUT: Duration = Duration::from_secs(30);
@@ -40,13 +42,10 @@ impl CacheServer {
 
     fn new(program: &'static str, arguments: impl FnOnce(&str, &str) -> Vec<String>) -> Self {
         Self::check();
-        let free = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = free.local_addr().unwrap();
-        drop(free);
+        let port = ports::free_port().unwrap().to_string();
         let folder = tempfile::tempdir().unwrap();
-        let port = address.port().to_string();
         let mut server = Self {
-            address: address.to_string(),
+            address: format!("127.0.0.1:{port}"),
             program,
             arguments: arguments(&port, &folder.path().display().to_string()),
             process: None,

@@ -6,7 +6,6 @@
 use std::{
     collections::BTreeMap,
     io,
-    net::UdpSocket,
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -15,6 +14,7 @@ use crate::{
     http_client,
     kafka::{Kafka, KafkaOptions},
     object_server,
+    ports::free_port,
     process::{Options, Tempo},
     proxy::Proxy,
 };
@@ -101,7 +101,7 @@ impl Cluster {
             folder,
             _temporary: temporary,
         };
-        let seed = format!("127.0.0.1:{}", free_udp_port()?);
+        let seed = format!("127.0.0.1:{}", free_port()?);
         // Live-stores make the partitions, so they are there first.
         for zone in 0..shape.zones {
             for partition in 0..shape.partitions {
@@ -253,7 +253,7 @@ impl Cluster {
         more(&mut yaml);
         let port = match is_seed {
             true => port_of(seed).to_owned(),
-            false => free_udp_port()?.to_string(),
+            false => free_port()?.to_string(),
         };
         let storage = match &shape.object_store {
             Some(address) => {
@@ -378,8 +378,4 @@ fn zone_name(zone: u32) -> char {
 
 fn port_of(address: &str) -> &str {
     address.rsplit(':').next().unwrap_or_default()
-}
-
-fn free_udp_port() -> io::Result<u16> {
-    Ok(UdpSocket::bind("127.0.0.1:0")?.local_addr()?.port())
 }

@@ -3,18 +3,15 @@
 use std::{
     collections::BTreeMap,
     fs, io,
-    net::TcpListener,
-    ops::Range,
     path::{Path, PathBuf},
     process::Command,
     sync::{Arc, Mutex, PoisonError, Weak},
 };
 
+use crate::ports::free_ports;
+
 /// Ports that one broker takes.
 const PORTS_PER_BROKER: u16 = 10;
-
-/// Attempts to find a range of free ports.
-const PORT_ATTEMPTS: u32 = 1000;
 
 /// A cluster of brokers on this machine.
 #[derive(Debug)]
@@ -48,7 +45,10 @@ impl Kafka {
         command
             .arg("up")
             .args(["--brokers", &brokers.to_string()])
-            .args(["--port-base", &free_ports(brokers)?.to_string()])
+            .args([
+                "--port-base",
+                &free_ports(brokers * PORTS_PER_BROKER)?.to_string(),
+            ])
             .arg("--data")
             .arg(data.path().join("kafka"))
             .env("KAFKA_HEAP_MEGABYTES", "256");
@@ -156,29 +156,4 @@ impl Drop for Kafka {
 fn script() -> Command {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scripts/kafka.sh");
     Command::new(script)
-}
-
-/// Ports that this process has given to clusters; they may not be bound yet.
-static GIVEN: Mutex<Vec<Range<u16>>> = Mutex::new(Vec::new());
-
-/// The first of as many ports in a row as the brokers need.
-fn free_ports(brokers: u16) -> io::Result<u16> {
-    let count = brokers * PORTS_PER_BROKER;
-    let mut given = GIVEN.lock().unwrap_or_else(PoisonError::into_inner);
-    // Below the range that the system gives to clients, and not where a process started at the
-    // same time begins.
-    let begin = std::process::id().wrapping_mul(130);
-    let base = (0..PORT_ATTEMPTS)
-        .map(|attempt| 12_000 + (begin.wrapping_add(attempt * 10) % 20_000) as u16)
-        .find(|&base| {
-            let range = base..base + count;
-            let is_given = |other: &Range<u16>| other.start < range.end && range.start < other.end;
-            !given.iter().any(is_given)
-                && range
-                    .clone()
-                    .all(|port| TcpListener::bind(("127.0.0.1", port)).is_ok())
-        })
-        .ok_or_else(|| io::Error::other("no range of free ports for Kafka"))?;
-    given.push(base..base + count);
-    Ok(base)
 }

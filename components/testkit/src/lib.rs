@@ -10,6 +10,7 @@ pub mod kafka;
 pub mod load;
 pub mod naive;
 pub mod object_server;
+pub mod ports;
 pub mod process;
 pub mod proxy;
 pub mod traces;

@@ -2,13 +2,12 @@
 
 use std::{
     fs, io,
-    net::TcpListener,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
 
-use crate::http_client;
+use crate::{http_client, ports::free_address};
 
 /// Longest wait for `/ready`.
 const READY_TIMEOUT: Duration = Duration::from_secs(60);
@@ -83,14 +82,6 @@ pub fn bytes_below(folder: &Path) -> u64 {
             Err(_) => 0,
         })
         .sum()
-}
-
-/// A port of 127.0.0.1 that nobody listens on.
-///
-/// # Errors
-/// When there is none.
-pub fn free_address() -> io::Result<String> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string())
 }
 
 impl Tempo {

@@ -1,7 +1,7 @@
 //! A cluster around the process under test: partitions with owners, a topic, other processes.
 
 use std::{
-    net::{IpAddr, Ipv4Addr, UdpSocket},
+    net::{IpAddr, Ipv4Addr},
     path::Path,
     time::{Duration, Instant},
 };
@@ -11,6 +11,7 @@ use tempo_ingest::{KafkaConfig, Offsets, admin, lag};
 use tempo_membership::{Instance, Membership};
 use tempo_testkit::{
     kafka::Kafka,
+    ports,
     process::{Options, Tempo},
 };
 use tokio::runtime::Runtime;
@@ -27,21 +28,20 @@ pub(crate) struct Owners {
     seed: String,
 }
 
-pub(crate) fn free_udp_port() -> u16 {
-    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-    socket.local_addr().unwrap().port()
+pub(crate) fn free_port() -> u16 {
+    ports::free_port().unwrap()
 }
 
 impl Owners {
     pub(crate) fn of(partitions: i32) -> Self {
         let runtime = Runtime::new().unwrap();
         let stop = CancellationToken::new();
-        let seed = format!("127.0.0.1:{}", free_udp_port());
+        let seed = format!("127.0.0.1:{}", free_port());
         let mut first = None;
         for partition in 0..partitions {
             let port = match partition {
                 0 => seed.rsplit(':').next().unwrap().parse().unwrap(),
-                _ => free_udp_port(),
+                _ => free_port(),
             };
             let id = format!("live-store-{partition}");
             let config = tempo_membership::Config {
@@ -100,7 +100,7 @@ pub(crate) fn topic(owners: &Owners, kafka: &Kafka, partitions: i32) -> KafkaCon
 pub(crate) fn new_topic(runtime: &Runtime, kafka: &Kafka, partitions: i32) -> KafkaConfig {
     let config = KafkaConfig {
         address: kafka.bootstrap().to_owned(),
-        topic: format!("tempo-{}", free_udp_port()),
+        topic: format!("tempo-{}", free_port()),
         auto_create_partitions: Some(partitions),
         ..KafkaConfig::default()
     };
@@ -121,7 +121,7 @@ pub(crate) fn process(
             "target: {target}\n\
              memberlist:\n  bind_addr: [127.0.0.1]\n  bind_port: {}\n  gossip_interval: 100ms\n  join_members: ['{}']\n\
              ingest:\n  kafka:\n    address: {}\n    topic: {}\n    auto_create_topic_enabled: false\n{}",
-            free_udp_port(),
+            free_port(),
             owners.seed,
             kafka.address,
             kafka.topic,

@@ -10,7 +10,7 @@ use tempo_testkit::{
 };
 
 use crate::{
-    cluster::free_udp_port,
+    cluster::free_port,
     support::{binary, eventually, search, unix_seconds},
 };
 
@@ -97,7 +97,7 @@ impl Installation {
         let port = frontend.grpc.rsplit(':').next().unwrap();
         let yaml = format!(
             "target: querier\n{}querier:\n  frontend_worker:\n    frontend_address: localhost:{port}\n    grpc_client_config: {to_frontend}\nlive_store_client:\n  grpc_client_config: {to_store}\n",
-            self.gossip(free_udp_port())
+            self.gossip(free_port())
         );
         self.process(name, &yaml, "")
     }
@@ -128,7 +128,7 @@ fn outcome(frontend: &Tempo) -> (u16, String) {
 fn frontend_querier_and_live_store_talk_over_tls() {
     let installation = Installation {
         dir: tempfile::tempdir().unwrap(),
-        seed: free_udp_port(),
+        seed: free_port(),
     };
     for name in ["ours", "other"] {
         authority(installation.dir.path(), name);
@@ -201,7 +201,7 @@ fn frontend_querier_and_live_store_talk_over_tls() {
 fn backend_workers_ask_the_scheduler_over_tls() {
     let installation = Installation {
         dir: tempfile::tempdir().unwrap(),
-        seed: free_udp_port(),
+        seed: free_port(),
     };
     for name in ["ours", "other"] {
         authority(installation.dir.path(), name);
@@ -234,7 +234,7 @@ fn backend_workers_ask_the_scheduler_over_tls() {
 fn what_cannot_work_with_tls_is_told_at_the_start() {
     let installation = Installation {
         dir: tempfile::tempdir().unwrap(),
-        seed: free_udp_port(),
+        seed: free_port(),
     };
     authority(installation.dir.path(), "ours");
     let frontend = installation.process("frontend", "target: query-frontend\n", "");

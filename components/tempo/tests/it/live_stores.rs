@@ -17,7 +17,7 @@ use tempo_testkit::{
 use tokio::runtime::Runtime;
 
 use crate::{
-    cluster::{PATIENCE, free_udp_port, new_topic},
+    cluster::{PATIENCE, free_port, new_topic},
     golden,
     support::{binary, eventually, metric, rounds, search, terminate, unix_seconds},
 };
@@ -55,7 +55,7 @@ impl Installation {
         Self {
             topic: new_topic(&Runtime::new().unwrap(), kafka, partitions).topic,
             kafka: kafka.bootstrap().to_owned(),
-            seed: format!("127.0.0.1:{}", free_udp_port()),
+            seed: format!("127.0.0.1:{}", free_port()),
             folder: tempfile::tempdir().unwrap(),
         }
     }
@@ -64,7 +64,7 @@ impl Installation {
     fn process(&self, target: &str, name: &str, more_yaml: &str, live_store_yaml: &str) -> Tempo {
         let data = self.folder.path().join(name);
         let port = match fs::exists(self.folder.path().join("first")).unwrap() {
-            true => free_udp_port().to_string(),
+            true => free_port().to_string(),
             false => {
                 fs::write(self.folder.path().join("first"), name).unwrap();
                 self.seed.rsplit(':').next().unwrap().to_owned()

@@ -4,7 +4,7 @@ use std::process::{Child, Command, Stdio};
 
 use tempo_testkit::{
     http_client::{self, Client},
-    process::free_address,
+    ports::free_address,
 };
 
 use crate::support::{eventually, required_env};

@@ -157,6 +157,8 @@ fn another_languages_client_sees_news_as_they_are_found_and_everything_at_the_en
     assert_eq!(ids(last), orders);
     assert_eq!(progress(last), (BLOCKS as u64, BLOCKS as u64));
 
+    // One that has kept nothing of what the search read.
+    let distant = Distant::new();
     let nanos = |seconds: u64| (seconds * 1_000_000_000).to_string();
     let range = json!({
         "query": "{ name = `GET /checkout` } | count_over_time()",

@@ -7,7 +7,7 @@ use std::{
 };
 
 use rcgen::{CertifiedKey, generate_simple_self_signed};
-use tempo_testkit::process::free_address;
+use tempo_testkit::ports::free_address;
 
 use crate::support::binary;
 
