@@ -57,11 +57,12 @@ impl Class {
                 format!("/api/v2/traces/{high:016x}{:016x}", !high)
             }
             Kind::Search { limit } => {
-                // A small limit decides when a search ends: there other spans per trace do it.
+                // A small limit decides when a search ends: there other spans per trace do it, as
+                // far as there may be that many.
                 let (limit, spans) = if limit == ALL_TRACES {
                     (limit + turn, 3)
                 } else {
-                    (limit, 3 + turn)
+                    (limit + turn / 98, 3 + turn % 98)
                 };
                 format!("/api/search?q={query}&limit={limit}&spss={spans}&start={start}&end={end}")
             }
