@@ -329,14 +329,14 @@ impl Poller {
     /// its successor, or that it has none.
     async fn list_tenant(&self, tenant: &str) -> Result<TenantBlocks, Error> {
         let known = self.blocklist.tenant(tenant);
-        let mut blocks = TenantBlocks::clone(&known);
+        let mut blocks = Arc::clone(&known);
         let mut settled = HashSet::new();
         for _ in 0..MAX_LISTINGS_PER_POLL {
             let listing = self.backend.list_blocks(tenant).await?;
-            blocks = self.complete(tenant, &listing, &blocks).await?;
+            blocks = Arc::new(self.complete(tenant, &listing, &blocks).await?);
             let gone = blocks.gone_without_successor(&known);
             if gone.is_subset(&settled) {
-                return Ok(blocks);
+                return Ok(Arc::unwrap_or_clone(blocks));
             }
             settled = gone;
         }
@@ -346,7 +346,7 @@ impl Poller {
             blocks = settled.len(),
             "blocks went away during each listing; until the next poll, what replaced the last of them may not be seen"
         );
-        Ok(blocks)
+        Ok(Arc::unwrap_or_clone(blocks))
     }
 
     /// The metas of the listed blocks: those known already, the others from the store.

@@ -45,17 +45,8 @@ impl Rendered {
             Self::Null => "null".to_owned(),
             Self::Bare(text) => text.clone(),
             Self::Text(text) => quoted(text),
-            Self::List(items) => {
-                let items: Vec<String> = items.iter().map(Self::inline).collect();
-                format!("[{}]", items.join(", "))
-            }
-            Self::Map(entries) => {
-                let entries: Vec<String> = entries
-                    .iter()
-                    .map(|(key, value)| format!("{}: {}", quoted(key), value.inline()))
-                    .collect();
-                format!("{{{}}}", entries.join(", "))
-            }
+            Self::List(items) => in_brackets(items, " ", Self::inline),
+            Self::Map(entries) => in_braces(entries, " ", quoted, Self::inline),
         }
     }
 
@@ -66,17 +57,8 @@ impl Rendered {
             Self::Absent | Self::Null => "null".to_owned(),
             Self::Bare(text) if is_json_literal(text) => text.clone(),
             Self::Bare(text) | Self::Text(text) => json_text(text),
-            Self::List(items) => {
-                let items: Vec<String> = items.iter().map(Self::to_json).collect();
-                format!("[{}]", items.join(","))
-            }
-            Self::Map(entries) => {
-                let entries: Vec<String> = entries
-                    .iter()
-                    .map(|(key, value)| format!("{}:{}", json_text(key), value.to_json()))
-                    .collect();
-                format!("{{{}}}", entries.join(","))
-            }
+            Self::List(items) => in_brackets(items, "", Self::to_json),
+            Self::Map(entries) => in_braces(entries, "", json_text, Self::to_json),
         }
     }
 
@@ -133,6 +115,26 @@ impl From<&Node> for Rendered {
             ),
         }
     }
+}
+
+/// A list on one line, in YAML with a `space` behind each comma, in JSON without.
+fn in_brackets(items: &[Rendered], space: &str, value: fn(&Rendered) -> String) -> String {
+    let items: Vec<String> = items.iter().map(value).collect();
+    format!("[{}]", items.join(&format!(",{space}")))
+}
+
+/// The same of a map.
+fn in_braces(
+    entries: &[(String, Rendered)],
+    space: &str,
+    text: fn(&str) -> String,
+    value: fn(&Rendered) -> String,
+) -> String {
+    let entries: Vec<String> = entries
+        .iter()
+        .map(|(key, entry)| format!("{}:{space}{}", text(key), value(entry)))
+        .collect();
+    format!("{{{}}}", entries.join(&format!(",{space}")))
 }
 
 fn write_map(out: &mut String, entries: &[(String, Rendered)], indent: usize) {

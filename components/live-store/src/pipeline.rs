@@ -317,6 +317,8 @@ async fn flush(
     // Once the store has it, only the mark is left to do, and the block may go without it.
     if block.flushed_unix_nanos().is_none() {
         upload(shared, block).await?;
+        // Without a store, others bring there what the block holds: its time here begins all the
+        // same.
         block.set_flushed(shared.clock.now_unix_nanos());
     }
     let marking = {
@@ -342,7 +344,6 @@ async fn upload(shared: &Shared, block: &LocalBlock) -> Result<(), tempo_backend
             tempo_block::copy_block(shared.local.blocks(), store, tenant, id).await?;
         }
     }
-    // Without a store, others bring there what the block holds: its time here begins all the same.
     Ok(())
 }
 

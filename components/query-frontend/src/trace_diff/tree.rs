@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
+use tempo_model::to_hex;
 use tempo_proto::{
     opentelemetry::proto::{
         common::v1::{KeyValue, any_value::Value},
@@ -56,7 +57,7 @@ impl<'a> SpanTree<'a> {
         let trace_id = spans
             .iter()
             .find(|(span, _)| !span.trace_id.is_empty())
-            .map_or_else(String::new, |(span, _)| hex(&span.trace_id));
+            .map_or_else(String::new, |(span, _)| to_hex(&span.trace_id));
         let span_count = spans.len();
         spans.sort_by(|(a, _), (b, _)| {
             (a.start_time_unix_nano, &a.span_id).cmp(&(b.start_time_unix_nano, &b.span_id))
@@ -277,8 +278,4 @@ fn holds_an_id(name: &str) -> bool {
             let is_hex = part.bytes().all(|c| c.is_ascii_hexdigit() || c == b'-');
             (is_number && digits >= 6) || (is_hex && digits > 0 && part.len() >= 8)
         })
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -15,6 +15,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use tempo_model::to_hex;
 use tempo_testkit::{
     http_client::{self, Client, encode},
     load::{Load, Sent, send, templates, unix_nanos},
@@ -109,7 +110,7 @@ fn time_to_searchable(tempo: &Tempo) -> io::Result<f64> {
     let headers = [("content-type", "application/x-protobuf")];
     Client::connect(&tempo.otlp_http)?.request("POST", "/v1/traces", &headers, &body)?;
     let acknowledged = Instant::now();
-    let id: String = trace.id.iter().map(|byte| format!("{byte:02x}")).collect();
+    let id = to_hex(&trace.id);
     let query = encode(&format!("{{ trace:id = \"{id}\" }}"));
     let seconds = now / 1_000_000_000;
     let path = format!(

@@ -7,6 +7,7 @@ use std::{
 };
 
 use serde_json::{Value, json};
+use tempo_model::to_hex;
 use tempo_proto::opentelemetry::proto::{common::v1::any_value, trace::v1::Span};
 use tempo_testkit::{
     http_client::Client,
@@ -164,7 +165,7 @@ fn make(binary: &Path, folder: &Path, spans: u64, spans_per_block: u64) -> io::R
         let offset = (progress * RANGE_SECONDS as f64 * 1e9) as u64;
         let trace = maker.next_trace(begin_nanos + offset);
         if known.traces.is_multiple_of(remember_each) && known.ids.len() < REMEMBERED_IDS {
-            known.ids.push(hexadecimal(&trace.id));
+            known.ids.push(to_hex(&trace.id));
         }
         if known.user.is_empty() && known.spans >= spans / 2 {
             known.user = user(&trace).unwrap_or_default();
@@ -206,10 +207,6 @@ fn expect_success(answer: tempo_testkit::http_client::Response) -> io::Result<()
     }
     let (status, text) = (answer.status, answer.text());
     Err(io::Error::other(format!("tempo answers {status}: {text}")))
-}
-
-fn hexadecimal(id: &[u8]) -> String {
-    id.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn user(trace: &MadeTrace) -> Option<String> {
