@@ -60,3 +60,38 @@ fn whom_to_ask(owners: &[tempo_membership::Owner]) -> Vec<Owner> {
         })
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asked(owners: &[(&str, OwnerState, bool)]) -> Vec<String> {
+        let owners: Vec<_> = owners
+            .iter()
+            .map(|&(name, state, alive)| tempo_membership::Owner {
+                instance_id: name.to_owned(),
+                grpc_addr: format!("{name}:9095"),
+                zone: String::new(),
+                state,
+                state_since: 0,
+                owner_since: 0,
+                alive,
+                healthy: alive && state != OwnerState::Joining,
+                log_was_empty: false,
+                built_until: None,
+            })
+            .collect();
+        let asked = whom_to_ask(&owners).into_iter();
+        asked.map(|owner| owner.instance_id).collect()
+    }
+
+    #[test]
+    fn silent_owners_are_asked_only_where_no_other_is_there() {
+        use OwnerState::{Active, Joining, Leaving};
+        let silent = [("a", Active, false), ("b", Leaving, false)];
+        assert_eq!(asked(&silent), ["a", "b"]);
+        assert_eq!(asked(&[silent[0], ("c", Active, true)]), ["c"]);
+        assert_eq!(asked(&[silent[0], ("d", Joining, true)]), ["a"]);
+        assert!(asked(&[("d", Joining, true), ("e", Joining, false)]).is_empty());
+    }
+}
