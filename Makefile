@@ -110,6 +110,12 @@ images: setup ## Build the container images as archives, without Docker
 e2e: setup ## Play all scenarios on a real Kubernetes: E2E_CLUSTER=local or kind, or any KUBECONFIG
 	@scripts/e2e.sh $(E2E_ARGS)
 
+E2E_CORE = samples,invalid-spec,restricted,drift,prune,secret-missing,secret-bad,secret-rotate,delete,pause,render,volume-claims
+
+.PHONY: e2e-core
+e2e-core: ## Play what an API server without a node can show; the operator runs on this machine
+	@E2E_CLUSTER=control-plane scripts/e2e.sh --only $(E2E_CORE) $(E2E_ARGS)
+
 .PHONY: fuzz
 fuzz: setup ## Run every fuzz target for 60 seconds
 	scripts/fuzz.sh 60

@@ -7,9 +7,11 @@
 # scripts/images.sh makes the same image without Docker.
 ARG RUST_VERSION=1.95
 FROM rust:${RUST_VERSION}-bookworm AS build
+# dist or release.
 ARG PROFILE=dist
 WORKDIR /src
-# The builder's compilers are enough for the C libraries; cmake builds librdkafka.
+# This image has what librdkafka is built with: compilers, make, pkg-config, OpenSSL. Cryptography is
+# built by cmake on some architectures.
 RUN apt-get update && apt-get install -y --no-install-recommends cmake && rm -rf /var/lib/apt/lists/*
 COPY . .
 RUN --mount=type=cache,target=/usr/local/cargo/registry --mount=type=cache,target=/src/target \
@@ -24,5 +26,5 @@ LABEL org.opencontainers.image.title="tempo-operator" \
 COPY --from=build /rootfs/base/ /
 COPY --from=build /rootfs/program/ /
 USER 10001:10001
-EXPOSE 8080 8081
+EXPOSE 8080
 ENTRYPOINT ["/tempo-operator"]

@@ -7,9 +7,13 @@
 # scripts/images.sh makes the same image without Docker.
 ARG RUST_VERSION=1.95
 FROM rust:${RUST_VERSION}-bookworm AS build
+# dist or release.
 ARG PROFILE=dist
+# The commit that `tempo -version` tells.
+ARG TEMPO_REVISION=unknown
 WORKDIR /src
-# The builder's compilers are enough for the C libraries; cmake builds librdkafka.
+# This image has what librdkafka is built with: compilers, make, pkg-config, OpenSSL. Cryptography is
+# built by cmake on some architectures.
 RUN apt-get update && apt-get install -y --no-install-recommends cmake && rm -rf /var/lib/apt/lists/*
 COPY . .
 RUN --mount=type=cache,target=/usr/local/cargo/registry --mount=type=cache,target=/src/target \

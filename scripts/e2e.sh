@@ -3,13 +3,16 @@
 #
 #   E2E_CLUSTER=local scripts/e2e.sh [ARGS]   on a node started here, without Docker (the default)
 #   E2E_CLUSTER=kind  scripts/e2e.sh [ARGS]   on a cluster that kind makes
+#   E2E_CLUSTER=control-plane scripts/e2e.sh [ARGS]   on an API server and controllers alone, without
+#                                             root: what needs no pod that runs; the operator runs here
 #   KUBECONFIG=FILE   scripts/e2e.sh [ARGS]   on any other; E2E_REGISTRY and E2E_TAG name images that
 #                                             it can pull, E2E_HOST_ADDRESS this machine as pods see it,
 #                                             E2E_NEXT_TAG another version of tempo to upgrade to
 #
 # ARGS go to tempo-e2e: --only minimal,drift plays those alone, --list lists them, --keep leaves
 # namespaces of what failed. Logs of what failed go to e2e-logs, or where --logs says.
-# E2E_PROFILE (dist) is the cargo profile of the images; E2E_KEEP_CLUSTER=yes leaves the cluster.
+# E2E_PROFILE (dist; dev for a control plane) is the cargo profile of images and operator;
+# E2E_KEEP_CLUSTER=yes leaves the cluster.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -31,9 +34,23 @@ for argument in "$@"; do
   esac
 done
 
+scripts/cluster.sh install-helm
+if [ "$E2E_CLUSTER" = control-plane ]; then
+  profile=${E2E_PROFILE:-dev}
+  built=$CARGO_TARGET_DIR/${profile/#dev/debug}
+  cluster_dir=${E2E_CLUSTER_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/tempostack/control-plane}
+  cargo build --quiet --locked --profile "$profile" -p tempo-operator
+  cargo build --quiet --locked -p tempo-e2e
+  [ "${E2E_KEEP_CLUSTER:-}" = yes ] || trap 'scripts/cluster.sh down --dir "$cluster_dir"' EXIT
+  KUBECONFIG=$(scripts/cluster.sh up --control-plane-only --dir "$cluster_dir" \
+    --port-base "${E2E_PORT_BASE:-27340}")
+  export KUBECONFIG E2E_OPERATOR=$built/tempo-operator E2E_AUDIT_LOG=$cluster_dir/log/audit.log
+  "$CARGO_TARGET_DIR/debug/tempo-e2e" "$@"
+  exit
+fi
+
 scripts/setup.sh test
 scripts/setup.sh kafka
-scripts/cluster.sh install-helm
 [ -x "$tools/versitygw" ] || scripts/emulators.sh >/dev/null
 cargo build --quiet --locked -p tempo-e2e
 profile=${E2E_PROFILE:-dist}
@@ -70,7 +87,7 @@ case $E2E_CLUSTER in
       --format '{{range .IPAM.Config}}{{println .Gateway}}{{end}}' | grep -m 1 -F .)
     ;;
   existing) [ -n "${KUBECONFIG:-}" ] || fail "E2E_CLUSTER=existing needs KUBECONFIG" ;;
-  *) fail "E2E_CLUSTER is local, kind or existing, not '$E2E_CLUSTER'" ;;
+  *) fail "E2E_CLUSTER is local, control-plane, kind or existing, not '$E2E_CLUSTER'" ;;
 esac
 export KUBECONFIG
 [ -z "${E2E_HOST_ADDRESS:-}" ] || export E2E_HOST_ADDRESS

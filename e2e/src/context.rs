@@ -14,6 +14,12 @@ use crate::{
 /// the table says so.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Capability {
+    /// A node that runs pods.
+    Pods,
+    /// No node: nothing that pods would do is needed.
+    NoPods,
+    /// An S3 store can be started where pods reach it, if there are pods.
+    Store,
     /// Kafka and an S3 store can be started where pods reach them.
     Neighbours,
     /// Two nodes or more that can run pods.
@@ -34,6 +40,9 @@ impl Capability {
     /// For the table.
     pub fn name(self) -> &'static str {
         match self {
+            Self::Pods => "a node",
+            Self::NoPods => "a control plane alone",
+            Self::Store => "S3 within reach of pods",
             Self::Neighbours => "Kafka and S3 within reach of pods",
             Self::SeveralNodes => "several nodes",
             Self::ExpandableVolumes => "volumes that grow",
@@ -75,8 +84,13 @@ impl World {
     /// When it cannot be asked.
     pub fn discover(cluster: &Cluster) -> Outcome<BTreeSet<Capability>> {
         let mut found = BTreeSet::new();
-        let workers = cluster
-            .list("", "nodes", "")?
+        let nodes = cluster.list("", "nodes", "")?;
+        found.insert(if nodes.is_empty() {
+            Capability::NoPods
+        } else {
+            Capability::Pods
+        });
+        let workers = nodes
             .values()
             .filter(|node| {
                 node["spec"]["taints"]
@@ -135,6 +149,11 @@ impl<'w> Context<'w> {
     /// The cluster.
     pub fn cluster(&self) -> &'w Cluster {
         &self.world.cluster
+    }
+
+    /// Whether pods run, and with them whatever answers to spans and queries.
+    pub fn has_pods(&self) -> bool {
+        self.world.capabilities.contains(&Capability::Pods)
     }
 
     /// Applies manifests in the namespace.

@@ -19,6 +19,7 @@ use tempo_e2e::{
     cluster::Cluster,
     context::{Capability, Context, World},
     neighbours::Neighbours,
+    nodeless::Readiness,
     operator::{Image, Operator},
     report::{self, Line, Verdict},
     scenarios::{ALL, Scenario},
@@ -124,7 +125,7 @@ fn chosen(only: &[String]) -> Outcome<Vec<&'static Scenario>> {
         .collect())
 }
 
-fn world(arguments: &Arguments, data: &Path) -> Outcome<World> {
+fn world(arguments: &Arguments, logs: &Path, data: &Path) -> Outcome<World> {
     let kubeconfig = arguments
         .kubeconfig
         .clone()
@@ -140,14 +141,26 @@ fn world(arguments: &Arguments, data: &Path) -> Outcome<World> {
         tag: arguments.tag.clone(),
     };
     let repository = &arguments.repository;
-    let operator = Operator::new(
+    let mut capabilities = World::discover(&cluster)?;
+    let mut operator = Operator::new(
         &cluster,
         &tool(tools, "helm", "helm"),
         &repository.join("charts/tempo-operator"),
         image("tempo-operator"),
         image("tempo"),
     );
-    let mut capabilities = World::discover(&cluster)?;
+    if !capabilities.contains(&Capability::Pods) {
+        let program = arguments.operator_binary.as_deref().ok_or_else(|| {
+            Failure::new(
+                "the cluster has no node that could run the operator; say with --operator-binary \
+                 which program does",
+            )
+        })?;
+        operator = operator.running_here(program, logs)?;
+    }
+    if arguments.host_address.is_some() || capabilities.contains(&Capability::NoPods) {
+        capabilities.insert(Capability::Store);
+    }
     if arguments.host_address.is_some() {
         capabilities.insert(Capability::Neighbours);
     }
@@ -187,7 +200,9 @@ fn play_all(arguments: &Arguments) -> Outcome<Vec<Line>> {
     let logs = fs::canonicalize(&arguments.logs)?;
     let data = logs.join("neighbours");
     fs::create_dir_all(&data)?;
-    let world = world(arguments, &data)?;
+    let world = world(arguments, &logs, &data)?;
+    let has_pods = world.capabilities.contains(&Capability::Pods);
+    let _readiness = (!has_pods).then(|| Readiness::of(&world.cluster));
     if !arguments.no_install {
         eprintln!("e2e: installing the operator");
         world

@@ -1,13 +1,24 @@
-//! The operator, installed by Helm only.
+//! The operator, installed by Helm only. Where no node runs its pod, Helm installs everything else,
+//! and the same program runs here with the rights that the chart gives it.
 
 use std::{
     fs,
     path::{Path, PathBuf},
     process::Command,
+    sync::Arc,
     time::Duration,
 };
 
-use crate::{Outcome, cluster::Cluster, command, ensure};
+use serde_json::{Value, json};
+use tempo_testkit::http_client;
+
+use crate::{
+    Failure, Outcome,
+    access::Access,
+    cluster::Cluster,
+    command, ensure,
+    process::{Process, write_kubeconfig},
+};
 
 /// Longest time for one call of `helm`, which waits until pods are ready.
 const HELM_LIMIT: Duration = Duration::from_secs(180);
@@ -16,6 +27,8 @@ const HELM_LIMIT: Duration = Duration::from_secs(180);
 pub const RELEASE: &str = "tempo-operator";
 /// Its namespace.
 pub const NAMESPACE: &str = "tempo-operator-system";
+/// File with the way in of an operator that runs here.
+const KUBECONFIG: &str = "operator.kubeconfig";
 /// Labels of the operator's pods.
 pub const PODS: &str = "app.kubernetes.io/name=tempo-operator";
 
@@ -36,6 +49,8 @@ pub struct Operator {
     chart: PathBuf,
     image: Image,
     tempo: Image,
+    /// The program, where it runs here.
+    here: Option<Arc<Process>>,
 }
 
 impl Operator {
@@ -47,7 +62,34 @@ impl Operator {
             chart: chart.to_owned(),
             image,
             tempo,
+            here: None,
         }
+    }
+
+    /// The same as the program `program` of this machine, which keeps its kubeconfig and its log in
+    /// `folder`.
+    ///
+    /// # Errors
+    /// When there is no port for its pages.
+    #[must_use = "it is another one"]
+    pub fn running_here(self, program: &Path, folder: &Path) -> Outcome<Self> {
+        let mut environment = environment(&self).to_vec();
+        environment.extend([
+            ("POD_NAMESPACE", NAMESPACE.to_owned()),
+            ("LEASE_NAME", RELEASE.to_owned()),
+            ("LOG_LEVEL", "debug".to_owned()),
+        ]);
+        let process = Process::new(
+            program,
+            &folder.join(KUBECONFIG),
+            &[],
+            &environment,
+            &folder.join("operator.log"),
+        )?;
+        Ok(Self {
+            here: Some(Arc::new(process)),
+            ..self
+        })
     }
 
     /// The chart's folder.
@@ -125,12 +167,47 @@ impl Operator {
         self.helm(&arguments)
     }
 
-    /// Installs the release that all scenarios share.
+    /// Installs the release that all scenarios share, and waits until the operator works.
     ///
     /// # Errors
     /// See [`Operator::install`].
-    pub fn install_shared(&self) -> Outcome<String> {
-        self.install(RELEASE, NAMESPACE, &["log.level=debug"])
+    pub fn install_shared(&self) -> Outcome {
+        let Some(here) = &self.here else {
+            return self
+                .install(RELEASE, NAMESPACE, &["log.level=debug"])
+                .map(drop);
+        };
+        self.install(RELEASE, NAMESPACE, &["replicas=0"])?;
+        self.write_kubeconfig(&here.kubeconfig)?;
+        here.start()?;
+        here.wait_ready()
+    }
+
+    /// The way in with the rights of the ServiceAccount that the chart made.
+    fn write_kubeconfig(&self, path: &Path) -> Outcome {
+        let token = self.cluster.kubectl(&[
+            "-n",
+            NAMESPACE,
+            "create",
+            "token",
+            RELEASE,
+            "--duration=24h",
+        ])?;
+        let text = self.cluster.kubectl(&[
+            "config",
+            "view",
+            "--raw",
+            "--minify",
+            "--flatten",
+            "-o",
+            "json",
+        ])?;
+        let config: Value = serde_json::from_str(&text)?;
+        write_kubeconfig(
+            path,
+            &config["clusters"][0]["cluster"],
+            &json!({"token": token.trim()}),
+        )
     }
 
     /// Ends its pods at once, without a word of farewell; Kubernetes makes others.
@@ -138,6 +215,10 @@ impl Operator {
     /// # Errors
     /// When the cluster refuses.
     pub fn kill(&self) -> Outcome {
+        if let Some(here) = &self.here {
+            here.kill();
+            return here.start();
+        }
         self.cluster
             .kubectl(&[
                 "-n",
@@ -158,6 +239,13 @@ impl Operator {
     /// # Errors
     /// When it is not within two minutes.
     pub fn scale(&self, replicas: usize) -> Outcome {
+        if let Some(here) = &self.here {
+            return match replicas {
+                0 => here.stop(),
+                1 => here.start().and_then(|()| here.wait_ready()),
+                _ => Err(Failure::new("here it runs once at most")),
+            };
+        }
         self.cluster.kubectl(&[
             "-n",
             NAMESPACE,
@@ -175,6 +263,48 @@ impl Operator {
                 |pods| pods.len() == replicas && pods.values().all(pod_is_ready),
             )
             .map(drop)
+    }
+}
+
+impl Operator {
+    /// Its metrics.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub fn metrics(&self) -> Outcome<String> {
+        if let Some(here) = &self.here {
+            return Ok(http_client::get(&here.address, "/metrics")?.text());
+        }
+        let service = format!("{RELEASE}-metrics");
+        let way = Access::open(&self.cluster, NAMESPACE, &service, 8080)?;
+        Ok(http_client::get(&way.address, "/metrics")?.text())
+    }
+
+    /// Resident memory in bytes; of its largest pod as its node counts it.
+    ///
+    /// # Errors
+    /// When nobody tells.
+    pub fn memory(&self) -> Outcome<u64> {
+        if let Some(here) = &self.here {
+            return here.memory();
+        }
+        let pods = self.cluster.list(NAMESPACE, "pods", PODS)?;
+        let mut largest = None;
+        for (name, pod) in &pods {
+            let node = pod["spec"]["nodeName"].as_str().unwrap_or_default();
+            let summary: Value = serde_json::from_str(&self.cluster.kubectl(&[
+                "get",
+                "--raw",
+                &format!("/api/v1/nodes/{node}/proxy/stats/summary"),
+            ])?)?;
+            let told = summary["pods"].as_array().into_iter().flatten();
+            largest = told
+                .filter(|told| told["podRef"]["name"] == **name)
+                .filter_map(|told| told["containers"][0]["memory"]["rssBytes"].as_u64())
+                .max()
+                .max(largest);
+        }
+        largest.ok_or_else(|| Failure::new("no node tells how much memory the operator has"))
     }
 }
 

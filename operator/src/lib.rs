@@ -6,6 +6,7 @@
 //! stacks go on.
 
 pub mod api;
+mod certificates;
 pub mod config;
 pub mod controller;
 #[cfg(test)]

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use sha2::{Digest, Sha256};
 
 use crate::api::{SecretKey, TempoStack};
+use crate::certificates::{self, Certificate};
 
 /// Kind of an object that a stack names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -39,6 +40,10 @@ pub struct Reference {
     pub keys: Vec<String>,
     /// Whether values become environment variables that the configuration takes in.
     pub expanded: bool,
+    /// Whether processes read it again when it changes, so that no pod starts anew for it.
+    pub reread: bool,
+    /// Whether cert-manager makes it: it may come later than the pods that need it.
+    pub issued: bool,
 }
 
 /// Contents of the objects that were found, by key.
@@ -155,40 +160,39 @@ pub fn of(stack: &TempoStack) -> Vec<Reference> {
         }
     }
     if let Some(tls) = &spec.receivers.otlp.tls {
-        let ca: &[&str] = if tls.require_client_certificate {
-            &["ca.crt"]
+        let keys = if tls.require_client_certificate {
+            TLS_AND_CA_KEYS
         } else {
-            &[]
+            TLS_KEYS
         };
-        found.secret(
-            "receivers.otlp.tls.secretRef",
-            &tls.secret_ref.name,
-            TLS_KEYS,
-            false,
-        );
-        found.secret(
-            "receivers.otlp.tls.secretRef",
-            &tls.secret_ref.name,
-            ca,
-            false,
-        );
+        if let Some(certificate) = certificates::receivers(stack) {
+            found.certificate("receivers.otlp.tls", &certificate, keys);
+        }
     }
-    if let Some(secret) = &spec.security.internal_tls_secret_ref {
-        found.secret(
-            "security.internalTLSSecretRef",
-            &secret.name,
-            &["tls.crt", "tls.key", "ca.crt"],
-            false,
-        );
+    if let Some(certificate) = certificates::internal(stack) {
+        found.certificate("security.internalTLS", &certificate, TLS_AND_CA_KEYS);
     }
     if spec.gateway.enabled {
         if let Some(auth) = &spec.gateway.auth {
-            found.secret(
-                "gateway.auth.staticSecretRef",
-                &auth.static_secret_ref.name,
-                &["htpasswd"],
-                false,
-            );
+            if let Some(users) = &auth.static_secret_ref {
+                found.secret(
+                    "gateway.auth.staticSecretRef",
+                    &users.name,
+                    &["htpasswd"],
+                    false,
+                );
+            }
+            if let Some(oidc) = &auth.oidc {
+                found.secret(
+                    "gateway.auth.oidc.clientSecretRef",
+                    &oidc.client_secret_ref.name,
+                    &[OIDC_CLIENT_SECRET, OIDC_COOKIE_SECRET],
+                    false,
+                );
+                if let Some(ca) = &oidc.ca_secret_ref {
+                    found.key("gateway.auth.oidc.caSecretRef", ca, false);
+                }
+            }
         }
         if let Some(tls) = &spec.gateway.tls_secret_ref {
             found.secret("gateway.tlsSecretRef", &tls.name, TLS_KEYS, false);
@@ -201,7 +205,16 @@ pub fn of(stack: &TempoStack) -> Vec<Reference> {
 pub const GCS_KEY: &str = "key.json";
 /// Key of an Azure account's key.
 pub const AZURE_KEY: &str = "account_key";
+/// Key of what the gateway shows to an OpenID provider.
+pub const OIDC_CLIENT_SECRET: &str = "client_secret";
+/// Key of what seals the gateway's cookies.
+pub const OIDC_COOKIE_SECRET: &str = "cookie_secret";
+/// Lengths that oauth2-proxy takes for it: those of AES.
+const OIDC_COOKIE_SECRET_BYTES: &[usize] = &[16, 24, 32];
 const TLS_KEYS: &[&str] = &["tls.crt", "tls.key"];
+const TLS_AND_CA_KEYS: &[&str] = &["tls.crt", "tls.key", "ca.crt"];
+/// What a file of certificates begins with, comments aside.
+const PEM: &str = "-----BEGIN CERTIFICATE-----";
 /// Keys that other operators' Secrets hold for short-lived credentials.
 const SHORT_LIVED_KEYS: &[&str] = &["role_arn"];
 
@@ -218,6 +231,20 @@ impl Collector {
             field,
             keys: keys.iter().map(|key| (*key).to_owned()).collect(),
             expanded,
+            reread: false,
+            issued: false,
+        });
+    }
+    /// Servers and clients of ours look at these files again and again.
+    fn certificate(&mut self, field: &'static str, certificate: &Certificate<'_>, keys: &[&str]) {
+        self.references.push(Reference {
+            kind: Kind::Secret,
+            name: certificate.secret.clone(),
+            field,
+            keys: keys.iter().map(|key| (*key).to_owned()).collect(),
+            expanded: false,
+            reread: true,
+            issued: certificate.issued.is_some(),
         });
     }
     fn secret(&mut self, field: &'static str, name: &str, keys: &[&str], expanded: bool) {
@@ -233,7 +260,7 @@ pub fn problem(references: &[Reference], found: &Found) -> Option<Problem> {
     references.iter().find_map(|reference| {
         let Reference { kind, name, field, .. } = reference;
         let Some(content) = found.get(&(*kind, name.clone())) else {
-            return Some(Problem {
+            return (!reference.issued).then(|| Problem {
                 reason: match kind {
                     Kind::Secret => "SecretNotFound",
                     Kind::ConfigMap => "ConfigMapNotFound",
@@ -270,9 +297,32 @@ pub fn problem(references: &[Reference], found: &Found) -> Option<Problem> {
                     kind.name()
                 ),
             }),
+            Some(value)
+                if key == OIDC_COOKIE_SECRET && !OIDC_COOKIE_SECRET_BYTES.contains(&value.len()) =>
+            {
+                Some(Problem {
+                    reason: "SecretKeyUnusable",
+                    message: format!(
+                        "key {key:?} of {} {name:?}, named by spec.{field}, has {} characters in place of 16, 24 or 32; make one by: openssl rand -hex 16",
+                        kind.name(),
+                        value.len()
+                    ),
+                })
+            }
+            Some(value) if key.ends_with(".crt") && !holds_certificate(value) => Some(Problem {
+                reason: "SecretKeyUnusable",
+                message: format!(
+                    "key {key:?} of {} {name:?}, named by spec.{field}, holds no certificate: \"{PEM}\" is expected",
+                    kind.name()
+                ),
+            }),
             Some(_) => None,
         })
     })
+}
+
+fn holds_certificate(value: &[u8]) -> bool {
+    std::str::from_utf8(value).is_ok_and(|text| text.contains(PEM))
 }
 
 fn conflict(reference: &Reference, content: &BTreeMap<String, Vec<u8>>) -> Option<Problem> {
@@ -307,6 +357,7 @@ fn fits_quotes(value: &[u8]) -> bool {
 pub fn hash(references: &[Reference], found: &Found) -> String {
     let wanted: BTreeSet<(Kind, &str, &str)> = references
         .iter()
+        .filter(|reference| !reference.reread)
         .flat_map(|reference| {
             reference
                 .keys
@@ -367,7 +418,7 @@ mod tests {
         BTreeMap::from([
             (
                 (Kind::Secret, "kafka-ca".to_owned()),
-                content(&[("ca.crt", "pem")]),
+                content(&[("ca.crt", PEM)]),
             ),
             (
                 (Kind::Secret, "kafka-user".to_owned()),
@@ -422,13 +473,42 @@ mod tests {
         let mut found = all();
         found.insert(
             (Kind::Secret, "kafka-ca".to_owned()),
-            content(&[("ca.crt", "pem"), ("other", "x")]),
+            content(&[("ca.crt", PEM), ("other", "x")]),
         );
         assert_eq!(hash(&references, &found), before);
         found.insert(
             (Kind::Secret, "kafka-ca".to_owned()),
-            content(&[("ca.crt", "new")]),
+            content(&[("ca.crt", "-----BEGIN CERTIFICATE----- of another")]),
         );
         assert_ne!(hash(&references, &found), before);
+    }
+
+    #[test]
+    fn certificates_are_read_again_and_those_that_are_made_may_come_later() {
+        let mut stack = stack();
+        let tls = |value| serde_json::from_value(value).unwrap();
+        stack.spec.security.internal_tls =
+            Some(tls(serde_json::json!({"secretRef": {"name": "internal"}})));
+        let provided = of(&stack);
+        let missing = problem(&provided, &all()).unwrap();
+        assert_eq!(missing.reason, "SecretNotFound");
+        assert!(missing.message.contains("spec.security.internalTLS"));
+        let mut found = all();
+        let keys = [("tls.crt", PEM), ("tls.key", "key"), ("ca.crt", "no PEM")];
+        found.insert((Kind::Secret, "internal".to_owned()), content(&keys));
+        let unusable = problem(&provided, &found).unwrap();
+        assert_eq!(unusable.reason, "SecretKeyUnusable");
+        assert!(unusable.message.contains("ca.crt"), "{}", unusable.message);
+        let before = hash(&provided, &found);
+        let keys = [("tls.crt", PEM), ("tls.key", "new"), ("ca.crt", PEM)];
+        found.insert((Kind::Secret, "internal".to_owned()), content(&keys));
+        assert_eq!(problem(&provided, &found), None);
+        assert_eq!(hash(&provided, &found), before);
+        stack.spec.security.internal_tls = Some(tls(serde_json::json!({
+            "certManager": {"issuerRef": {"name": "ca"}},
+        })));
+        let issued = of(&stack);
+        assert_eq!(problem(&issued, &all()), None);
+        assert_eq!(hash(&issued, &all()), before);
     }
 }

@@ -69,6 +69,7 @@ fn own(stack: &TempoStack, component: Component) -> &Pods {
         Component::BackendWorker => &components.backend_worker,
         Component::MetricsGenerator => &components.metrics_generator,
         Component::Gateway => &components.gateway.pods,
+        Component::Memcached => &components.memcached.pods,
     }
 }
 
@@ -123,6 +124,8 @@ fn size_requests(size: Size, component: Component) -> Option<(u32, u32)> {
         Component::BackendWorker => ((200, 512), (400, 1024), (600, 2048)),
         Component::MetricsGenerator => ((250, 256), (500, 512), (1000, 1024)),
         Component::Gateway => ((50, 32), (100, 64), (200, 64)),
+        // Its memory is what caches.memcached says.
+        Component::Memcached => return None,
     };
     match size {
         Size::Demo => None,
@@ -150,6 +153,7 @@ fn size_replicas(size: Size, component: Component) -> u32 {
         Component::LiveStore => (1, 3, 6),
         Component::Querier => (2, 3, 6),
         Component::QueryFrontend | Component::MetricsGenerator | Component::Gateway => (2, 2, 2),
+        Component::Memcached => (1, 2, 3),
         Component::BackendWorker => (1, 2, 3),
         Component::Monolith | Component::BackendScheduler | Component::BlockBuilder => (1, 1, 1),
     };

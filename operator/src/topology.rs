@@ -34,6 +34,8 @@ pub enum Component {
     MetricsGenerator,
     /// Lets in those who may.
     Gateway,
+    /// Keeps what was read from the object store.
+    Memcached,
 }
 
 impl Component {
@@ -51,6 +53,14 @@ impl Component {
         Self::Distributor,
     ];
 
+    /// Components that are others' programs.
+    pub const OTHERS: [Self; 2] = [Self::Gateway, Self::Memcached];
+
+    /// Whether its program is Tempo.
+    pub fn is_tempo(self) -> bool {
+        !Self::OTHERS.contains(&self)
+    }
+
     /// The value of `-target`, and of the label `app.kubernetes.io/component`.
     pub fn target(self) -> &'static str {
         match self {
@@ -64,6 +74,7 @@ impl Component {
             Self::BackendWorker => "backend-worker",
             Self::MetricsGenerator => "metrics-generator",
             Self::Gateway => "gateway",
+            Self::Memcached => "memcached",
         }
     }
 
@@ -88,6 +99,7 @@ impl Component {
             Self::BackendWorker => "backendWorker",
             Self::MetricsGenerator => "metricsGenerator",
             Self::Gateway => "gateway",
+            Self::Memcached => "memcached",
         }
     }
 
@@ -101,6 +113,7 @@ impl Component {
                 | Self::BackendScheduler
                 | Self::BackendWorker
                 | Self::MetricsGenerator
+                | Self::Memcached
         )
     }
 }

@@ -1,13 +1,7 @@
 //! The operator dies at one request to the API server after another; what comes of it is always the
 //! same.
 
-use std::{
-    env, fs,
-    path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
-    sync::{Mutex, PoisonError},
-    thread,
-};
+use std::{env, fs, path::Path, thread};
 
 use serde_json::{Value, json};
 
@@ -18,6 +12,7 @@ use crate::{
     context::Context,
     ensure,
     operator::environment,
+    process::{Process, write_kubeconfig},
     stack::{MINIMAL, Stack},
 };
 
@@ -26,52 +21,6 @@ const KINDS: &str = "statefulsets,services,configmaps,serviceaccounts,networkpol
 /// Every so many requests are looked at, unless `E2E_LONG` is set; no multiple of two, so that both
 /// kinds of break come at either end of everything.
 const STRIDE: usize = 5;
-
-/// An operator on this machine that reaches the API server through a proxy.
-struct Local<'c, 'w> {
-    context: &'c Context<'w>,
-    program: PathBuf,
-    kubeconfig: PathBuf,
-    child: Mutex<Option<Child>>,
-}
-
-impl Local<'_, '_> {
-    fn start(&self) -> Outcome {
-        let child = Command::new(&self.program)
-            .args([
-                "run",
-                "--no-leader-election",
-                "--listen-address=127.0.0.1:0",
-            ])
-            .arg(format!("--watch-namespace={}", self.context.namespace))
-            .env("KUBECONFIG", &self.kubeconfig)
-            .envs(environment(&self.context.world.operator))
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()?;
-        self.child().replace(child);
-        Ok(())
-    }
-
-    fn child(&self) -> std::sync::MutexGuard<'_, Option<Child>> {
-        self.child.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn kill(&self) {
-        if let Some(mut child) = self.child().take() {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
-    }
-}
-
-impl Drop for Local<'_, '_> {
-    fn drop(&mut self) {
-        self.kill();
-        let _ = fs::remove_file(&self.kubeconfig);
-    }
-}
 
 pub(super) fn broken_off(context: &Context<'_>) -> Outcome {
     let operator = &context.world.operator;
@@ -88,14 +37,27 @@ fn play(context: &Context<'_>) -> Outcome {
         .clone()
         .ok_or_else(|| Failure::new("the operator's program is not at hand"))?;
     let breaking = Breaking::before(context.cluster())?;
-    let kubeconfig = env::temp_dir().join(format!("{}.kubeconfig", context.namespace));
-    write_kubeconfig(&kubeconfig, &breaking.address)?;
-    let local = Local {
-        context,
+    let folder = env::temp_dir().join(&context.namespace);
+    fs::create_dir_all(&folder)?;
+    let played = break_off(context, &program, &breaking, &folder);
+    fs::remove_dir_all(&folder)?;
+    played
+}
+
+fn break_off(context: &Context<'_>, program: &Path, breaking: &Breaking, folder: &Path) -> Outcome {
+    let kubeconfig = folder.join("kubeconfig");
+    let server = json!({"server": format!("http://{}", breaking.address)});
+    write_kubeconfig(&kubeconfig, &server, &json!({}))?;
+    let local = Process::new(
         program,
-        kubeconfig,
-        child: Mutex::default(),
-    };
+        &kubeconfig,
+        &[
+            "--no-leader-election",
+            &format!("--watch-namespace={}", context.namespace),
+        ],
+        &environment(&context.world.operator),
+        &folder.join("operator.log"),
+    )?;
     breaking.break_at(usize::MAX, false);
     local.start()?;
     let wanted = life(context)?;
@@ -128,23 +90,14 @@ fn play(context: &Context<'_>) -> Outcome {
             found
         })
         .map_err(|failure| failure.during(&format!("after a break at request {number}")))?;
-        ensure(found == wanted, || {
-            format!("after a break at request {number} there is {found}, and not {wanted}")
-        })?;
+        if let Some(difference) = difference("", &found, &wanted) {
+            return Err(Failure::new(format!(
+                "after a break at request {number} it ends in another state: {difference}"
+            )));
+        }
         end(context, &local)?;
     }
     eprintln!("e2e: broken off at every {stride}. of {requests} requests");
-    Ok(())
-}
-
-fn write_kubeconfig(path: &Path, address: &str) -> Outcome {
-    let config = json!({
-        "apiVersion": "v1", "kind": "Config", "current-context": "proxy",
-        "clusters": [{"name": "proxy", "cluster": {"server": format!("http://{address}")}}],
-        "contexts": [{"name": "proxy", "context": {"cluster": "proxy", "user": "nobody"}}],
-        "users": [{"name": "nobody", "user": {}}],
-    });
-    fs::write(path, config.to_string())?;
     Ok(())
 }
 
@@ -198,10 +151,19 @@ fn essence(object: &mut Value) {
         object["status"] = Value::Null;
     }
     let metadata = &mut object["metadata"];
-    for field in ["uid", "resourceVersion", "creationTimestamp", "generation"] {
+    for field in [
+        "uid",
+        "resourceVersion",
+        "creationTimestamp",
+        "generation",
+        "managedFields",
+    ] {
         metadata[field] = Value::Null;
     }
-    metadata["ownerReferences"][0]["uid"] = Value::Null;
+    // The stack itself has no owner.
+    if let Some(owner) = object.pointer_mut("/metadata/ownerReferences/0/uid") {
+        *owner = Value::Null;
+    }
     for field in ["clusterIP", "clusterIPs"] {
         if !object["spec"][field].is_null() {
             object["spec"][field] = Value::Null;
@@ -214,8 +176,28 @@ fn essence(object: &mut Value) {
     }
 }
 
+/// Where two values differ first, and how.
+fn difference(path: &str, found: &Value, wanted: &Value) -> Option<String> {
+    match (found, wanted) {
+        (Value::Object(found), Value::Object(wanted)) => {
+            found.keys().chain(wanted.keys()).find_map(|key| {
+                let of = |fields: &serde_json::Map<String, Value>| {
+                    fields.get(key).cloned().unwrap_or(Value::Null)
+                };
+                difference(&format!("{path}.{key}"), &of(found), &of(wanted))
+            })
+        }
+        (Value::Array(found), Value::Array(wanted)) if found.len() == wanted.len() => found
+            .iter()
+            .zip(wanted)
+            .enumerate()
+            .find_map(|(at, (found, wanted))| difference(&format!("{path}[{at}]"), found, wanted)),
+        _ => (found != wanted).then(|| format!("{path} is {found}, and not {wanted}")),
+    }
+}
+
 /// Removes the stack and the operator.
-fn end(context: &Context<'_>, local: &Local<'_, '_>) -> Outcome {
+fn end(context: &Context<'_>, local: &Process) -> Outcome {
     let stack = context.stack("demo");
     context.cluster().kubectl(&[
         "-n",

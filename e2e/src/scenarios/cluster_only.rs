@@ -9,54 +9,8 @@ use crate::{
     Failure, Outcome,
     context::{Context, make_namespace},
     ensure,
-    stack::uids,
     traces::{Protocol, until},
 };
-
-pub(super) fn volume_resize(context: &Context<'_>) -> Outcome {
-    let cluster = context.cluster();
-    context.apply(&crate::stack::MINIMAL.replace("10Gi", "1Gi"))?;
-    let stack = context.stack("demo");
-    stack.wait_ready(crate::stack::READY_LIMIT)?;
-    let pods = uids(&stack.owned("pods")?);
-    let resize = |size: &str| {
-        cluster.patch(
-            &context.namespace,
-            "tempostack/demo",
-            &json!({"spec": {"storage": {"local": {"size": size}}}}),
-        )
-    };
-    resize("2Gi")?;
-    cluster.wait(
-        &context.namespace,
-        "persistentvolumeclaims",
-        "",
-        ROLLOUT_LIMIT,
-        "the volume has 2Gi",
-        |claims| {
-            claims
-                .values()
-                .all(|claim| claim["status"]["capacity"]["storage"] == "2Gi")
-        },
-    )?;
-    stack.wait_owned(
-        "statefulsets",
-        ROLLOUT_LIMIT,
-        "the StatefulSet asks for 2Gi",
-        |sets| {
-            sets.values().all(|set| {
-                set["spec"]["volumeClaimTemplates"][0]["spec"]["resources"]["requests"]["storage"]
-                    == "2Gi"
-            })
-        },
-    )?;
-    ensure(uids(&stack.owned("pods")?) == pods, || {
-        "pods must go on while their volume grows".to_owned()
-    })?;
-    ensure(resize("1Gi").is_err(), || {
-        "a volume can't shrink, but the API server took it".to_owned()
-    })
-}
 
 pub(super) fn node_drain(context: &Context<'_>) -> Outcome {
     let cluster = context.cluster();

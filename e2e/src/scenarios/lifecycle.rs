@@ -58,7 +58,11 @@ fn delete_stack(context: &Context<'_>, stack: &Stack<'_>) -> Outcome {
 pub(super) fn pause_and_stop(context: &Context<'_>) -> Outcome {
     let cluster = context.cluster();
     let stack = minimal::ready(context)?;
-    let sent = minimal::send_and_find(context, &stack)?;
+    let sent = if context.has_pods() {
+        minimal::send_and_find(context, &stack)?
+    } else {
+        Vec::new()
+    };
     let patch = |spec| {
         cluster.patch(
             &context.namespace,
@@ -112,6 +116,9 @@ pub(super) fn pause_and_stop(context: &Context<'_>) -> Outcome {
     ensure(kept == claims, || "the volume must stay".to_owned())?;
     patch(json!({"stopped": false}))?;
     stack.wait_ready(READY_LIMIT)?;
+    if sent.is_empty() {
+        return Ok(());
+    }
     let (_way, query) = stack.query(None)?;
     query.wait_by_id(&sent, FIND_LIMIT)
 }

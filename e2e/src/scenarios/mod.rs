@@ -12,6 +12,7 @@ mod migration;
 mod minimal;
 mod refusals;
 mod scaling;
+mod volumes;
 
 use std::time::Duration;
 
@@ -50,14 +51,14 @@ pub const ALL: &[Scenario] = &[
     Scenario {
         name: "chart",
         about: "Helm installs, upgrades, rolls back and removes; stacks outlive it",
-        needs: &[],
+        needs: &[Capability::Pods],
         alone: true,
         play: chart::chart,
     },
     Scenario {
         name: "minimal",
         about: "ten lines become a backend: spans in by gRPC and HTTP, traces out",
-        needs: &[],
+        needs: &[Capability::Pods],
         alone: false,
         play: minimal::minimal,
     },
@@ -99,28 +100,28 @@ pub const ALL: &[Scenario] = &[
     Scenario {
         name: "edit-config",
         about: "a limit works without a restart, a static key rolls the pods",
-        needs: &[],
+        needs: &[Capability::Pods],
         alone: false,
         play: changes::edit_config,
     },
     Scenario {
         name: "secret-missing",
         about: "a missing Secret is told, and its coming is noticed",
-        needs: &[Capability::Neighbours],
+        needs: &[Capability::Store],
         alone: false,
         play: refusals::secret_missing,
     },
     Scenario {
         name: "secret-bad",
         about: "a Secret without the key is told, and running pods go on",
-        needs: &[Capability::Neighbours],
+        needs: &[Capability::Store],
         alone: false,
         play: refusals::secret_bad,
     },
     Scenario {
         name: "secret-rotate",
         about: "a changed Secret rolls the pods once",
-        needs: &[Capability::Neighbours],
+        needs: &[Capability::Store],
         alone: false,
         play: changes::secret_rotate,
     },
@@ -141,14 +142,14 @@ pub const ALL: &[Scenario] = &[
     Scenario {
         name: "operator-down",
         about: "spans and queries do not need the operator",
-        needs: &[],
+        needs: &[Capability::Pods],
         alone: true,
         play: lifecycle::operator_down,
     },
     Scenario {
         name: "ha",
         about: "with two replicas one works, and the other takes over",
-        needs: &[],
+        needs: &[Capability::Pods],
         alone: true,
         play: lifecycle::high_availability,
     },
@@ -176,21 +177,21 @@ pub const ALL: &[Scenario] = &[
     Scenario {
         name: "namespaced",
         about: "an operator with a Role in one namespace leaves others alone",
-        needs: &[],
+        needs: &[Capability::Pods],
         alone: true,
         play: lifecycle::namespaced,
     },
     Scenario {
         name: "two-stacks",
         about: "two stacks in a namespace share nothing",
-        needs: &[],
+        needs: &[Capability::Pods],
         alone: false,
         play: lifecycle::two_stacks,
     },
     Scenario {
         name: "tenants",
         about: "tenants are apart, and one tenant's limit leaves its others at their defaults",
-        needs: &[],
+        needs: &[Capability::Pods],
         alone: false,
         play: changes::tenants,
     },
@@ -335,11 +336,18 @@ pub const ALL: &[Scenario] = &[
         play: scaling::upgrade,
     },
     Scenario {
+        name: "volume-claims",
+        about: "larger volumes are asked for without a new pod; who can't have them is told",
+        needs: &[Capability::NoPods],
+        alone: false,
+        play: volumes::claims,
+    },
+    Scenario {
         name: "volume-resize",
         about: "volumes grow without a restart, and never shrink",
         needs: &[Capability::ExpandableVolumes],
         alone: false,
-        play: cluster_only::volume_resize,
+        play: volumes::resize,
     },
     Scenario {
         name: "node-drain",

@@ -206,6 +206,17 @@ spec:
     )
 }
 
+/// Where the S3 store is, with a bucket for this scenario. Without pods nobody asks it anything.
+pub(super) fn store(context: &Context<'_>) -> Outcome<String> {
+    if !context.has_pods() {
+        return Ok("store.invalid:9000".to_owned());
+    }
+    let neighbours = &context.world.neighbours;
+    let endpoint = neighbours.s3()?;
+    neighbours.make_bucket(&context.namespace)?;
+    Ok(endpoint)
+}
+
 /// The Secret that goes with it; with another name of the key it is useless.
 pub(super) fn s3_secret(secret_key_name: &str, account: Account) -> String {
     let Account { access, secret } = account;
@@ -222,9 +233,7 @@ stringData:
 }
 
 pub(super) fn secret_missing(context: &Context<'_>) -> Outcome {
-    let neighbours = &context.world.neighbours;
-    let endpoint = neighbours.s3()?;
-    neighbours.make_bucket(&context.namespace)?;
+    let endpoint = store(context)?;
     context.apply(&s3_stack(&endpoint, &context.namespace))?;
     let stack = context.stack("demo");
     let told = stack.wait_condition("ConfigValid", "False", "SecretNotFound", AT_ONCE)?;
@@ -248,9 +257,7 @@ pub(super) fn secret_missing(context: &Context<'_>) -> Outcome {
 }
 
 pub(super) fn secret_bad(context: &Context<'_>) -> Outcome {
-    let neighbours = &context.world.neighbours;
-    let endpoint = neighbours.s3()?;
-    neighbours.make_bucket(&context.namespace)?;
+    let endpoint = store(context)?;
     context.apply(&s3_secret("access_key_secret", FIRST))?;
     context.apply(&s3_stack(&endpoint, &context.namespace))?;
     let stack = context.stack("demo");

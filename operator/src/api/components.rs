@@ -35,6 +35,8 @@ pub struct Components {
     pub metrics_generator: Component,
     /// Lets in those who may.
     pub gateway: Gateway,
+    /// Keeps what was read from the object store.
+    pub memcached: Memcached,
 }
 
 /// The pods of a component.
@@ -301,6 +303,19 @@ impl Default for QueryFrontend {
             max_search_duration: None,
         }
     }
+}
+
+/// The pods of memcached.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = rules(&[
+    ("!has(self.autoscaling)",
+     "with another number of pods much of what memcached keeps is lost: set components.memcached.replicas"),
+])))]
+pub struct Memcached {
+    /// Their pods.
+    #[serde(flatten)]
+    pub pods: Component,
 }
 
 /// The gateway's pods.

@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::rules::rules;
-use super::schema::{Duration, Items, NameRef};
+use super::certificates::CertManager;
+use super::rules::{exactly_one, rules};
+use super::schema::{Duration, Items, NameRef, SecretKey};
 
 /// Protocols of spans that are received.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -60,12 +61,20 @@ impl Default for OtlpReceiver {
     }
 }
 
-/// A certificate in a Secret.
+/// TLS of receivers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = exactly_one(
+    &["secretRef", "certManager"],
+    "set exactly one of receivers.otlp.tls.secretRef and certManager: where does the certificate come from?",
+)))]
 pub struct TlsFiles {
     /// Secret of type `kubernetes.io/tls`: `tls.crt`, `tls.key`, and `ca.crt` for clients.
-    pub secret_ref: NameRef,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub secret_ref: Option<NameRef>,
+    /// Let cert-manager make it, for the names of the distributor's Service and `dnsNames`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cert_manager: Option<CertManager>,
     /// Let in only clients with a certificate of `ca.crt`.
     #[serde(default)]
     pub require_client_certificate: bool,
@@ -156,8 +165,8 @@ pub enum ServiceType {
     LoadBalancer,
 }
 
-/// Lets in those who may: an nginx in front of receivers and queries that asks for a password and
-/// names the tenant.
+/// Lets in those who may: an nginx in front of receivers and queries that asks who comes, and names
+/// the tenant.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 #[schemars(extend("x-kubernetes-validations" = rules(&[
@@ -177,10 +186,62 @@ pub struct GatewaySpec {
 /// Who may come in.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = exactly_one(
+    &["staticSecretRef", "oidc"],
+    "set exactly one of gateway.auth.staticSecretRef and gateway.auth.oidc: who may come in?",
+)))]
 pub struct GatewayAuth {
     /// Secret with `htpasswd`: a line `tenant:hash` for each tenant, as `htpasswd -B` writes it.
     /// The user's name is the tenant.
-    pub static_secret_ref: NameRef,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub static_secret_ref: Option<NameRef>,
+    /// Whoever shows a token of an OpenID provider, or has signed in there, by way of oauth2-proxy.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub oidc: Option<Oidc>,
+}
+
+/// An OpenID provider that knows who belongs to which tenant.
+///
+/// Senders and Grafana show its tokens (`Authorization: Bearer`). A browser signs in at
+/// `/oauth2/start`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Oidc {
+    /// Address of the provider, as its tokens name it in `iss`.
+    #[serde(rename = "issuerURL")]
+    #[schemars(length(max = 512), regex(pattern = "^https?://[^\\s]+$"))]
+    pub issuer_url: String,
+    /// Who the gateway is to the provider; tokens must be made for it (`aud`).
+    #[serde(rename = "clientID")]
+    #[schemars(length(min = 1, max = 253))]
+    pub client_id: String,
+    /// Others that tokens may be made for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(max = 16),
+        inner(length(min = 1, max = 253), regex(pattern = "^[^\\s,]+$"))
+    )]
+    pub extra_audiences: Vec<String>,
+    /// Secret with `client_secret`, and with `cookie_secret`: 16, 24 or 32 random characters, by
+    /// which cookies of browsers are sealed.
+    pub client_secret_ref: NameRef,
+    /// Claim of tokens that holds the tenant, or a list of tenants, of which the client names one in
+    /// `X-Scope-OrgID`.
+    #[serde(default = "tenant")]
+    #[schemars(length(min = 1, max = 128), regex(pattern = "^[A-Za-z0-9_.:/-]+$"))]
+    pub tenant_claim: String,
+    /// Where the provider sends browsers back to, such as `https://tempo.example/oauth2/callback`;
+    /// unset means the host that the browser asked for.
+    #[serde(rename = "redirectURL", skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 512), regex(pattern = "^https?://[^\\s]+$"))]
+    pub redirect_url: Option<String>,
+    /// Certificates to trust (PEM) when talking to the provider; unset means those of the image.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ca_secret_ref: Option<SecretKey>,
+}
+
+fn tenant() -> String {
+    "tenant".to_owned()
 }
 
 /// Who may talk to the stack's pods.

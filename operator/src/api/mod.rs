@@ -4,6 +4,8 @@
 //! reference and the checks without a cluster ([`check`]). Must never know how a field is carried
 //! out.
 
+mod caches;
+mod certificates;
 pub mod check;
 mod components;
 pub mod crd;
@@ -18,12 +20,15 @@ mod status;
 mod storage;
 mod tenancy;
 
+pub use caches::{Caches, Memcached};
+pub use certificates::{CertManager, InternalTls, IssuerRef};
 pub use components::{
     Autoscaling, BlockBuilder, Component, ComponentStorage, Components, Gateway as GatewayPods,
-    LiveStore, QueryFrontend, Resources, RetentionPolicy, Singleton, VolumeRetention,
+    LiveStore, Memcached as MemcachedPods, QueryFrontend, Resources, RetentionPolicy, Singleton,
+    VolumeRetention,
 };
 pub use edges::{
-    Exposure, GatewayApi, GatewayAuth, GatewaySpec, Ingress, NetworkPolicySpec, OtlpReceiver,
+    Exposure, GatewayApi, GatewayAuth, GatewaySpec, Ingress, NetworkPolicySpec, Oidc, OtlpReceiver,
     Receivers, ServiceExposure, ServiceType, TlsFiles, Toggle,
 };
 pub use kafka::{Compression, Kafka, KafkaTls, Sasl, SaslMechanism, Topic, TopicManagement};

@@ -6,6 +6,8 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::caches::Caches;
+use super::certificates::InternalTls;
 use super::components::Components;
 use super::edges::{Exposure, GatewaySpec, NetworkPolicySpec, Receivers};
 use super::kafka::Kafka;
@@ -79,6 +81,8 @@ use super::tenancy::{Limits, MetricsGenerator, Tenancy};
      "components.blockBuilder.replicas times partitionsPerInstance must be at least components.liveStore.replicas, or some partitions never become blocks; drop replicas to let the operator choose"),
     ("!self.gateway.enabled || self.tenancy.enabled",
      "gateway.enabled needs tenancy.enabled: true, since the gateway names the tenant"),
+    ("!self.gateway.enabled || !has(self.receivers.otlp.tls)",
+     "gateway.enabled excludes receivers.otlp.tls: senders talk to the gateway; set gateway.tlsSecretRef"),
     ("duration(self.updateStrategy.drainWait) >= duration(self.timings.queryBackendAfter)",
      "updateStrategy.drainWait must be at least timings.queryBackendAfter, or recent spans of a drained partition are missing from searches"),
     ("duration(self.updateStrategy.drainWait) >= duration(self.timings.completeBlockTimeout)",
@@ -133,6 +137,9 @@ pub struct TempoStackSpec {
     /// Metrics from spans.
     #[serde(default)]
     pub metrics_generator: MetricsGenerator,
+    /// What all pods share of what was read from the object store.
+    #[serde(default)]
+    pub caches: Caches,
     /// Lets in those who may.
     #[serde(default)]
     pub gateway: GatewaySpec,
@@ -339,13 +346,9 @@ pub struct Security {
     pub fs_group: i64,
     /// Let the cluster choose user and group, as OpenShift does.
     pub openshift: bool,
-    /// Secret of type `kubernetes.io/tls` for connections between components and for queries:
-    /// `tls.crt`, `tls.key` and `ca.crt`, valid for every Service of the stack. Unset means no TLS.
-    #[serde(
-        rename = "internalTLSSecretRef",
-        skip_serializing_if = "Option::is_none"
-    )]
-    pub internal_tls_secret_ref: Option<NameRef>,
+    /// TLS between components, and of queries; unset means none.
+    #[serde(rename = "internalTLS", skip_serializing_if = "Option::is_none")]
+    pub internal_tls: Option<InternalTls>,
 }
 
 impl Default for Security {
@@ -354,7 +357,7 @@ impl Default for Security {
             run_as_user: 10_001,
             fs_group: 10_001,
             openshift: false,
-            internal_tls_secret_ref: None,
+            internal_tls: None,
         }
     }
 }

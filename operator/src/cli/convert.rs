@@ -206,7 +206,7 @@ impl Conversion<'_> {
         }
         if from["template"]["gateway"]["enabled"] == true {
             self.note(
-                "template.gateway: set gateway.auth.staticSecretRef to a Secret with htpasswd",
+                "template.gateway: set gateway.auth.oidc for your OpenID provider, or gateway.auth.staticSecretRef to a Secret with htpasswd",
             );
         }
         if from["size"].is_string() {
@@ -267,7 +267,7 @@ impl Conversion<'_> {
         self.known.push("jaegerui");
         if from["multitenancy"]["enabled"] == true {
             self.set("tenancy.enabled", json!(true));
-            self.note("multitenancy: for a gateway set gateway.auth.staticSecretRef to a Secret with htpasswd");
+            self.note("multitenancy: for a gateway set gateway.auth.oidc for your OpenID provider, or gateway.auth.staticSecretRef to a Secret with htpasswd");
         }
         self.known.push("multitenancy");
         if from["management"] == "Unmanaged" {

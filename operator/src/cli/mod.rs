@@ -99,6 +99,25 @@ struct Images {
     /// Image of nginx, for gateways.
     #[arg(long, env = "GATEWAY_IMAGE", default_value_t = Defaults::default().gateway_image)]
     gateway_image: String,
+    /// Image of oauth2-proxy, for gateways with OpenID Connect.
+    #[arg(long, env = "OIDC_PROXY_IMAGE", default_value_t = Defaults::default().oidc_proxy_image)]
+    oidc_proxy_image: String,
+    /// Image of memcached.
+    #[arg(long, env = "MEMCACHED_IMAGE", default_value_t = Defaults::default().memcached_image)]
+    memcached_image: String,
+}
+
+impl Default for Images {
+    fn default() -> Self {
+        let defaults = Defaults::default();
+        Self {
+            tempo_image: defaults.image_repository,
+            tempo_tag: defaults.image_tag,
+            gateway_image: defaults.gateway_image,
+            oidc_proxy_image: defaults.oidc_proxy_image,
+            memcached_image: defaults.memcached_image,
+        }
+    }
 }
 
 impl Images {
@@ -107,6 +126,8 @@ impl Images {
             image_repository: self.tempo_image.clone(),
             image_tag: self.tempo_tag.clone(),
             gateway_image: self.gateway_image.clone(),
+            oidc_proxy_image: self.oidc_proxy_image.clone(),
+            memcached_image: self.memcached_image.clone(),
         }
     }
 }
@@ -282,11 +303,7 @@ fn check(file: &File) -> Result<ExitCode, Error> {
         },
         namespace: "default".to_owned(),
         bare: false,
-        images: Images {
-            tempo_image: Defaults::default().image_repository,
-            tempo_tag: Defaults::default().image_tag,
-            gateway_image: Defaults::default().gateway_image,
-        },
+        images: Images::default(),
     };
     match options.objects() {
         Ok(rendered) => {

@@ -155,6 +155,7 @@ mod tests {
         include_str!("../../../crds/samples/minimal.yaml"),
         include_str!("../../../crds/samples/production.yaml"),
         include_str!("../../../crds/samples/all-fields.yaml"),
+        include_str!("../../../crds/samples/secure.yaml"),
     ];
 
     #[test]
@@ -254,6 +255,42 @@ mod tests {
         );
         let refused = render(&stack, Component::Monolith).unwrap_err();
         assert!(refused.0.contains("query_frontend.serch"), "{refused}");
+    }
+
+    /// Pods are known by their addresses: clients expect the name of a Service whichever they ask.
+    #[test]
+    fn clients_within_a_stack_expect_one_name() {
+        let stack = check::load(SAMPLES[3]).unwrap().remove(0);
+        let name = "tempo-secure-query-frontend.tracing.svc";
+        let authority = format!("{FILES_DIR}/secret-tempo-secure-internal-tls/ca.crt");
+        for component in Component::UPGRADE_ORDER {
+            let text = render(&stack, component).unwrap();
+            let line = CommandLine::parse(arguments(component)).unwrap();
+            let config = Config::load(Some(&text), &line, &|_| Some("x".to_owned())).unwrap();
+            assert!(
+                config
+                    .server
+                    .http_tls_config
+                    .cert_file
+                    .ends_with("/tls.crt")
+            );
+            assert!(config.server.grpc_tls_config.key_file.ends_with("/tls.key"));
+            let clients = match component {
+                Component::Querier => vec![
+                    &config.querier.frontend_worker.grpc_client_config,
+                    &config.live_store_client.grpc_client_config,
+                ],
+                Component::BackendWorker => {
+                    vec![&config.backend_scheduler_client.grpc_client_config]
+                }
+                _ => continue,
+            };
+            for client in clients {
+                assert!(client.tls_enabled);
+                assert_eq!(client.tls.tls_server_name, name);
+                assert_eq!(client.tls.tls_ca_path, authority);
+            }
+        }
     }
 
     /// I7: a drained partition must be forgotten when its owners go.

@@ -8,6 +8,7 @@ use super::{
     OVERRIDES_DIR, OVERRIDES_FILE, gossip_address,
 };
 use crate::api::{Kafka, RemoteWrite, SaslMechanism, Storage, TempoStack};
+use crate::certificates;
 use crate::references::{Kind, Reference};
 use crate::topology::{Component, Names};
 
@@ -32,9 +33,7 @@ pub(super) fn tree(stack: &TempoStack, component: Component) -> Value {
         component == Component::Monolith || components.contains(&component)
     };
     use Component as C;
-    if component != C::Gateway {
-        tree["memberlist"] = memberlist(&names);
-    }
+    tree["memberlist"] = memberlist(&names);
     if has(&[
         C::LiveStore,
         C::BlockBuilder,
@@ -44,6 +43,9 @@ pub(super) fn tree(stack: &TempoStack, component: Component) -> Value {
         C::BackendWorker,
     ]) {
         tree["storage"] = json!({"trace": storage(stack)});
+    }
+    if spec.caches.memcached.enabled && has(&[C::Querier, C::QueryFrontend]) {
+        tree["cache"] = caches(stack, &names);
     }
     if has(&[C::Distributor]) {
         tree["distributor"] = json!({"receivers": receivers(stack)});
@@ -127,10 +129,10 @@ fn server(stack: &TempoStack, component: Component) -> Value {
             server["grpc_server_max_connection_age"] = age;
         }
     }
-    if let Some(secret) = &stack.spec.security.internal_tls_secret_ref {
+    if let Some(certificate) = certificates::internal(stack) {
         let tls = json!({
-            "cert_file": file(Kind::Secret, &secret.name, "tls.crt"),
-            "key_file": file(Kind::Secret, &secret.name, "tls.key"),
+            "cert_file": file(Kind::Secret, &certificate.secret, "tls.crt"),
+            "key_file": file(Kind::Secret, &certificate.secret, "tls.key"),
         });
         server["http_tls_config"] = tls.clone();
         server["grpc_tls_config"] = tls;
@@ -139,13 +141,14 @@ fn server(stack: &TempoStack, component: Component) -> Value {
 }
 
 fn grpc_client(stack: &TempoStack) -> Value {
-    match &stack.spec.security.internal_tls_secret_ref {
-        Some(secret) => json!({
+    certificates::internal(stack).map_or(Value::Null, |certificate| {
+        json!({
             "tls_enabled": true,
-            "tls_ca_path": file(Kind::Secret, &secret.name, "ca.crt"),
-        }),
-        None => Value::Null,
-    }
+            "tls_ca_path": file(Kind::Secret, &certificate.secret, "ca.crt"),
+            // Live-stores are known by their addresses, which no certificate has.
+            "tls_server_name": certificate.server_name(),
+        })
+    })
 }
 
 fn memberlist(names: &Names) -> Value {
@@ -263,7 +266,7 @@ fn client_tls(storage: &Storage) -> Value {
 fn receivers(stack: &TempoStack) -> Value {
     let receivers = &stack.spec.receivers;
     let tls = receivers.otlp.tls.as_ref().map(|tls| {
-        let name = &tls.secret_ref.name;
+        let name = &certificates::receivers(stack).map_or_else(String::new, |own| own.secret);
         json!({
             "cert_file": file(Kind::Secret, name, "tls.crt"),
             "key_file": file(Kind::Secret, name, "tls.key"),
@@ -376,6 +379,27 @@ fn live_store(stack: &TempoStack, component: Component) -> Value {
         });
     }
     settings
+}
+
+/// What queries read again and again: small parts of blocks, and answers of jobs.
+const CACHED: &[&str] = &[
+    "bloom",
+    "trace-id-index",
+    "parquet-footer",
+    "parquet-offset-idx",
+    "parquet-page",
+    "frontend-search",
+];
+
+fn caches(stack: &TempoStack, names: &Names) -> Value {
+    json!({"caches": [{
+        "roles": CACHED,
+        "memcached": {
+            "host": names.host(&names.component(Component::Memcached)),
+            "consistent_hash": true,
+            "timeout": stack.spec.caches.memcached.timeout,
+        },
+    }]})
 }
 
 fn query_frontend(stack: &TempoStack) -> Value {

@@ -2,24 +2,19 @@
 //! not wanted any more.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
-use kube::api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams};
+use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams};
 use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
 
 use super::observe::Seen;
-use super::{Context, kinds};
+use super::{Context, volumes};
 use crate::api::{GROUP, TempoStack, VERSION};
 use crate::manifests::MANAGER;
 use crate::references::hash_text;
 
 /// Manager of a number that is handed to an autoscaler: it owns it until that one changes it.
 const HANDOVER: &str = "tempo-operator-handover";
-/// Looks whether a deleted StatefulSet is gone.
-const GONE_LOOKS: u32 = 50;
-/// Time between these looks.
-const GONE_EVERY: Duration = Duration::from_millis(200);
 
 /// An object as it was after it was applied.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,6 +37,8 @@ pub(super) struct Outcome {
     pub(super) changes: u32,
     /// Objects that Kubernetes does not take.
     pub(super) rejected: Vec<Rejected>,
+    /// StatefulSets whose volumes can't have the size that was asked for; they keep theirs.
+    pub(super) held_volumes: Vec<Rejected>,
 }
 
 /// Brings all objects to what they shall be.
@@ -64,6 +61,15 @@ pub(super) async fn all(
             .to_owned();
         object["metadata"]["ownerReferences"] = json!([owner(stack)]);
         wanted.insert((kind.clone(), name.clone()));
+        if let Some(live) = seen.objects.get(&(kind.clone(), name.clone()))
+            && let Some(reason) = volumes::grow(context, stack, &object, live).await?
+        {
+            volumes::keep(&mut object, live);
+            outcome.held_volumes.push(Rejected {
+                object: name.clone(),
+                reason,
+            });
+        }
         match one(context, stack, &object, seen).await {
             Ok(changed) => outcome.changes += u32::from(changed),
             Err(kube::Error::Api(status)) if matches!(status.code, 400 | 403 | 422) => {
@@ -146,9 +152,6 @@ async fn one(
         }
     }
     if let Some(live) = live {
-        if kind == "StatefulSet" {
-            grow_volumes(context, stack, &api, object, live).await?;
-        }
         hand_over_replicas(&api, name, object, live).await?;
     }
     let params = PatchParams::apply(MANAGER).force().validation_strict();
@@ -212,59 +215,6 @@ async fn hand_over_replicas(
     )
     .await
     .map(drop)
-}
-
-fn claim_size(object: &Value) -> Option<&str> {
-    object["spec"]["volumeClaimTemplates"][0]["spec"]["resources"]["requests"]["storage"].as_str()
-}
-
-/// Claims grow in place; the template of a StatefulSet can't change, so it is made anew around
-/// its running pods.
-async fn grow_volumes(
-    context: &Context,
-    stack: &TempoStack,
-    api: &Api<DynamicObject>,
-    object: &Value,
-    live: &Value,
-) -> Result<(), kube::Error> {
-    let (Some(wanted), Some(present)) = (claim_size(object), claim_size(live)) else {
-        return Ok(());
-    };
-    if wanted == present {
-        return Ok(());
-    }
-    let name = object["metadata"]["name"].as_str().unwrap_or_default();
-    let namespace = stack.namespace().unwrap_or_default();
-    let claims: Api<DynamicObject> =
-        Api::namespaced_with(context.client.clone(), &namespace, &kinds::claims());
-    let prefix = format!("{}-{name}-", super::reconcile::DATA_CLAIM);
-    for claim in claims.list(&ListParams::default()).await? {
-        let claim_name = claim.name_any();
-        if claim_name
-            .strip_prefix(&prefix)
-            .is_some_and(|rest| rest.parse::<u32>().is_ok())
-        {
-            let patch = json!({"spec": {"resources": {"requests": {"storage": wanted}}}});
-            claims
-                .patch(&claim_name, &PatchParams::default(), &Patch::Merge(patch))
-                .await?;
-        }
-    }
-    tracing::info!(
-        stack = super::key(stack),
-        object = name,
-        from = present,
-        to = wanted,
-        "volumes grow"
-    );
-    api.delete(name, &DeleteParams::orphan()).await?;
-    for _ in 0..GONE_LOOKS {
-        if api.get_metadata_opt(name).await?.is_none() {
-            break;
-        }
-        tokio::time::sleep(GONE_EVERY).await;
-    }
-    Ok(())
 }
 
 /// Takes away what was made for the stack and is not wanted any more.

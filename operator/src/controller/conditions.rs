@@ -20,6 +20,10 @@ pub(super) struct Findings<'a> {
     pub(super) config: Option<(&'static str, String)>,
     /// Objects that Kubernetes does not take.
     pub(super) rejected: &'a [Rejected],
+    /// StatefulSets whose volumes can't have the size that was asked for.
+    pub(super) held_volumes: &'a [Rejected],
+    /// Secrets that cert-manager has yet to make.
+    pub(super) awaited_certificates: &'a [String],
     /// Kinds that the stack asks for and the cluster lacks.
     pub(super) missing_kinds: &'a [&'static str],
     /// What was tried and did not work.
@@ -92,6 +96,7 @@ fn headline(findings: &Findings<'_>, status: &TempoStackStatus) -> String {
         .or_else(|| amiss("KafkaReady"))
         .or(migrating)
         .or(progress)
+        .or_else(|| amiss("VolumesGrown"))
         .or_else(|| amiss("Ready"))
         .unwrap_or_default();
     crate::text::cut(&text, 1000).to_owned()
@@ -117,7 +122,7 @@ fn versions(observed: &Observed, before: &TempoStackStatus) -> Versions {
         .workloads
         .values()
         .filter(|workload| {
-            workload.component != Some(Component::Gateway)
+            workload.component.is_none_or(Component::is_tempo)
                 && workload.replicas > 0
                 && workload.is_rolled_out()
         })
@@ -169,7 +174,7 @@ fn endpoints(stack: &TempoStack, names: &Names) -> Endpoints {
     let distributor = names.host(&names.component(Component::Distributor));
     let frontend = names.host(&names.component(Component::QueryFrontend));
     let otlp = &stack.spec.receivers.otlp;
-    let scheme = if stack.spec.security.internal_tls_secret_ref.is_some() {
+    let scheme = if stack.spec.security.internal_tls.is_some() {
         "https"
     } else {
         "http"
@@ -360,6 +365,23 @@ impl Health {
             ),
         }
         self.storage(findings, conditions);
+        if !findings.held_volumes.is_empty() {
+            let held: Vec<String> = findings
+                .held_volumes
+                .iter()
+                .map(|held| {
+                    format!(
+                        "volumes of {} stay as they are: {}",
+                        held.object, held.reason
+                    )
+                })
+                .collect();
+            let message = format!(
+                "{}; let their StorageClass say allowVolumeExpansion: true",
+                held.join("; ")
+            );
+            conditions.set("VolumesGrown", false, "CannotGrow", &message);
+        }
         if mode == Some(Mode::Microservices)
             || plan.is_some_and(|plan| plan.topology.cluster.is_some())
             || plan.is_some_and(|plan| plan.kafka.is_some())
@@ -389,7 +411,7 @@ impl Health {
             (None, None) => conditions.set("Migrating", false, "Idle", ""),
         }
         let version_changes = findings.observed.workloads.values().any(|workload| {
-            workload.component != Some(Component::Gateway)
+            workload.component.is_none_or(Component::is_tempo)
                 && workload.image != findings.observed.image
                 && !workload.image.is_empty()
         });
@@ -414,7 +436,18 @@ impl Health {
             "",
         );
         if findings.missing_kinds.is_empty() {
-            conditions.set("IntegrationsReady", true, "Ready", "");
+            match findings.awaited_certificates {
+                [] => conditions.set("IntegrationsReady", true, "Ready", ""),
+                awaited => conditions.set(
+                    "IntegrationsReady",
+                    false,
+                    "CertificateNotReady",
+                    &format!(
+                        "cert-manager has not made {} yet, and pods wait for it; see: kubectl describe certificate",
+                        awaited.join(", ")
+                    ),
+                ),
+            }
         } else {
             conditions.set(
                 "IntegrationsReady",
@@ -641,6 +674,8 @@ mod tests {
             plan: config.is_none().then_some(&plan),
             config,
             rejected: &[],
+            held_volumes: &[],
+            awaited_certificates: &[],
             missing_kinds: &[],
             failed_action: None,
         })
@@ -753,5 +788,38 @@ mod tests {
         let paused = make(&stack, &Observed::default(), None);
         assert_eq!(paused.phase, Some(Phase::Paused));
         assert_eq!(condition(&paused, "Paused").0, "True");
+    }
+
+    #[test]
+    fn what_is_waited_for_beside_pods_is_told() {
+        let stack = stack();
+        let observed = observed(&stack, true, None);
+        let plan = plan(&stack, &observed);
+        let status = status(&Findings {
+            stack: &stack,
+            observed: &observed,
+            plan: Some(&plan),
+            config: None,
+            rejected: &[],
+            held_volumes: &[Rejected {
+                object: "tempo-demo-monolith".to_owned(),
+                reason: "10Gi can't become 20Gi: only classes that allow it".to_owned(),
+            }],
+            awaited_certificates: &["tempo-demo-internal-tls".to_owned()],
+            missing_kinds: &[],
+            failed_action: None,
+        });
+        assert_eq!(condition(&status, "VolumesGrown"), ("False", "CannotGrow"));
+        assert_eq!(
+            condition(&status, "IntegrationsReady"),
+            ("False", "CertificateNotReady")
+        );
+        // Serving goes on, and the one sentence says what is amiss.
+        assert_eq!(condition(&status, "Ready"), ("True", "AllComponentsReady"));
+        assert!(
+            status.message.contains("allowVolumeExpansion"),
+            "{}",
+            status.message
+        );
     }
 }

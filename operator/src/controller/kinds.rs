@@ -57,6 +57,7 @@ const SOMETIMES: &[(&str, &str, &str, &str)] = &[
     ("gateway.networking.k8s.io", "v1", "HTTPRoute", "httproutes"),
     ("gateway.networking.k8s.io", "v1", "GRPCRoute", "grpcroutes"),
     ("keda.sh", "v1alpha1", "ScaledObject", "scaledobjects"),
+    ("cert-manager.io", "v1", "Certificate", "certificates"),
 ];
 
 /// Pods.
@@ -103,6 +104,7 @@ impl Kinds {
                 grafana_datasource: has("GrafanaDatasource"),
                 gateway_api: has("HTTPRoute") && has("GRPCRoute"),
                 keda: has("ScaledObject"),
+                cert_manager: has("Certificate"),
             },
             has_definition: knows(client, GROUP, VERSION, "TempoStack").await?,
             known,

@@ -13,6 +13,7 @@ mod observe;
 mod pods;
 mod reconcile;
 mod server;
+mod volumes;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -92,7 +93,7 @@ struct Context {
     recorder: Recorder,
     metrics: metrics::Metrics,
     kinds: kinds::Kinds,
-    pods: pods::PodClient,
+    pods: pods::Clients,
     kafka: kafka::Admin,
     memory: Mutex<HashMap<String, Memory>>,
 }
@@ -105,6 +106,8 @@ struct Memory {
     generation: Option<i64>,
     /// Objects as they were after they were applied.
     applied: HashMap<String, apply::Applied>,
+    /// Sizes of volumes that Kubernetes has refused, by StatefulSet.
+    refused_sizes: HashMap<String, volumes::Refused>,
     /// When the source of a migration was flushed.
     flushed_at: Option<i64>,
     /// Events that were told, and when.
@@ -217,6 +220,13 @@ async fn control(
     health: server::Health,
     stop: CancellationToken,
 ) {
+    let pods = match pods::Clients::new() {
+        Ok(pods) => pods,
+        Err(error) => {
+            tracing::error!(%error, "there is no TLS library to ask pods with");
+            return;
+        }
+    };
     let namespace = config.watch_namespace.clone();
     let stacks: Api<TempoStack> = api(&client, namespace.as_deref());
     let reporter = Reporter {
@@ -226,7 +236,7 @@ async fn control(
     let concurrency = config.max_concurrent_stacks;
     let context = Arc::new(Context {
         recorder: Recorder::new(client.clone(), reporter),
-        pods: pods::PodClient::default(),
+        pods,
         kafka: kafka::Admin::default(),
         memory: Mutex::default(),
         metrics,

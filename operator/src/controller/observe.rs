@@ -24,6 +24,8 @@ pub(super) struct Seen {
     pub(super) objects: BTreeMap<(String, String), Value>,
     /// Addresses of pods.
     pub(super) ips: BTreeMap<String, String>,
+    /// The way to them.
+    pub(super) pods: pods::PodClient,
 }
 
 /// Labels of everything that was made for a stack.
@@ -81,6 +83,7 @@ pub(super) async fn stack(
     context: &Context,
     stack: &TempoStack,
     found: &Found,
+    client: pods::PodClient,
 ) -> Result<Seen, kube::Error> {
     let namespace = stack.namespace().unwrap_or_default();
     let labels = selector(stack);
@@ -98,6 +101,7 @@ pub(super) async fn stack(
         },
         objects: BTreeMap::new(),
         ips: BTreeMap::new(),
+        pods: client,
     };
     // Answers take a while each, also where there is nothing.
     let made = context.kinds.made().iter().map(|resource| {
@@ -142,7 +146,8 @@ fn component(labels: &Value) -> Option<Component> {
     let target = labels["app.kubernetes.io/component"].as_str()?;
     Component::UPGRADE_ORDER
         .into_iter()
-        .chain([Component::Monolith, Component::Gateway])
+        .chain([Component::Monolith])
+        .chain(Component::OTHERS)
         .find(|component| component.target() == target)
 }
 
@@ -195,7 +200,7 @@ fn pod(name: &str, object: &Value) -> Pod {
             .as_str()
             .unwrap_or_default()
             .to_owned(),
-        is_tempo: component.is_some_and(|component| component != Component::Gateway),
+        is_tempo: component.is_some_and(Component::is_tempo),
         trouble: trouble(object),
     }
 }
@@ -250,7 +255,7 @@ async fn members(context: &Context, stack: &TempoStack, found: &Found, seen: &mu
     if !has_cluster {
         return;
     }
-    seen.observed.ring = ring(context, seen).await;
+    seen.observed.ring = ring(seen).await;
     let wanted = crate::topology::live_store_replicas(stack);
     let present = seen
         .observed
@@ -261,7 +266,7 @@ async fn members(context: &Context, stack: &TempoStack, found: &Found, seen: &mu
         .max();
     let busy = drain.is_some() || changes_mode || present.is_some_and(|present| present != wanted);
     seen.observed.kafka = context.kafka.view(stack, found, busy).await;
-    leaving(context, seen, busy).await;
+    leaving(seen, busy).await;
     if changes_mode {
         let flushed_at = context
             .memory
@@ -270,13 +275,13 @@ async fn members(context: &Context, stack: &TempoStack, found: &Found, seen: &mu
             .and_then(|memory| memory.flushed_at);
         let since = migration.map_or(At(i64::MAX), |migration| migration.phase_started_at);
         let is_flushed = flushed_at.is_some_and(|flushed| flushed >= since.0);
-        seen.observed.monolith = monolith(context, seen, is_flushed).await;
-        seen.observed.cluster_spans_received = cluster_spans(context, seen).await;
+        seen.observed.monolith = monolith(seen, is_flushed).await;
+        seen.observed.cluster_spans_received = cluster_spans(seen).await;
     }
 }
 
 /// The partitions: of live-stores first, since they make them.
-async fn ring(context: &Context, seen: &Seen) -> Option<Vec<crate::plan::Partition>> {
+async fn ring(seen: &Seen) -> Option<Vec<crate::plan::Partition>> {
     let rank = |pod: &Pod| match pod.component {
         Some(Component::LiveStore) => 0,
         Some(Component::Querier) => 1,
@@ -295,7 +300,7 @@ async fn ring(context: &Context, seen: &Seen) -> Option<Vec<crate::plan::Partiti
         let Some(ip) = seen.ips.get(&pod.name) else {
             continue;
         };
-        match context.pods.ring(ip).await {
+        match seen.pods.ring(ip).await {
             Ok(ring) => return Some(ring),
             Err(error) => tracing::debug!(pod = pod.name, %error, "member does not answer"),
         }
@@ -305,15 +310,17 @@ async fn ring(context: &Context, seen: &Seen) -> Option<Vec<crate::plan::Partiti
 
 /// Whether live-stores leave for good: of all while partitions are drained, else of those that
 /// are not ready, which a note of an old drain may hold back.
-async fn leaving(context: &Context, seen: &mut Seen, busy: bool) {
+async fn leaving(seen: &mut Seen, busy: bool) {
     let pods: Vec<(String, String)> = seen
         .observed
         .live_stores()
         .filter(|pod| busy || !pod.ready)
         .filter_map(|pod| Some((pod.name.clone(), seen.ips.get(&pod.name)?.clone())))
         .collect();
+    let client = seen.pods.clone();
+    let client = &client;
     let answers = futures::future::join_all(pods.into_iter().map(|(name, ip)| async move {
-        let answer = context.pods.is_leaving(&ip).await;
+        let answer = client.is_leaving(&ip).await;
         (name, answer)
     }))
     .await;
@@ -330,16 +337,16 @@ async fn leaving(context: &Context, seen: &mut Seen, busy: bool) {
 /// Spans that a process has received.
 const SPANS_RECEIVED: &str = "tempo_distributor_spans_received_total";
 
-async fn monolith(context: &Context, seen: &Seen, is_flushed: bool) -> Option<MonolithView> {
+async fn monolith(seen: &Seen, is_flushed: bool) -> Option<MonolithView> {
     let pod = seen
         .observed
         .pods
         .iter()
         .find(|pod| pod.component == Some(Component::Monolith) && !pod.terminating)?;
     let ip = seen.ips.get(&pod.name)?;
-    let partition = context.pods.is_inactive(ip).await;
-    let leaves = context.pods.is_leaving(ip).await.unwrap_or(false);
-    let page = context.pods.metrics(ip).await.ok()?;
+    let partition = seen.pods.is_inactive(ip).await;
+    let leaves = seen.pods.is_leaving(ip).await.unwrap_or(false);
+    let page = seen.pods.metrics(ip).await.ok()?;
     #[allow(clippy::cast_possible_truncation)]
     let spans = pods::sum(&page, SPANS_RECEIVED).map_or(0, |spans| spans as i64);
     Some(MonolithView {
@@ -364,7 +371,7 @@ fn unflushed(page: &str) -> Option<u64> {
     Some(left)
 }
 
-async fn cluster_spans(context: &Context, seen: &Seen) -> Option<i64> {
+async fn cluster_spans(seen: &Seen) -> Option<i64> {
     let mut total = 0;
     for pod in seen
         .observed
@@ -372,7 +379,7 @@ async fn cluster_spans(context: &Context, seen: &Seen) -> Option<i64> {
         .iter()
         .filter(|pod| pod.component == Some(Component::Distributor))
     {
-        let page = context.pods.metrics(seen.ips.get(&pod.name)?).await.ok()?;
+        let page = seen.pods.metrics(seen.ips.get(&pod.name)?).await.ok()?;
         #[allow(clippy::cast_possible_truncation)]
         let spans = pods::sum(&page, SPANS_RECEIVED).map_or(0, |spans| spans as i64);
         total += spans;

@@ -1,12 +1,18 @@
 //! Talking to pods of a stack over HTTP.
 
+use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt, Empty, Limited};
+use hyper_rustls::{FixedServerNameResolver, HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::{Client, connect::HttpConnector};
 use hyper_util::rt::TokioExecutor;
+use parking_lot::Mutex;
 use serde_json::Value;
+use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName, pem::PemObject};
+use tokio_rustls::rustls::{self, ClientConfig, RootCertStore, crypto::aws_lc_rs};
 
 use crate::api::At;
 use crate::plan::{Partition, PartitionState};
@@ -21,22 +27,118 @@ const MAX_ANSWER_BYTES: usize = 32 << 20;
 /// Port of the HTTP API of every pod.
 const PORT: u16 = 3200;
 
-/// A client for pods.
+/// Whom certificates of pods must come from, and which name they must have: pods are known by
+/// their addresses, which no certificate has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Authority<'a> {
+    /// Certificates to trust (PEM).
+    pub(super) pem: &'a [u8],
+    /// The name.
+    pub(super) server_name: String,
+}
+
+/// Clients by stack: each trusts its own authority.
+pub(super) struct Clients {
+    plain: PodClient,
+    by_stack: Mutex<HashMap<String, Trusting>>,
+}
+
+struct Trusting {
+    pem: Vec<u8>,
+    server_name: String,
+    client: PodClient,
+}
+
+impl Clients {
+    /// # Errors
+    /// When there can be no TLS at all.
+    pub(super) fn new() -> Result<Self, rustls::Error> {
+        Ok(Self {
+            plain: PodClient::new(RootCertStore::empty(), None)?,
+            by_stack: Mutex::default(),
+        })
+    }
+
+    /// The client for a stack, whose pods speak TLS when there is an authority.
+    pub(super) fn of(&self, stack: &str, authority: Option<Authority<'_>>) -> PodClient {
+        let Some(Authority { pem, server_name }) = authority else {
+            self.forget(stack);
+            return self.plain.clone();
+        };
+        let mut by_stack = self.by_stack.lock();
+        let known = by_stack
+            .get(stack)
+            .filter(|known| known.pem == pem && known.server_name == server_name);
+        if let Some(known) = known {
+            return known.client.clone();
+        }
+        let client = match PodClient::new(roots(pem), Some(server_name.as_str())) {
+            Ok(client) => client,
+            Err(error) => {
+                tracing::warn!(stack, %error, "pods can't be asked by TLS");
+                return self.plain.clone();
+            }
+        };
+        by_stack.insert(
+            stack.to_owned(),
+            Trusting {
+                pem: pem.to_vec(),
+                server_name,
+                client: client.clone(),
+            },
+        );
+        client
+    }
+
+    pub(super) fn forget(&self, stack: &str) {
+        self.by_stack.lock().remove(stack);
+    }
+}
+
+fn roots(pem: &[u8]) -> RootCertStore {
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(CertificateDer::pem_slice_iter(pem).flatten());
+    roots
+}
+
+/// A client for pods. Cheap to clone.
+#[derive(Clone)]
 pub(super) struct PodClient {
-    client: Client<HttpConnector, Empty<axum::body::Bytes>>,
+    client: Client<HttpsConnector<HttpConnector>, Empty<axum::body::Bytes>>,
+    scheme: &'static str,
     port: u16,
 }
 
-impl Default for PodClient {
-    fn default() -> Self {
+impl PodClient {
+    /// Speaks TLS when there is a name to expect.
+    fn new(roots: RootCertStore, server_name: Option<&str>) -> Result<Self, rustls::Error> {
         let mut connector = HttpConnector::new();
         connector.set_connect_timeout(Some(TIMEOUT));
-        Self {
+        connector.enforce_http(false);
+        let tls = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+            .with_safe_default_protocol_versions()?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let connectors = HttpsConnectorBuilder::new()
+            .with_tls_config(tls)
+            .https_or_http();
+        let connectors = match server_name.and_then(|name| ServerName::try_from(name).ok()) {
+            Some(name) => {
+                connectors.with_server_name_resolver(FixedServerNameResolver::new(name.to_owned()))
+            }
+            None => connectors,
+        };
+        Ok(Self {
             client: Client::builder(TokioExecutor::new())
                 .pool_idle_timeout(Duration::from_secs(30))
-                .build(connector),
+                .build(connectors.enable_http1().wrap_connector(connector)),
+            scheme: if server_name.is_some() {
+                "https"
+            } else {
+                "http"
+            },
             port: PORT,
-        }
+        })
     }
 }
 
@@ -64,7 +166,7 @@ impl PodClient {
         } else {
             ip.to_owned()
         };
-        let url = format!("http://{host}:{}{path}", self.port);
+        let url = format!("{}://{host}:{}{path}", self.scheme, self.port);
         let fail = |status, reason: String| PodError {
             method: method.clone(),
             url: url.clone(),
@@ -110,7 +212,7 @@ impl PodClient {
         }
         Err(PodError {
             method,
-            url: format!("http://{ip}:{}{path}", self.port),
+            url: format!("{}://{ip}:{}{path}", self.scheme, self.port),
             status: Some(status),
             reason: format!("{status}: {}", crate::text::cut(body.trim(), 200)),
         })
@@ -308,11 +410,82 @@ mod tests {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         tokio::spawn(async move { axum::serve(listener, router).await });
-        let client = PodClient {
-            port,
-            ..PodClient::default()
+        let client = Clients::new().unwrap().of("demo", None);
+        (PodClient { port, ..client }, asked)
+    }
+
+    /// A pod that answers every request with "set", and only by TLS.
+    async fn pod_with_tls(certificate: &rcgen::Certificate, key: &rcgen::KeyPair) -> u16 {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let key = rustls::pki_types::PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let config = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate.der().clone()], key)
+            .unwrap();
+        let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let acceptor = acceptor.clone();
+                tokio::spawn(async move {
+                    // Who does not trust it goes away.
+                    let Ok(mut stream) = acceptor.accept(stream).await else {
+                        return;
+                    };
+                    let mut request = Vec::new();
+                    while !request.ends_with(b"\r\n\r\n") {
+                        request.push(stream.read_u8().await.unwrap());
+                    }
+                    let answer =
+                        b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\nconnection: close\r\n\r\nset\n";
+                    stream.write_all(answer).await.unwrap();
+                    stream.shutdown().await.unwrap();
+                });
+            }
+        });
+        port
+    }
+
+    #[tokio::test]
+    async fn pods_with_tls_are_known_by_name_and_authority() {
+        const NAME: &str = "tempo-demo-query-frontend.tracing.svc";
+        let made = rcgen::generate_simple_self_signed([NAME.to_owned()]).unwrap();
+        let other = rcgen::generate_simple_self_signed([NAME.to_owned()]).unwrap();
+        let port = pod_with_tls(&made.cert, &made.signing_key).await;
+        let clients = Clients::new().unwrap();
+        let ask = async |pem: &str, name: &str| {
+            let authority = Authority {
+                pem: pem.as_bytes(),
+                server_name: name.to_owned(),
+            };
+            let client = clients.of("tracing/demo", Some(authority));
+            PodClient { port, ..client }.is_leaving("127.0.0.1").await
         };
-        (client, asked)
+        assert!(ask(&made.cert.pem(), NAME).await.unwrap());
+        // Replaced at once when the authority is another, and back again.
+        let stranger = ask(&other.cert.pem(), NAME).await.unwrap_err();
+        assert!(
+            stranger.to_string().contains("https://127.0.0.1"),
+            "{stranger}"
+        );
+        assert!(ask(&made.cert.pem(), NAME).await.unwrap());
+        assert!(
+            ask(&made.cert.pem(), "elsewhere.tracing.svc")
+                .await
+                .is_err()
+        );
+        assert!(ask("", NAME).await.is_err());
+        let plain = clients.of("tracing/demo", None);
+        assert!(
+            PodClient { port, ..plain }
+                .is_leaving("127.0.0.1")
+                .await
+                .is_err()
+        );
     }
 
     #[tokio::test]

@@ -11,8 +11,9 @@ use kube::{Api, Resource, ResourceExt};
 use serde_json::json;
 
 use super::conditions::{self, Findings};
-use super::{Context, Memory, apply, key, kinds, observe};
+use super::{Context, Memory, apply, key, kinds, observe, pods};
 use crate::api::{GROUP, TempoStack, TempoStackStatus, VERSION};
+use crate::certificates;
 use crate::manifests::{self, MANAGER};
 use crate::plan::{self, Action, Note, Plan};
 use crate::references;
@@ -45,6 +46,7 @@ pub(super) async fn reconcile(
         // What was made for it goes by its owner references.
         context.memory.lock().remove(&key(&stack));
         context.kafka.forget(&stack);
+        context.pods.forget(&key(&stack));
         context
             .metrics
             .forget(&stack.namespace().unwrap_or_default(), &stack.name_any());
@@ -66,6 +68,7 @@ struct Look<'a> {
     stack: &'a TempoStack,
     seen: observe::Seen,
     missing_kinds: Vec<&'static str>,
+    awaited_certificates: Vec<String>,
 }
 
 /// One look; how many seconds until the next.
@@ -74,14 +77,25 @@ async fn look(stack: &TempoStack, context: &Context) -> Result<u64, Error> {
     let namespace = stack.namespace().unwrap_or_default();
     let references = references::of(stack);
     let found = observe::references(context, &namespace, &references).await?;
-    let seen = observe::stack(context, stack, &found).await?;
+    let pods = context
+        .pods
+        .of(&key(stack), internal_authority(stack, &found));
+    let seen = observe::stack(context, stack, &found, pods).await?;
     let look = Look {
         context,
         stack,
         seen,
         missing_kinds: context.kinds.capabilities.missing(stack),
+        awaited_certificates: references
+            .iter()
+            .filter(|reference| reference.issued)
+            .map(|reference| reference.name.clone())
+            .filter(|name| !found.contains_key(&(references::Kind::Secret, name.clone())))
+            .collect(),
     };
-    if let Some(problem) = references::problem(&references, &found) {
+    let problem = references::problem(&references, &found)
+        .or_else(|| context.kinds.capabilities.problem(stack));
+    if let Some(problem) = problem {
         return look.cannot_use(problem.reason, problem.message).await;
     }
     let plan = plan::plan(stack, &look.seen.observed);
@@ -99,7 +113,7 @@ async fn look(stack: &TempoStack, context: &Context) -> Result<u64, Error> {
         Err(error) => return look.cannot_use("InvalidExtraConfig", error.0).await,
     };
     if stack.spec.paused {
-        look.tell(Some(&plan), &[], None, None).await?;
+        look.tell(Some(&plan), None, None, None).await?;
         return Ok(BROKEN_SECS);
     }
     // A step of a long operation is written down before it is carried out.
@@ -112,12 +126,11 @@ async fn look(stack: &TempoStack, context: &Context) -> Result<u64, Error> {
         || drain_before != plan.drain.as_ref()
         || before.mode != Some(plan.mode)
     {
-        look.tell(Some(&plan), &[], None, None).await?;
+        look.tell(Some(&plan), None, None, None).await?;
     }
     let outcome = apply::all(context, stack, objects, &look.seen).await?;
     let failed = act(context, stack, &look.seen, &found, &plan.actions).await?;
-    look.tell(Some(&plan), &outcome.rejected, None, failed)
-        .await?;
+    look.tell(Some(&plan), Some(&outcome), None, failed).await?;
     for note in &plan.notes {
         tell_event(context, stack, note).await;
     }
@@ -129,12 +142,30 @@ async fn look(stack: &TempoStack, context: &Context) -> Result<u64, Error> {
     })
 }
 
+/// Whom pods' certificates must come from, and which name they must have, where there is TLS.
+fn internal_authority<'a>(
+    stack: &TempoStack,
+    found: &'a references::Found,
+) -> Option<pods::Authority<'a>> {
+    let certificate = certificates::internal(stack)?;
+    let server_name = certificate.server_name().to_owned();
+    let secret = found.get(&(references::Kind::Secret, certificate.secret));
+    Some(pods::Authority {
+        // Without any nobody is trusted, until there is one.
+        pem: secret
+            .and_then(|content| content.get("ca.crt"))
+            .map_or(&[][..], Vec::as_slice),
+        server_name,
+    })
+}
+
 /// After a change of the spec nothing is waited for that belonged to the old one.
 fn begin_anew_after_edit(stack: &TempoStack, context: &Context) {
     let mut memory = context.memory.lock();
     let memory: &mut Memory = memory.entry(key(stack)).or_default();
     if memory.generation != stack.metadata.generation {
         memory.failures = 0;
+        memory.refused_sizes.clear();
     }
 }
 
@@ -146,7 +177,7 @@ impl Look<'_> {
             reason,
             message: message.clone(),
         };
-        self.tell(None, &[], Some((reason, message)), None).await?;
+        self.tell(None, None, Some((reason, message)), None).await?;
         tell_event(self.context, self.stack, &note).await;
         Ok(BROKEN_SECS)
     }
@@ -155,7 +186,7 @@ impl Look<'_> {
     async fn tell(
         &self,
         plan: Option<&Plan>,
-        rejected: &[apply::Rejected],
+        applied: Option<&apply::Outcome>,
         config: Option<(&'static str, String)>,
         failed_action: Option<String>,
     ) -> Result<(), Error> {
@@ -164,7 +195,9 @@ impl Look<'_> {
             observed: &self.seen.observed,
             plan,
             config,
-            rejected,
+            rejected: applied.map_or(&[], |applied| &applied.rejected),
+            held_volumes: applied.map_or(&[], |applied| &applied.held_volumes),
+            awaited_certificates: &self.awaited_certificates,
             missing_kinds: &self.missing_kinds,
             failed_action,
         });
@@ -232,7 +265,7 @@ async fn carry_out(
             .cloned()
             .ok_or_else(|| format!("pod {pod} has no address yet"))
     };
-    let pods = &context.pods;
+    let pods = &seen.pods;
     Ok(match action {
         Action::CreateTopic { partitions } => context.kafka.create(stack, found, *partitions).await,
         Action::GrowTopic { partitions } => context.kafka.grow(stack, found, *partitions).await,

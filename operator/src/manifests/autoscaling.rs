@@ -11,9 +11,7 @@ const DEFAULT_CPU_PERCENT: u32 = 70;
 
 pub(super) fn all(context: &Context<'_>) -> Vec<Value> {
     let mut components = context.components();
-    if context.stack.spec.gateway.enabled {
-        components.push(Component::Gateway);
-    }
+    components.extend(context.beside());
     components
         .into_iter()
         .filter_map(|component| {

@@ -5,8 +5,10 @@
 //! and what is left out belongs to others.
 
 mod autoscaling;
+mod certificates;
 mod exposure;
 mod gateway;
+mod memcached;
 mod monitoring;
 mod pods;
 mod policies;
@@ -41,6 +43,10 @@ pub struct Defaults {
     pub image_tag: String,
     /// Image of nginx, for gateways.
     pub gateway_image: String,
+    /// Image of oauth2-proxy, for gateways with OpenID Connect.
+    pub oidc_proxy_image: String,
+    /// Image of memcached.
+    pub memcached_image: String,
 }
 
 impl Default for Defaults {
@@ -49,6 +55,8 @@ impl Default for Defaults {
             image_repository: "ghcr.io/tempostack/tempo".to_owned(),
             image_tag: env!("CARGO_PKG_VERSION").to_owned(),
             gateway_image: "docker.io/nginxinc/nginx-unprivileged:1.28-alpine".to_owned(),
+            oidc_proxy_image: "quay.io/oauth2-proxy/oauth2-proxy:v7.15.6".to_owned(),
+            memcached_image: "docker.io/library/memcached:1.6-alpine".to_owned(),
         }
     }
 }
@@ -66,6 +74,8 @@ pub struct Capabilities {
     pub gateway_api: bool,
     /// `ScaledObject` of KEDA.
     pub keda: bool,
+    /// `Certificate` of cert-manager.
+    pub cert_manager: bool,
 }
 
 impl Capabilities {
@@ -77,7 +87,22 @@ impl Capabilities {
             grafana_datasource: true,
             gateway_api: true,
             keda: true,
+            cert_manager: true,
         }
+    }
+
+    /// What the cluster lacks and pods can't start without.
+    pub fn problem(&self, stack: &TempoStack) -> Option<references::Problem> {
+        let issued = references::of(stack)
+            .into_iter()
+            .find(|reference| reference.issued && !self.cert_manager)?;
+        Some(references::Problem {
+            reason: "CertManagerMissing",
+            message: format!(
+                "spec.{0}.certManager needs cert-manager, and the cluster does not know its Certificate (cert-manager.io/v1); install it and start the operator anew, or name a Secret in spec.{0}.secretRef",
+                issued.field
+            ),
+        })
     }
 
     /// What the stack asks for and the cluster lacks.
@@ -202,9 +227,21 @@ impl Context<'_> {
         components
     }
 
+    /// Components beside Tempo's that there are now.
+    fn beside(&self) -> Vec<Component> {
+        let spec = &self.stack.spec;
+        [
+            (spec.gateway.enabled, Component::Gateway),
+            (spec.caches.memcached.enabled, Component::Memcached),
+        ]
+        .into_iter()
+        .filter_map(|(wanted, component)| wanted.then_some(component))
+        .collect()
+    }
+
     /// Whether connections between components are encrypted.
     fn scheme(&self) -> &'static str {
-        if self.stack.spec.security.internal_tls_secret_ref.is_some() {
+        if self.stack.spec.security.internal_tls.is_some() {
             "HTTPS"
         } else {
             "HTTP"
@@ -249,11 +286,13 @@ pub fn all(context: &Context<'_>) -> Result<Vec<Value>, ConfigError> {
     }
     let files = config_maps(context)?;
     objects.extend(files.objects);
+    objects.extend(certificates::all(context));
     objects.extend(services::all(context));
     objects.extend(workloads::all(context, &files.hashes));
     objects.extend(policies::all(context));
     objects.extend(autoscaling::all(context));
     objects.extend(gateway::all(context));
+    objects.extend(memcached::all(context));
     objects.extend(exposure::all(context));
     objects.extend(monitoring::all(context));
     objects.iter_mut().for_each(merge::prune);

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::Context;
+use crate::certificates;
 use crate::merge;
 use crate::topology::Component;
 
@@ -34,18 +35,12 @@ fn with_labels(context: &Context<'_>, more: &std::collections::BTreeMap<String, 
 /// Every pod is scraped once, by way of the gossip Service, which all are behind.
 fn service_monitor(context: &Context<'_>) -> Value {
     let monitor = &context.stack.spec.observability.service_monitor;
-    let tls = context
-        .stack
-        .spec
-        .security
-        .internal_tls_secret_ref
-        .as_ref()
-        .map(|secret| {
-            json!({
-                "ca": {"secret": {"name": secret.name, "key": "ca.crt"}},
-                "serverName": context.names.host(&context.names.component(Component::QueryFrontend)),
-            })
-        });
+    let tls = certificates::internal(context.stack).map(|certificate| {
+        json!({
+            "ca": {"secret": {"name": certificate.secret, "key": "ca.crt"}},
+            "serverName": certificate.server_name(),
+        })
+    });
     let namespace = &context.names.namespace;
     context.object(
         "monitoring.coreos.com/v1",

@@ -130,6 +130,18 @@ fn pod_security(context: &Context<'_>) -> Value {
     settings
 }
 
+/// The security context of a pod of another program, whose image has this user.
+pub(super) fn beside_security(context: &Context<'_>, user: u32) -> Value {
+    let mut settings = json!({
+        "runAsNonRoot": true,
+        "seccompProfile": {"type": "RuntimeDefault"},
+    });
+    if !context.stack.spec.security.openshift {
+        settings["runAsUser"] = json!(user);
+    }
+    settings
+}
+
 /// The security context of a container under the profile `restricted`.
 pub(super) fn container_security(pods: &Pods) -> Value {
     let mut security = json!({
@@ -200,7 +212,7 @@ fn ports(context: &Context<'_>, component: Component) -> Value {
     json!(ports)
 }
 
-fn from_secret(name: &str, secret: &str, key: &str) -> Value {
+pub(super) fn from_secret(name: &str, secret: &str, key: &str) -> Value {
     json!({"name": name, "valueFrom": {"secretKeyRef": {"name": secret, "key": key}}})
 }
 
@@ -359,7 +371,12 @@ fn volumes(context: &Context<'_>, component: Component, pods: &Pods, data: Optio
     json!(volumes)
 }
 
-fn affinity(context: &Context<'_>, component: Component, pods: &Pods, zone: Option<Zone>) -> Value {
+pub(super) fn affinity(
+    context: &Context<'_>,
+    component: Component,
+    pods: &Pods,
+    zone: Option<Zone>,
+) -> Value {
     if !pods.affinity.is_empty() {
         return pods.affinity.value();
     }

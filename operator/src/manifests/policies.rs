@@ -43,9 +43,7 @@ fn has_budget(context: &Context<'_>, component: Component) -> bool {
 
 fn disruption_budgets(context: &Context<'_>) -> Vec<Value> {
     let mut components = context.components();
-    if context.stack.spec.gateway.enabled {
-        components.push(Component::Gateway);
-    }
+    components.extend(context.beside());
     components
         .into_iter()
         .filter(|component| has_budget(context, *component))
@@ -72,18 +70,28 @@ fn network_policy(context: &Context<'_>) -> Value {
         "app.kubernetes.io/name": "tempo",
         "app.kubernetes.io/instance": context.names.stack(),
     });
-    let mut open = vec![
-        json!({"port": 3200, "protocol": "TCP"}),
-        json!({"port": 9095, "protocol": "TCP"}),
-    ];
+    let has_gateway = context.stack.spec.gateway.enabled;
+    let mut open = Vec::new();
+    if !has_gateway || context.stack.spec.observability.service_monitor.enabled {
+        open.push(3200);
+    }
+    if !has_gateway {
+        open.push(9095);
+    }
     open.extend(
         super::services::receiver_ports(context.stack)
             .into_iter()
-            .map(|(_, port)| json!({"port": port, "protocol": "TCP"})),
+            // What the gateway offers nobody has to go around it for.
+            .filter(|(name, _)| !has_gateway || !name.starts_with("otlp"))
+            .map(|(_, port)| port),
     );
-    if context.stack.spec.gateway.enabled {
-        open.push(json!({"port": 8080, "protocol": "TCP"}));
+    if has_gateway {
+        open.push(8080);
     }
+    let open: Vec<Value> = open
+        .into_iter()
+        .map(|port| json!({"port": port, "protocol": "TCP"}))
+        .collect();
     let mut outside = json!({"ports": open});
     if !policy.ingress_from.is_empty() {
         outside["from"] = json!(policy.ingress_from);

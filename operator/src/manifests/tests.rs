@@ -25,6 +25,7 @@ const SAMPLES: &[(&str, &str)] = &[
         "all-fields",
         include_str!("../../../crds/samples/all-fields.yaml"),
     ),
+    ("secure", include_str!("../../../crds/samples/secure.yaml")),
 ];
 
 fn stack(sample: &str) -> TempoStack {
@@ -111,8 +112,8 @@ fn kubernetes_knows_every_field() {
                 "NetworkPolicy" => same_after_typing::<NetworkPolicy>(&object),
                 "Ingress" => same_after_typing::<Ingress>(&object),
                 "HorizontalPodAutoscaler" => same_after_typing::<HorizontalPodAutoscaler>(&object),
-                "ServiceMonitor" | "PrometheusRule" | "GrafanaDatasource" | "HTTPRoute"
-                | "GRPCRoute" => {}
+                "Certificate" | "ServiceMonitor" | "PrometheusRule" | "GrafanaDatasource"
+                | "HTTPRoute" | "GRPCRoute" => {}
                 other => panic!("{other} is not compared"),
             }
         }
@@ -313,4 +314,76 @@ fn images_are_named_by_digest_and_tell_their_version() {
     assert_eq!(version_of("registry:5000/tempo@sha256:abc"), "sha256:abc");
     assert_eq!(version_of("registry:5000/tempo:1.2@sha256:abc"), "1.2");
     assert_eq!(version_of("a/b:2.0"), "2.0");
+}
+
+#[test]
+fn what_a_cluster_lacks_is_left_out_or_told() {
+    let mut stack = stack("secure");
+    let bare = Capabilities::default();
+    let problem = bare.problem(&stack).unwrap();
+    assert_eq!(problem.reason, "CertManagerMissing");
+    assert!(
+        problem
+            .message
+            .contains("spec.security.internalTLS.secretRef"),
+        "{}",
+        problem.message
+    );
+    assert_eq!(Capabilities::all().problem(&stack), None);
+    stack.spec.security.internal_tls =
+        serde_json::from_value(json!({"secretRef": {"name": "own"}})).unwrap();
+    assert_eq!(bare.problem(&stack), None);
+    let objects = render(&stack, &Topology::settled(&stack));
+    assert!(objects.iter().all(|object| object["kind"] != "Certificate"));
+}
+
+#[test]
+fn a_certificate_has_the_names_by_which_it_is_asked_for() {
+    let mut stack = stack("secure");
+    stack.spec.receivers.otlp.tls = serde_json::from_value(json!({
+        "certManager": {
+            "issuerRef": {"name": "company", "kind": "ClusterIssuer"},
+            "dnsNames": ["otlp.example"],
+        },
+    }))
+    .unwrap();
+    let objects = render(&stack, &Topology::settled(&stack));
+    let internal = find(&objects, "Certificate", "tempo-secure-internal-tls").unwrap();
+    assert_eq!(
+        internal["spec"]["dnsNames"][0],
+        "tempo-secure-query-frontend.tracing.svc"
+    );
+    let receivers = find(&objects, "Certificate", "tempo-secure-receivers-tls").unwrap();
+    assert_eq!(receivers["spec"]["issuerRef"]["kind"], "ClusterIssuer");
+    let names = receivers["spec"]["dnsNames"].as_array().unwrap();
+    assert!(names.contains(&json!("otlp.example")));
+    assert!(names.contains(&json!("tempo-secure-distributor.tracing.svc")));
+    // Only those who receive spans have its key.
+    let mounts = |kind: &str, name: &str| {
+        let workload = find(&objects, kind, name).unwrap();
+        workload["spec"]["template"]["spec"]["volumes"].to_string()
+    };
+    assert!(mounts("Deployment", "tempo-secure-distributor").contains("receivers-tls"));
+    assert!(!mounts("Deployment", "tempo-secure-querier").contains("receivers-tls"));
+    assert!(mounts("Deployment", "tempo-secure-querier").contains("internal-tls"));
+}
+
+#[test]
+fn who_goes_through_the_gateway_does_not_go_around_it() {
+    let mut stack = stack("secure");
+    stack.spec.network_policy.enabled = true;
+    let ports = |stack: &TempoStack| {
+        let objects = render(stack, &Topology::settled(stack));
+        let policy = find(&objects, "NetworkPolicy", "tempo-secure").unwrap();
+        let ports = policy["spec"]["ingress"][2]["ports"].as_array().unwrap();
+        ports
+            .iter()
+            .map(|port| port["port"].as_u64().unwrap())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(ports(&stack), [3200, 8080]);
+    stack.spec.observability.service_monitor.enabled = false;
+    assert_eq!(ports(&stack), [8080]);
+    stack.spec.gateway.enabled = false;
+    assert_eq!(ports(&stack), [3200, 9095, 4317, 4318]);
 }
