@@ -113,7 +113,7 @@ e2e: setup ## Play all scenarios on a real Kubernetes: E2E_CLUSTER=local or kind
 E2E_CORE = samples,invalid-spec,restricted,drift,prune,secret-missing,secret-bad,secret-rotate,delete,pause,render,volume-claims
 
 .PHONY: e2e-core
-e2e-core: ## Play what an API server without a node can show; the operator runs on this machine
+e2e-core: setup ## Play what an API server without a node can show; the operator runs on this machine
 	@E2E_CLUSTER=control-plane scripts/e2e.sh --only $(E2E_CORE) $(E2E_ARGS)
 
 .PHONY: fuzz

@@ -12,7 +12,7 @@
 # ARGS go to tempo-e2e: --only minimal,drift plays those alone, --list lists them, --keep leaves
 # namespaces of what failed. Logs of what failed go to e2e-logs, or where --logs says.
 # E2E_PROFILE (dist; dev for a control plane) is the cargo profile of images and operator;
-# E2E_KEEP_CLUSTER=yes leaves the cluster.
+# E2E_BUILT=yes takes the programs of a control plane as they are; E2E_KEEP_CLUSTER=yes leaves the cluster.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -39,13 +39,15 @@ if [ "$E2E_CLUSTER" = control-plane ]; then
   profile=${E2E_PROFILE:-dev}
   built=$CARGO_TARGET_DIR/${profile/#dev/debug}
   cluster_dir=${E2E_CLUSTER_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/tempostack/control-plane}
-  cargo build --quiet --locked --profile "$profile" -p tempo-operator
-  cargo build --quiet --locked -p tempo-e2e
+  # What `cargo test` has built need not be built again with other features.
+  if [ "${E2E_BUILT:-}" != yes ]; then
+    cargo build --quiet --locked --profile "$profile" -p tempo-operator -p tempo-e2e
+  fi
   [ "${E2E_KEEP_CLUSTER:-}" = yes ] || trap 'scripts/cluster.sh down --dir "$cluster_dir"' EXIT
   KUBECONFIG=$(scripts/cluster.sh up --control-plane-only --dir "$cluster_dir" \
     --port-base "${E2E_PORT_BASE:-27340}")
   export KUBECONFIG E2E_OPERATOR=$built/tempo-operator E2E_AUDIT_LOG=$cluster_dir/log/audit.log
-  "$CARGO_TARGET_DIR/debug/tempo-e2e" "$@"
+  "$built/tempo-e2e" "$@"
   exit
 fi
 
