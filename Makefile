@@ -110,7 +110,7 @@ images: setup ## Build the container images as archives, without Docker
 e2e: setup ## Play all scenarios on a real Kubernetes: E2E_CLUSTER=local or kind, or any KUBECONFIG
 	@scripts/e2e.sh $(E2E_ARGS)
 
-E2E_CORE = samples,invalid-spec,restricted,drift,prune,secret-missing,secret-bad,secret-rotate,delete,pause,render,volume-claims
+E2E_CORE = samples,invalid-spec,restricted,drift,prune,secret-missing,secret-bad,secret-rotate,delete,pause,render,volume-claims,certificates
 
 .PHONY: e2e-core
 e2e-core: setup ## Play what an API server without a node can show; the operator runs on this machine

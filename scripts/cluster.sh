@@ -109,6 +109,9 @@ pid_of() {
   echo "$pid"
 }
 
+# has_ended PROGRAM: it was launched, and lives no more
+has_ended() { ! kill -0 "$(cat "$dir/run/$1.pid")" 2>/dev/null; }
+
 # launch PROGRAM COMMAND...: in the background, its words in log/PROGRAM.log
 launch() {
   local name=$1
@@ -130,7 +133,8 @@ await() {
   shift 2
   for ((tick = 0; tick < start_limit_seconds * 5; tick++)); do
     ! "$@" >/dev/null 2>&1 || return 0
-    if [ "$program" != - ] && ! pid_of "$program" >/dev/null; then
+    # What pid_of looks for is not there yet in the moment before a process becomes the program.
+    if [ "$program" != - ] && has_ended "$program"; then
       tail -n 15 "$dir/log/$program.log" >&2
       fail "$program has ended; its log is $dir/log/$program.log"
     fi

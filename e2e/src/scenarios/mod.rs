@@ -1,6 +1,7 @@
 //! The scenarios, as a table.
 
 mod broken_off;
+mod certificates;
 mod changes;
 mod chart;
 mod cluster_only;
@@ -334,6 +335,13 @@ pub const ALL: &[Scenario] = &[
         needs: &[Capability::Neighbours, Capability::NextImage],
         alone: false,
         play: scaling::upgrade,
+    },
+    Scenario {
+        name: "certificates",
+        about: "cert-manager is asked for certificates, and new ones make no new pods",
+        needs: &[Capability::NoPods],
+        alone: true,
+        play: certificates::by_cert_manager,
     },
     Scenario {
         name: "volume-claims",
