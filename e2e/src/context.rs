@@ -1,6 +1,13 @@
 //! What every scenario is given.
 
-use std::{collections::BTreeSet, fs, path::PathBuf, process::Command, time::Duration};
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::PathBuf,
+    process::Command,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use rand::Rng;
 use serde_json::Value;
@@ -123,6 +130,26 @@ impl World {
     }
 }
 
+/// What a scenario has to tell besides how it ended. Clones are one.
+#[derive(Debug, Clone, Default)]
+pub struct Told(Arc<Mutex<String>>);
+
+impl Told {
+    /// Tells this from now on.
+    pub fn tell(&self, what: String) {
+        eprintln!("e2e: {what}");
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = what;
+    }
+
+    /// What was told last; nothing is empty.
+    pub fn text(&self) -> String {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+}
+
 /// One scenario's own: a namespace that admits only restricted pods.
 #[derive(Debug)]
 pub struct Context<'w> {
@@ -130,6 +157,8 @@ pub struct Context<'w> {
     pub world: &'w World,
     /// The namespace, made for this scenario alone.
     pub namespace: String,
+    /// For the table.
+    pub told: Told,
 }
 
 impl<'w> Context<'w> {
@@ -143,7 +172,11 @@ impl<'w> Context<'w> {
             rand::rng().random_range(0..0x10_0000)
         );
         make_namespace(&world.cluster, &namespace)?;
-        Ok(Self { world, namespace })
+        Ok(Self {
+            world,
+            namespace,
+            told: Told::default(),
+        })
     }
 
     /// The cluster.

@@ -254,6 +254,7 @@ fn play(scenario: &'static Scenario, world: &World, logs: &Path, keep: bool) -> 
         scenario: scenario.name,
         verdict: Verdict::Passed,
         took: begin.elapsed(),
+        told: String::new(),
         logs: None,
     };
     let missing: BTreeSet<&str> = scenario
@@ -276,6 +277,7 @@ fn play(scenario: &'static Scenario, world: &World, logs: &Path, keep: bool) -> 
     };
     let mut outcome = (scenario.play)(&context);
     line.took = begin.elapsed();
+    line.told = context.told.text();
     if outcome.is_err() {
         let folder = logs.join(scenario.name);
         if report::keep_logs(&world.cluster, &context.namespace, &folder).is_ok() {

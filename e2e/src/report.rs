@@ -29,6 +29,8 @@ pub struct Line {
     pub verdict: Verdict,
     /// How long it took.
     pub took: Duration,
+    /// What else there is to tell.
+    pub told: String,
     /// Where its logs are, if it failed.
     pub logs: Option<PathBuf>,
 }
@@ -43,7 +45,7 @@ pub fn table(lines: &[Line]) -> String {
     let mut text = String::new();
     for line in lines {
         let (word, why) = match &line.verdict {
-            Verdict::Passed => ("passed", String::new()),
+            Verdict::Passed => ("passed", line.told.clone()),
             Verdict::Failed(failure) => ("FAILED", failure.to_string()),
             Verdict::Skipped(why) => ("skipped", why.clone()),
         };
@@ -128,6 +130,7 @@ mod tests {
             scenario,
             verdict,
             took: Duration::from_millis(1500),
+            told: "3 traces".to_owned(),
             logs: None,
         };
         let text = table(&[
@@ -140,7 +143,7 @@ mod tests {
         ]);
         assert_eq!(
             text,
-            "minimal  passed      1.5 s  \n\
+            "minimal  passed      1.5 s  3 traces\n\
              drift    FAILED      1.5 s  no Service\n\
              netpol   skipped     1.5 s  needs enforced NetworkPolicies\n\
              1 passed, 1 failed, 1 skipped\n"

@@ -188,10 +188,14 @@ impl View {
             ..Self::default()
         };
         for statement in newest.values() {
+            if !statement.informed {
+                view.add_restarted(statement, statements);
+                continue;
+            }
             let Some(owner) = &statement.owner else {
                 continue;
             };
-            if statement.alive && statement.informed {
+            if statement.alive {
                 view.is_settled = true;
                 let is_unheard = |id: &&i32| !view.records.contains_key(id);
                 view.unheard
@@ -203,20 +207,41 @@ impl View {
             {
                 view.kept_by_owner.insert(owner.partition);
             }
-            view.owners.entry(owner.partition).or_default().push(Owner {
-                instance_id: statement.member.clone(),
-                grpc_addr: owner.grpc_addr.clone(),
-                zone: owner.zone.clone(),
-                state: owner.state,
-                state_since: owner.state_since,
-                owner_since: owner.owner_since,
-                alive: statement.alive,
-                healthy: statement.alive && owner.state != OwnerState::Joining,
-                log_was_empty: owner.log_was_empty,
-                built_until: statement.built_until,
-            });
+            view.add_owner(statement, owner.clone());
         }
         view
+    }
+
+    /// One that has started anew still holds what it held, and does not answer for it before it has
+    /// told the others of itself again. Without it, its partition would look like one that nobody
+    /// needs to be asked for.
+    fn add_restarted(&mut self, now: &Statement, statements: &[Statement]) {
+        let before = statements
+            .iter()
+            .filter(|statement| statement.member == now.member && statement.informed)
+            .max_by_key(|statement| statement.generation);
+        if let Some(owner) = before.and_then(|before| before.owner.clone()) {
+            let owner = OwnerRecord {
+                state: OwnerState::Joining,
+                ..owner
+            };
+            self.add_owner(now, owner);
+        }
+    }
+
+    fn add_owner(&mut self, statement: &Statement, owner: OwnerRecord) {
+        self.owners.entry(owner.partition).or_default().push(Owner {
+            instance_id: statement.member.clone(),
+            grpc_addr: owner.grpc_addr,
+            zone: owner.zone,
+            state: owner.state,
+            state_since: owner.state_since,
+            owner_since: owner.owner_since,
+            alive: statement.alive,
+            healthy: statement.alive && owner.state != OwnerState::Joining,
+            log_was_empty: owner.log_was_empty,
+            built_until: statement.built_until,
+        });
     }
 
     pub(crate) fn owners(&self, partition: i32) -> &[Owner] {

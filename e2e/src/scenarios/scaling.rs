@@ -192,13 +192,19 @@ pub(super) fn cancel(context: &Context<'_>) -> Outcome {
     let busy = Busy::with(context, 4)?;
     let before = live_store_uids(&busy.stack)?;
     busy.scale(2)?;
-    let phases = busy.arrive(4, |phase, _| match phase {
-        "Wait" => busy.scale(4),
-        _ => Ok(()),
-    })?;
-    ensure(phases.iter().all(|phase| phase != "Shrink"), || {
-        format!("a drain that is cancelled went by {phases:?}")
-    })?;
+    busy.stack
+        .wait(SCALE_LIMIT, "two partitions take no spans", |stack| {
+            let live = &stack["status"]["liveStore"];
+            live["drain"]["phase"] == "Wait" && live["partitions"]["inactive"] == 2
+        })?;
+    busy.scale(4)?;
+    let phases = busy.arrive(4, |_, _| Ok(()))?;
+    ensure(
+        phases
+            .iter()
+            .all(|phase| ["Wait", "Cancel"].contains(&phase.as_str())),
+        || format!("a drain that is cancelled went by {phases:?}"),
+    )?;
     ensure(live_store_uids(&busy.stack)? == before, || {
         "no live-store may be another".to_owned()
     })?;

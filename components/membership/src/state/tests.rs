@@ -246,6 +246,50 @@ fn what_was_said_before_a_restart_counts_until_it_was_heard() {
 }
 
 #[test]
+fn one_that_started_anew_owns_what_it_owned_and_does_not_answer() {
+    let inactive = record(50, RecordState::Inactive, 60);
+    let before = saying(live_store("monolith", 9, 50), 9, inactive);
+    let crashed = Statement {
+        alive: false,
+        ..before.clone()
+    };
+    let silent = |generation| Statement {
+        member: "monolith".to_owned(),
+        generation,
+        alive: true,
+        ..Statement::default()
+    };
+    let peer = live_store("zone-a-0", 0, 50);
+    // Also after it has started twice.
+    for statements in [
+        vec![crashed.clone(), silent(2), peer.clone()],
+        vec![crashed.clone(), silent(2), silent(3), peer.clone()],
+        vec![before.clone(), silent(2), peer.clone()],
+    ] {
+        let view = View::of(&statements);
+        let owners = view.owners(9);
+        assert_eq!(owners.len(), 1);
+        assert_eq!(owners[0].state, OwnerState::Joining);
+        assert!(!owners[0].healthy);
+        // Others do not forget a partition whose owner comes back.
+        let said = next(
+            &statements,
+            owner_of(0),
+            &BTreeMap::from([(9, inactive)]),
+            RULES,
+            60 + 2 * 3600,
+        );
+        assert_eq!(said[&9].state, RecordState::Inactive);
+    }
+    // Who took its name off has nothing that others lack.
+    let left = Statement {
+        owner: None,
+        ..crashed
+    };
+    assert!(View::of(&[left, silent(2), peer]).owners(9).is_empty());
+}
+
+#[test]
 fn a_reserved_partition_is_read_only_from_its_beginning() {
     let bridge = Some(Owned {
         partition: 9999,
