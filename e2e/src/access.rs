@@ -6,12 +6,14 @@ use std::{
     net::{SocketAddr, TcpStream},
     process::{Child, Stdio},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use crate::{Failure, Outcome, cluster::Cluster, command::Watchdog};
+use crate::{Failure, Outcome, cluster::Cluster, command::Watchdog, traces::until};
 
 const CONNECT_LIMIT: Duration = Duration::from_secs(1);
+/// Time for a node to learn the way to a Service.
+const ROUTE_LIMIT: Duration = Duration::from_secs(60);
 const FORWARD_LIMIT: Duration = Duration::from_secs(30);
 
 /// An open way to one port of one Service. Dropping it closes it.
@@ -28,16 +30,19 @@ impl Access {
     /// # Errors
     /// When the Service does not exist, or nothing behind it answers.
     pub fn open(cluster: &Cluster, namespace: &str, service: &str, port: u16) -> Outcome<Self> {
-        let object = cluster.must_get(namespace, &format!("service/{service}"))?;
-        let ip = object["spec"]["clusterIP"].as_str().unwrap_or_default();
-        if let Ok(ip) = ip.parse() {
-            let address = SocketAddr::new(ip, port);
-            if TcpStream::connect_timeout(&address, CONNECT_LIMIT).is_ok() {
-                return Ok(Self {
-                    address: address.to_string(),
-                    forward: None,
-                });
-            }
+        if let Some(address) = address_of(cluster, namespace, service, port)?
+            && reaches_services(cluster)?
+        {
+            // The node may still have to learn of it. A forwarded port would lead to one pod for
+            // good, whatever becomes of the Service.
+            until(Instant::now() + ROUTE_LIMIT, || {
+                TcpStream::connect_timeout(&address, CONNECT_LIMIT)
+                    .map_err(|error| Failure::from(error).during(&format!("{service} {address}")))
+            })?;
+            return Ok(Self {
+                address: address.to_string(),
+                forward: None,
+            });
         }
         Self::forward(cluster, namespace, &format!("service/{service}"), port)
     }
@@ -79,6 +84,25 @@ impl Access {
             forward: Some(child),
         })
     }
+}
+
+/// The address of a Service of its own, if it has one.
+fn address_of(
+    cluster: &Cluster,
+    namespace: &str,
+    service: &str,
+    port: u16,
+) -> Outcome<Option<SocketAddr>> {
+    let object = cluster.must_get(namespace, &format!("service/{service}"))?;
+    let ip = object["spec"]["clusterIP"].as_str().unwrap_or_default();
+    Ok(ip.parse().ok().map(|ip| SocketAddr::new(ip, port)))
+}
+
+/// Whether this machine is one from which Services can be reached, as a node is: that of the API
+/// server is always there.
+fn reaches_services(cluster: &Cluster) -> Outcome<bool> {
+    Ok(address_of(cluster, "default", "kubernetes", 443)?
+        .is_some_and(|address| TcpStream::connect_timeout(&address, CONNECT_LIMIT).is_ok()))
 }
 
 impl Drop for Access {

@@ -25,6 +25,7 @@ use self::{
 };
 use crate::{
     Outcome,
+    access::Access,
     context::{Context, Told},
     ensure,
     stack::Stack,
@@ -46,6 +47,8 @@ const SPANS: [&str; 3] = ["a", "b", "c"];
 const ALL_FOUND_LIMIT: Duration = Duration::from_secs(180);
 /// Traces of a writer that are asked for by id at the end.
 const MAX_WHOLE: usize = 300;
+/// Senders keep what was not acknowledged for some minutes, and lose it then.
+const MAX_PAUSE: Duration = Duration::from_secs(60);
 /// Wrong answers and failures that are kept, to be told.
 const MAX_TOLD: usize = 12;
 
@@ -94,6 +97,8 @@ pub struct Traffic {
     query: Query,
     begun: Instant,
     told: Told,
+    /// Open for as long as they are used.
+    _ways: [Access; 3],
 }
 
 impl Traffic {
@@ -104,7 +109,7 @@ impl Traffic {
     pub fn begin(context: &Context<'_>, stack: &Stack<'_>) -> Outcome<Self> {
         let http = stack.receiver(4318)?;
         let grpc = stack.receiver(4317)?;
-        let (_way, query) = stack.query(None)?;
+        let (answers, query) = stack.query(None)?;
         let stop = Arc::new(AtomicBool::new(false));
         let seen = Arc::new(Mutex::new(Seen::default()));
         let moment = Arc::new(Mutex::new("before".to_owned()));
@@ -150,11 +155,15 @@ impl Traffic {
             query,
             begun: Instant::now(),
             told: context.told.clone(),
+            _ways: [http, grpc, answers],
         };
         // What is changed next shall meet questions that know their answers.
         until(Instant::now() + ALL_FOUND_LIMIT, || {
-            let settled = traffic.writers.iter().map(|w| w.written().settled()).min();
-            ensure(settled >= Some(RANGE), || {
+            let begun = |writer: &Arc<Writer>| {
+                let written = writer.written();
+                written.settled() >= RANGE && written.acknowledged_count() >= RANGE as usize
+            };
+            ensure(traffic.writers.iter().all(begun), || {
                 "the writers get no acknowledgements".to_owned()
             })
         })?;
@@ -191,6 +200,7 @@ impl Traffic {
     /// # Errors
     /// When an acknowledged span is lost or counted twice, or a question was answered wrongly.
     pub fn finish_after_failures(mut self) -> Outcome<Report> {
+        let ended = Instant::now();
         self.end();
         let deadline = Instant::now() + ALL_FOUND_LIMIT;
         let mut report = Report {
@@ -205,10 +215,11 @@ impl Traffic {
         let mut refusals = Vec::new();
         for writer in &self.writers {
             let written = writer.written();
-            let acknowledged = written.traces.values().filter(|t| t.acknowledged).count();
+            let acknowledged = written.acknowledged_count();
             report.acknowledged += acknowledged;
             report.refused += written.traces.len() - acknowledged;
-            report.longest_pause = report.longest_pause.max(written.longest_pause);
+            let last = ended.saturating_duration_since(written.last.unwrap_or(self.begun));
+            report.longest_pause = report.longest_pause.max(written.longest_pause).max(last);
             refusals.extend(
                 written
                     .refusals
@@ -242,6 +253,9 @@ impl Traffic {
         }
         ensure(seen.mistakes == 0, || {
             format!("wrong answers: {}", seen.wrong.join("; "))
+        })?;
+        ensure(report.longest_pause < MAX_PAUSE, || {
+            format!("a sender was without an acknowledgement for too long: {report}")
         })?;
         report.failed.clone_from(&seen.failed);
         Ok(report)

@@ -223,6 +223,8 @@ impl View {
         if let Some(owner) = before.and_then(|before| before.owner.clone()) {
             let owner = OwnerRecord {
                 state: OwnerState::Joining,
+                // For how long, it will tell anew; a partition that waits for owners waits on.
+                owner_since: i64::MAX,
                 ..owner
             };
             self.add_owner(now, owner);

@@ -15,6 +15,7 @@ use std::{
 };
 
 use futures::{StreamExt as _, stream::FuturesUnordered};
+use parking_lot::Mutex;
 use prometheus::{IntGauge, Opts, Registry};
 use tempo_api::job::{Job, JobError, JobResult};
 use tempo_runtime::tls::{ClientTls, Connector};
@@ -28,6 +29,8 @@ use self::{
 };
 use crate::{Error, NowNanos, merge::Merged};
 
+/// Pause before live-stores that did not answer are asked again.
+const RESTART_PAUSE: Duration = Duration::from_millis(200);
 /// Partitions that are asked at the same time for one job.
 const MAX_PARTITIONS_AT_ONCE: usize = 256;
 
@@ -46,6 +49,9 @@ pub struct LiveStoresConfig {
     pub tls: Option<ClientTls>,
     /// After so long an inactive partition has all of its spans in blocks that are known.
     pub partition_forgotten_after: Duration,
+    /// For so long after a partition went without an answer its owners are asked again: one that
+    /// crashed is back in seconds. Who is away for longer is not waited for.
+    pub restart_patience: Duration,
     /// Bytes of the series of one answer, and of all answers to one job.
     pub max_series_bytes: usize,
 }
@@ -59,6 +65,7 @@ impl Default for LiveStoresConfig {
             connect_timeout: Duration::from_secs(5),
             tls: None,
             partition_forgotten_after: Duration::from_secs(20 * 60),
+            restart_patience: Duration::from_secs(10),
             max_series_bytes: 512 * 1024 * 1024,
         }
     }
@@ -76,6 +83,8 @@ struct Shared {
     connections: Connections,
     now_nanos: NowNanos,
     turn: AtomicUsize,
+    /// Since when no job had an answer of every partition; none: the last one had.
+    unanswered_since: Mutex<Option<Instant>>,
 }
 
 impl LiveStores {
@@ -106,12 +115,25 @@ impl LiveStores {
                 view,
                 now_nanos,
                 turn: AtomicUsize::new(0),
+                unanswered_since: Mutex::default(),
             }),
         })
     }
 
-    /// Runs a job on the recent data of all partitions.
+    /// Runs a job on the recent data of all partitions. Where one has no answer, its owners may be
+    /// starting anew: for a moment it is tried again.
     pub(crate) async fn run(&self, tenant: &str, job: &Job, deadline: Instant) -> JobResult {
+        loop {
+            let answer = self.run_once(tenant, job, deadline).await;
+            if !self.shared.is_worth_a_wait(&answer, deadline) {
+                return answer;
+            }
+            // Neither gossip nor a connection tells when one that was gone can answer.
+            tokio::time::sleep(RESTART_PAUSE).await;
+        }
+    }
+
+    async fn run_once(&self, tenant: &str, job: &Job, deadline: Instant) -> JobResult {
         let shared = &self.shared;
         let mut merged = Merged::new(job, shared.config.max_series_bytes)?;
         let mut answers = futures::stream::iter(shared.replicas()?)
@@ -144,6 +166,24 @@ impl Shared {
                 turn: self.turn.fetch_add(1, Ordering::Relaxed),
             },
         )
+    }
+
+    /// Whether those that did not answer may do so soon.
+    fn is_worth_a_wait(&self, answer: &JobResult, deadline: Instant) -> bool {
+        let mut unanswered_since = self.unanswered_since.lock();
+        match answer {
+            Err(JobError::Unavailable(_)) => {
+                let now = Instant::now();
+                let since = *unanswered_since.get_or_insert(now);
+                let until = deadline.min(since + self.config.restart_patience);
+                now + RESTART_PAUSE < until
+            }
+            Err(_) => false,
+            Ok(_) => {
+                *unanswered_since = None;
+                false
+            }
+        }
     }
 
     /// The first answer of those that hold the same.

@@ -35,7 +35,7 @@ pub(super) struct Trace {
 #[derive(Debug, Default)]
 pub(super) struct Written {
     pub(super) traces: BTreeMap<u32, Trace>,
-    last: Option<Instant>,
+    pub(super) last: Option<Instant>,
     pub(super) longest_pause: Duration,
     pub(super) refusals: BTreeMap<String, usize>,
 }
@@ -78,6 +78,13 @@ impl Written {
                 || self.traces.keys().next_back().map_or(0, |last| last + 1),
                 |(number, _)| *number,
             )
+    }
+
+    pub(super) fn acknowledged_count(&self) -> usize {
+        self.traces
+            .values()
+            .filter(|trace| trace.acknowledged)
+            .count()
     }
 
     /// What there is to know of these numbers, now.

@@ -121,6 +121,7 @@ fn querier(partitions: Vec<Partition>, change: impl FnOnce(&mut LiveStoresConfig
         preferred_zone: "a".to_owned(),
         // Longer than any test: what is asked later is asked for a reason.
         hedging_delay: Duration::from_secs(3_600),
+        restart_patience: Duration::ZERO,
         ..LiveStoresConfig::default()
     };
     change(&mut config);
@@ -417,6 +418,46 @@ async fn a_partition_without_an_answer_fails_the_job_so_that_it_is_tried_again()
     }
     let nowhere = querier(Vec::new(), |_| {});
     assert!(parts(&nowhere).await.unwrap_err().is_retryable());
+}
+
+/// One that answers only when it is asked for the `which`-th time.
+async fn back_at(which: usize) -> (SocketAddr, Arc<AtomicUsize>) {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&asked);
+    let address = scripted(move || {
+        let number = counter.fetch_add(1, Ordering::SeqCst) + 1;
+        Box::pin(async move {
+            match number < which {
+                true => Err(JobError::Unavailable("starting".to_owned())),
+                false => part(7),
+            }
+        })
+    })
+    .await;
+    (address, asked)
+}
+
+#[tokio::test]
+async fn one_that_starts_anew_is_waited_for_and_one_that_is_away_for_long_is_not() {
+    let (address, asked) = back_at(3).await;
+    let partitions = vec![partition(0, vec![owner("a", address)])];
+    let patient = querier(partitions, |config| {
+        config.restart_patience = Duration::from_secs(3_600);
+    });
+    assert_eq!(parts(&patient).await, Ok(vec![7]));
+    assert_eq!(asked.load(Ordering::SeqCst), 3);
+
+    let (address, asked) = failing(JobError::Unavailable("gone".to_owned())).await;
+    let partitions = vec![partition(0, vec![owner("a", address)])];
+    let impatient = querier(partitions, |config| {
+        config.restart_patience = Duration::from_millis(500);
+    });
+    assert!(parts(&impatient).await.is_err());
+    let first = asked.swap(0, Ordering::SeqCst);
+    assert!(first > 1, "asked {first} times");
+    // By now it is known to be gone.
+    assert!(parts(&impatient).await.is_err());
+    assert_eq!(asked.load(Ordering::SeqCst), 1);
 }
 
 #[tokio::test]
