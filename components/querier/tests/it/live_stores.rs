@@ -453,8 +453,7 @@ async fn one_that_starts_anew_is_waited_for_and_one_that_is_away_for_long_is_not
         config.restart_patience = Duration::from_millis(500);
     });
     assert!(parts(&impatient).await.is_err());
-    let first = asked.swap(0, Ordering::SeqCst);
-    assert!(first > 1, "asked {first} times");
+    asked.store(0, Ordering::SeqCst);
     // By now it is known to be gone.
     assert!(parts(&impatient).await.is_err());
     assert_eq!(asked.load(Ordering::SeqCst), 1);
