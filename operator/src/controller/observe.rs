@@ -161,6 +161,7 @@ fn workload(kind: &str, object: &Value) -> Option<Workload> {
         replicas: number(&spec["replicas"]),
         ready: number(&status["readyReplicas"]),
         updated: number(&status["updatedReplicas"]),
+        pods: number(&status["replicas"]),
         current: status["observedGeneration"] == object["metadata"]["generation"],
         revision: status["updateRevision"]
             .as_str()

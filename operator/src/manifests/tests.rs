@@ -73,6 +73,21 @@ fn manifests_are_those_that_were_looked_at() {
     }
 }
 
+#[test]
+fn a_query_frontend_without_others_is_replaced_before_it_goes() {
+    let strategy = |replicas: u32| {
+        let mut stack = stack("production");
+        stack.spec.components.query_frontend.pods.replicas = Some(replicas);
+        stack.spec.components.query_frontend.pods.autoscaling = None;
+        let objects = render(&stack, &Topology::settled(&stack));
+        let frontend = find(&objects, "Deployment", "tempo-prod-query-frontend").unwrap();
+        let update = &frontend["spec"]["strategy"]["rollingUpdate"];
+        (update["maxSurge"].clone(), update["maxUnavailable"].clone())
+    };
+    assert_eq!(strategy(1), (json!("25%"), json!(0)));
+    assert_eq!(strategy(2), (json!(0), json!(1)));
+}
+
 fn same_after_typing<T: DeserializeOwned + Serialize>(object: &Value) {
     let typed: T = serde_json::from_value(object.clone()).unwrap();
     let back = serde_json::to_value(typed).unwrap();

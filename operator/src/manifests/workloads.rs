@@ -149,9 +149,10 @@ impl Workload<'_> {
 
     fn deployment(&self) -> Value {
         let context = self.context;
-        // Queues of a frontend keep their queriers: the new one comes when the old one is gone.
+        // Queues of a frontend keep their queriers: where there are others, the new one comes when
+        // the old one is gone. Who is alone has to be replaced first.
         let (surge, unavailable) = match self.component {
-            Component::QueryFrontend => (json!(0), json!(1)),
+            Component::QueryFrontend if self.replicas() > 1 => (json!(0), json!(1)),
             _ => (json!("25%"), json!(0)),
         };
         let mut spec = json!({

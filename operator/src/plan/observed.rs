@@ -41,6 +41,8 @@ pub struct Workload {
     pub ready: u32,
     /// Pods of the present spec.
     pub updated: u32,
+    /// Pods of any spec that there are.
+    pub pods: u32,
     /// Whether its controller has seen the present spec.
     pub current: bool,
     /// Hash of the present spec, of a StatefulSet.
@@ -50,9 +52,12 @@ pub struct Workload {
 }
 
 impl Workload {
-    /// Whether all pods are of the present spec and ready.
+    /// Whether all pods are of the present spec and ready, and those of the old one are gone.
     pub fn is_rolled_out(&self) -> bool {
-        self.current && self.updated >= self.replicas && self.ready >= self.replicas
+        self.current
+            && self.updated >= self.replicas
+            && self.ready >= self.replicas
+            && self.pods <= self.updated
     }
 }
 

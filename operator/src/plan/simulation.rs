@@ -355,6 +355,7 @@ impl World {
                             .filter(|pod| pod.revision == workload.revision)
                             .count(),
                     ),
+                    pods: count(pods.len()),
                     current: !lies,
                     revision: format!("r{}", workload.revision),
                     image: workload.image.clone(),

@@ -46,6 +46,7 @@ fn cluster(stack: &TempoStack, replicas: u32) -> Observed {
                 replicas,
                 ready: replicas,
                 updated: replicas,
+                pods: replicas,
                 current: true,
                 revision: "r1".to_owned(),
                 image: "tempo:1".to_owned(),
@@ -379,6 +380,17 @@ fn a_new_image_goes_first_to_who_is_asked() {
             .held_images
             .contains_key(&Component::QueryFrontend)
     );
+    // An old pod beside the new one still asks as before.
+    let querier = names.component(Component::Querier);
+    let mut replaced = observed.clone();
+    replaced.workloads.get_mut(&querier).unwrap().image = "tempo:2".to_owned();
+    let holds_frontends = |observed: &Observed| {
+        let held = plan(&stack, observed).topology.held_images;
+        held.contains_key(&Component::QueryFrontend)
+    };
+    assert!(!holds_frontends(&replaced));
+    replaced.workloads.get_mut(&querier).unwrap().pods += 1;
+    assert!(holds_frontends(&replaced));
     // A first component that does not come up holds all behind it.
     observed
         .workloads
