@@ -1,7 +1,7 @@
 //! What every scenario is given.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fs,
     path::PathBuf,
     process::Command,
@@ -16,6 +16,9 @@ use crate::{
     Outcome, cluster::Cluster, neighbours::Neighbours, operator::Operator, stack::Stack,
     traces::Sdk,
 };
+
+/// Time for all pods of a scenario to end.
+const PODS_GONE_LIMIT: Duration = Duration::from_secs(120);
 
 /// What a scenario may need of its surroundings. A scenario without what it needs is skipped, and
 /// the table says so.
@@ -237,11 +240,25 @@ impl<'w> Context<'w> {
             .map(drop)
     }
 
-    /// Removes the namespace and waits until it is gone.
+    /// Removes the stacks and the namespace, and waits until they are gone.
     ///
     /// # Errors
     /// When something in it cannot be removed.
     pub fn remove(&self) -> Outcome {
+        // Kubernetes waits half the longest time that a pod may take to end before it looks again
+        // at a namespace: ten minutes for a live-store that ends in seconds. So pods go first.
+        let stacks = ["tempostacks.tempostack.io", "--all", "--ignore-not-found"];
+        let in_namespace = ["-n", &self.namespace, "delete", "--timeout=60s"];
+        self.cluster()
+            .attempt(&[&in_namespace[..], &stacks[..]].concat(), "")?;
+        self.cluster().wait(
+            &self.namespace,
+            "pods",
+            "app.kubernetes.io/managed-by=tempo-operator",
+            PODS_GONE_LIMIT,
+            "the pods are gone",
+            BTreeMap::is_empty,
+        )?;
         self.cluster().kubectl(&[
             "delete",
             "namespace",
