@@ -141,7 +141,8 @@ await_started() {
   local n=$1 tick
   for ((tick = 0; tick < start_limit_seconds * 5; tick++)); do
     grep -q 'Kafka Server started' "$data/$n/log" && return
-    running "$n" || { tail -n 20 "$data/$n/log" >&2; fail "broker $n ended; its log is $data/$n/log"; }
+    # It may not have become the broker yet: until then it bears the name of this script.
+    kill -0 "$(cat "$data/$n/pid")" 2>/dev/null || { tail -n 20 "$data/$n/log" >&2; fail "broker $n ended; its log is $data/$n/log"; }
     sleep 0.2
   done
   fail "broker $n has not started within $start_limit_seconds s; its log is $data/$n/log"
