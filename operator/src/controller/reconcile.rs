@@ -126,7 +126,7 @@ async fn look(stack: &TempoStack, context: &Context) -> Result<u64, Error> {
         || drain_before != plan.drain.as_ref()
         || before.mode != Some(plan.mode)
     {
-        look.tell(Some(&plan), None, None, None).await?;
+        look.note(&plan).await?;
     }
     let outcome = apply::all(context, stack, objects, &look.seen).await?;
     let failed = act(context, stack, &look.seen, &found, &plan.actions).await?;
@@ -182,6 +182,17 @@ impl Look<'_> {
         Ok(BROKEN_SECS)
     }
 
+    /// Writes down what is about to be done. What the spec asks for is not observed before it is.
+    async fn note(&self, plan: &Plan) -> Result<(), Error> {
+        let mut status = self.status(Some(plan), None, None, None);
+        status.observed_generation = self
+            .stack
+            .status
+            .as_ref()
+            .and_then(|before| before.observed_generation);
+        self.write(status).await
+    }
+
     /// Writes the status if it differs.
     async fn tell(
         &self,
@@ -190,7 +201,18 @@ impl Look<'_> {
         config: Option<(&'static str, String)>,
         failed_action: Option<String>,
     ) -> Result<(), Error> {
-        let status = conditions::status(&Findings {
+        self.write(self.status(plan, applied, config, failed_action))
+            .await
+    }
+
+    fn status(
+        &self,
+        plan: Option<&Plan>,
+        applied: Option<&apply::Outcome>,
+        config: Option<(&'static str, String)>,
+        failed_action: Option<String>,
+    ) -> TempoStackStatus {
+        conditions::status(&Findings {
             stack: self.stack,
             observed: &self.seen.observed,
             plan,
@@ -200,7 +222,10 @@ impl Look<'_> {
             awaited_certificates: &self.awaited_certificates,
             missing_kinds: &self.missing_kinds,
             failed_action,
-        });
+        })
+    }
+
+    async fn write(&self, status: TempoStackStatus) -> Result<(), Error> {
         let mut shown = self.stack.clone();
         shown.status = Some(status.clone());
         self.context.metrics.show(&shown, self.seen.observed.now);
