@@ -1,14 +1,14 @@
 //! All jobs, in memory and on disk.
 //!
 //! Owns Tempo's work files: 256 of them in a folder, `shard_000.json` and so on, each with the jobs
-//! whose id hashes to it; the same in one object `work.json` of the bucket, for a scheduler that
-//! lost its disk; and `batches.pb`, the redactions in progress and failed. A change is on disk before anyone
-//! hears of it.
+//! whose id hashes to it, and `batches.pb`, the redactions in progress and failed. A change is on disk
+//! before anyone hears of it. All of it is in one object `work.json` of the bucket, too, for a scheduler
+//! that lost its disk.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
     fs::{self, File, TryLockError},
-    io::{ErrorKind, Write},
+    io::ErrorKind,
     path::{Path, PathBuf},
 };
 
@@ -22,6 +22,13 @@ use crate::{Error, Job, JobKind, JobStatus, conflict::Owner};
 const SHARDS: usize = 256;
 const LOCK: &str = "backend-scheduler.lock";
 const BATCHES: &str = "batches.pb";
+
+fn replace(path: &Path, bytes: &[u8]) -> Result<(), Error> {
+    tempo_durable::write(path, bytes).map_err(|source| Error::Folder {
+        path: path.to_owned(),
+        source,
+    })
+}
 
 /// The file that a job belongs to.
 fn shard_of(id: &str) -> usize {
@@ -49,6 +56,36 @@ pub(crate) struct WorkObject {
     /// Who wrote it. Not Tempo's, which ignores it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) owner: Option<Owner>,
+    /// What `batches.pb` holds. Not Tempo's, which keeps it on the disk alone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty", with = "batches")]
+    redactions: Vec<tempopb::RedactionBatch>,
+}
+
+/// `batches.pb` as base64, within JSON.
+mod batches {
+    use base64::{Engine as _, prelude::BASE64_STANDARD};
+    use prost::Message;
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+    use tempo_proto::tempopb::{RedactionBatch, RedactionBatches};
+
+    pub(super) fn serialize<S: Serializer>(
+        batches: &[RedactionBatch],
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        let message = RedactionBatches {
+            batches: batches.to_vec(),
+        };
+        serializer.serialize_str(&BASE64_STANDARD.encode(message.encode_to_vec()))
+    }
+
+    pub(super) fn deserialize<'d, D: Deserializer<'d>>(
+        deserializer: D,
+    ) -> Result<Vec<RedactionBatch>, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let bytes = BASE64_STANDARD.decode(text).map_err(D::Error::custom)?;
+        let message = RedactionBatches::decode(bytes.as_slice()).map_err(D::Error::custom)?;
+        Ok(message.batches)
+    }
 }
 
 /// All jobs.
@@ -125,15 +162,22 @@ impl Work {
         self.jobs.extend(jobs);
     }
 
-    /// Takes the jobs of `work.json`.
+    /// Takes the jobs and redactions of `work.json`.
     pub(crate) fn load(&mut self, object: WorkObject) -> Result<(), Error> {
+        let mut batches = object.redactions;
+        for own in &self.batches {
+            if batches.iter().all(|other| other.batch_id != own.batch_id) {
+                batches.push(own.clone());
+            }
+        }
+        self.set_batches(batches)?;
         for shard in object.shards {
             self.insert_shard(shard);
         }
         (0..SHARDS).try_for_each(|shard| self.write_shard(shard))
     }
 
-    /// The jobs as `work.json` holds them.
+    /// The jobs and redactions as `work.json` holds them.
     pub(crate) fn object(&self, owner: Owner) -> WorkObject {
         let mut shards = vec![Shard::default(); SHARDS];
         for job in self.jobs.values() {
@@ -142,6 +186,7 @@ impl Work {
         WorkObject {
             shards,
             owner: Some(owner),
+            redactions: self.batches.clone(),
         }
     }
 
@@ -155,23 +200,7 @@ impl Work {
             place: path.display().to_string(),
             problem: error.to_string(),
         })?;
-        self.replace(&path, &json)
-    }
-
-    /// Writes a file that is there whole or not at all.
-    fn replace(&self, path: &Path, bytes: &[u8]) -> Result<(), Error> {
-        let new = path.with_extension("json.tmp.new");
-        let write = || {
-            let mut file = File::create(&new)?;
-            file.write_all(bytes)?;
-            file.sync_all()?;
-            fs::rename(&new, path)?;
-            File::open(&self.folder)?.sync_all()
-        };
-        write().map_err(|source| Error::Folder {
-            path: path.to_owned(),
-            source,
-        })
+        replace(&path, &json)
     }
 
     /// Puts a job in place, on disk first.
@@ -267,7 +296,7 @@ impl Work {
         let message = tempopb::RedactionBatches {
             batches: batches.clone(),
         };
-        self.replace(&self.folder.join(BATCHES), &message.encode_to_vec())?;
+        replace(&self.folder.join(BATCHES), &message.encode_to_vec())?;
         self.batches = batches;
         Ok(())
     }

@@ -8,11 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::{
-    error::Error,
-    kafka::KafkaFeed,
-    local::{create_folder, write_durably},
-};
+use crate::{error::Error, kafka::KafkaFeed, local::create_folder};
 
 const MARK: &str = "feed";
 const OWN_LOG: &str = "own log";
@@ -67,7 +63,7 @@ pub(crate) fn claim(data_path: &Path, kafka: Option<&KafkaFeed>) -> Result<(), E
         fs::remove_dir_all(&blocks).map_err(unusable(&blocks))?;
     }
     if found != wanted || !is_marked {
-        write_durably(&mark, format!("{wanted}\n").as_bytes()).map_err(unusable(&mark))?;
+        tempo_durable::write(&mark, format!("{wanted}\n").as_bytes()).map_err(unusable(&mark))?;
     }
     Ok(())
 }

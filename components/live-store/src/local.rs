@@ -14,8 +14,7 @@
 //!   back into `building/`, which is emptied at start, so no half of a block is ever found.
 
 use std::{
-    fs::{self, File},
-    io::{self, Write},
+    fs, io,
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -26,6 +25,7 @@ use std::{
 use bytes::Bytes;
 use tempo_backend::{Backend, BackendConfig, BlockMeta, ReadStats, Timestamp, cache::Cache};
 use tempo_block::read::BlockReader;
+use tempo_durable::sync_folder;
 use tempo_model::TraceId;
 use tempo_table::TableError;
 use uuid::Uuid;
@@ -190,28 +190,11 @@ pub(crate) fn create_folder(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-pub(crate) fn sync_folder(path: &Path) -> io::Result<()> {
-    File::open(path)?.sync_all()
-}
-
 /// Removes a folder with all it holds, if it is there.
 fn remove_folder(path: &Path) -> io::Result<()> {
     match fs::remove_dir_all(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
-    }
-}
-
-/// Writes a small file so that it is there whole or not at all, also after a power loss.
-pub(crate) fn write_durably(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let unfinished = path.with_extension("unfinished");
-    let mut file = File::create(&unfinished)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    fs::rename(&unfinished, path)?;
-    match path.parent() {
-        Some(folder) => sync_folder(folder),
-        None => Ok(()),
     }
 }
 
@@ -392,7 +375,7 @@ impl LocalStore {
     ) -> io::Result<LocalBlock> {
         let id = meta.block_id.to_string();
         let built = self.building_path.join(&*meta.tenant_id).join(&id);
-        write_durably(&built.join(COVERAGE), &coverage.encode())?;
+        tempo_durable::write(&built.join(COVERAGE), &coverage.encode())?;
         let folder = self.blocks_path.join(&*meta.tenant_id);
         create_folder(&folder)?;
         let complete = folder.join(&id);
@@ -419,7 +402,7 @@ impl LocalStore {
     pub(crate) fn mark_flushed(&self, block: &LocalBlock) -> io::Result<()> {
         let at = i64::try_from(block.flushed_unix_nanos().unwrap_or(0)).unwrap_or(i64::MAX);
         let at = Timestamp::from_unix_nanos(at).to_string();
-        write_durably(&block.path.join(FLUSHED), at.as_bytes())
+        tempo_durable::write(&block.path.join(FLUSHED), at.as_bytes())
     }
 
     /// Removes a block from disk.

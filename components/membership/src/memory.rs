@@ -6,8 +6,7 @@
 
 use std::{
     collections::BTreeMap,
-    fs::{self, File},
-    io::{self, Write},
+    fs, io,
     path::{Path, PathBuf},
 };
 
@@ -75,21 +74,9 @@ fn read(path: &Path) -> io::Result<Known> {
     }
 }
 
-/// Whole or not at all, also after a power loss.
 fn write(path: &Path, known: &Known) -> io::Result<()> {
-    let unfinished = path.with_extension("unfinished");
-    let mut file = File::create(&unfinished)?;
-    serde_json::to_writer(
-        &mut file,
-        &Contents {
-            partitions: known.clone(),
-        },
-    )?;
-    file.flush()?;
-    file.sync_all()?;
-    fs::rename(&unfinished, path)?;
-    match path.parent() {
-        Some(folder) => File::open(folder)?.sync_all(),
-        None => Ok(()),
-    }
+    let contents = Contents {
+        partitions: known.clone(),
+    };
+    tempo_durable::write(path, &serde_json::to_vec(&contents)?)
 }

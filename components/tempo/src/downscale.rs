@@ -55,10 +55,7 @@ impl Marker {
             .unwrap_or_default();
         let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
         let now = Timestamp::from_unix_nanos(now.saturating_mul(1_000_000_000));
-        // Renamed into place: never a file without its time.
-        let unfinished = self.0.with_extension("unfinished");
-        fs::write(&unfinished, now.to_string())?;
-        fs::rename(&unfinished, &self.0)
+        tempo_durable::write(&self.0, now.to_string().as_bytes())
     }
 
     /// Removes it, if it is there.

@@ -11,6 +11,7 @@ use serde_json::Value;
 /// Bottom up: a crate may use those named here, and nothing else of the workspace.
 const MAY_USE: &[(&str, &[&str])] = &[
     ("tempo-proto", &[]),
+    ("tempo-durable", &[]),
     ("tempo-model", &["tempo-proto"]),
     ("tempo-table", &["tempo-model"]),
     ("tempo-traceql", &[]),
@@ -44,11 +45,12 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "tempo-backend",
         ],
     ),
-    ("tempo-membership", &[]),
+    ("tempo-membership", &["tempo-durable"]),
     (
         "tempo-backend-scheduler",
         &[
             "tempo-proto",
+            "tempo-durable",
             "tempo-model",
             "tempo-backend",
             "tempo-runtime",
@@ -81,6 +83,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         "tempo-live-store",
         &[
             "tempo-proto",
+            "tempo-durable",
             "tempo-model",
             "tempo-table",
             "tempo-traceql",
@@ -122,6 +125,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         "tempo",
         &[
             "tempo-proto",
+            "tempo-durable",
             "tempo-model",
             "tempo-table",
             "tempo-traceql",

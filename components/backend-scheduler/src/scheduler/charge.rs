@@ -47,7 +47,7 @@ impl Scheduler {
     }
 
     /// Writes the jobs, and this scheduler's mark if it goes on running; until when it counts.
-    async fn write_object(&self, running: bool) -> Result<Timestamp, Error> {
+    pub(super) async fn write_object(&self, running: bool) -> Result<Timestamp, Error> {
         let renewed = self.now();
         let owner = Owner {
             renewed,

@@ -26,6 +26,12 @@ impl Scheduler {
             .with(move |state| this.submit_state(state, &tenant, request))
             .await;
         self.0.wake.notify_waiters();
+        // Jobs may be planned once more; what people asked for is not to be lost with the disk.
+        if done.is_ok()
+            && let Err(error) = self.write_object(true).await
+        {
+            tracing::warn!(%error, "redaction not in the bucket yet; it is in the local folder");
+        }
         done
     }
 

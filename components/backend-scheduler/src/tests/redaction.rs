@@ -153,6 +153,31 @@ async fn a_redaction_that_left_a_block_as_it_was_is_not_done() {
 }
 
 #[tokio::test]
+async fn a_redaction_outlives_the_disk() {
+    let mut bench = Bench::new();
+    bench.add("t", [1, 2]);
+    let scheduler = bench.start(bench.rivalling()).await.unwrap();
+    let request = || redact(&[[7; 16]], RedactionMode::Apply);
+    let batch = scheduler.submit_redaction("t", request()).await.unwrap();
+    drop(scheduler);
+    bench.folder = tempfile::tempdir().unwrap();
+    bench.pass(181);
+    let scheduler = bench.start(bench.rivalling()).await.unwrap();
+    assert!(matches!(
+        scheduler.submit_redaction("t", request()).await,
+        Err(SubmitError::InProgress { batch: found, .. }) if found == batch.batch_id
+    ));
+    let mut blocks = BTreeSet::new();
+    for worker in ["a", "b"] {
+        let job = next(&scheduler, worker).await.unwrap();
+        let redaction = job.detail.unwrap().redaction.unwrap();
+        assert_eq!(redaction.trace_ids, [[7; 16].to_vec()]);
+        blocks.insert(redaction.block_id);
+    }
+    assert_eq!(blocks.len(), 2);
+}
+
+#[tokio::test]
 async fn redactions_that_make_no_sense_are_refused() {
     let bench = Bench::new();
     bench.add("t", [1]);
