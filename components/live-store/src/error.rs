@@ -151,6 +151,11 @@ pub enum ReadError {
     /// The query asks for what was not read from Kafka yet.
     #[error("cannot guarantee complete results")]
     Lagging,
+    /// The query counts here what only blocks of the object store hold by now.
+    #[error(
+        "spans of that time are only in blocks by now, which the query-frontend has not heard yet"
+    )]
+    Forgotten,
     /// A part of a trace that is in the log.
     #[error("reading trace {trace_id}: {reason}")]
     Log {

@@ -346,6 +346,7 @@ impl LiveStore {
     ) -> Result<LiveView, ReadError> {
         self.ready().map_err(ReadError::NotRunning)?;
         self.check_lag(end_unix_nanos, operation)?;
+        self.check_forgotten(start_unix_nanos, operation)?;
         let mut view = LiveView {
             tables: Vec::new(),
             opening: ReadStats::new(),
@@ -422,6 +423,21 @@ impl LiveStore {
             return Ok(());
         }
         self.lagged(reading, route)
+    }
+
+    /// Spans are counted here from the time on until which blocks are complete. A query-frontend
+    /// that has not heard for long how far that is, such as after a pause, asks for earlier ones,
+    /// and would not look for them in blocks.
+    fn check_forgotten(
+        &self,
+        start_unix_nanos: u64,
+        operation: Operation,
+    ) -> Result<(), ReadError> {
+        let is_counted_once = self.shared.reading.is_some() && operation == Operation::QueryRange;
+        if is_counted_once && self.shared.has_forgotten_since(start_unix_nanos) {
+            return Err(ReadError::Forgotten);
+        }
+        Ok(())
     }
 
     /// With Kafka: spans that began before this unix second are in blocks of the object store that

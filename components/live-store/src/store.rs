@@ -57,6 +57,8 @@ pub(crate) struct Shared {
     pub(crate) jobs: Mutex<BTreeMap<Uuid, Arc<Job>>>,
     /// Removed from sight, and from disk as soon as no query reads them.
     retired: Mutex<Vec<Arc<LocalBlock>>>,
+    /// Nanoseconds since the epoch: the last time of any block that was removed.
+    forgotten_until: AtomicU64,
     pub(crate) columns: Arc<AllColumns>,
     /// Bits of a double.
     pub(crate) compression_ratio: AtomicU64,
@@ -107,6 +109,7 @@ impl Shared {
             tenants: RwLock::new(parts.tenants),
             jobs: Mutex::default(),
             retired: Mutex::default(),
+            forgotten_until: AtomicU64::new(0),
             columns: parts.columns,
             compression_ratio: AtomicU64::new(INITIAL_COMPRESSION_RATIO.to_bits()),
             runtime: tokio::runtime::Handle::current(),
@@ -306,6 +309,8 @@ impl Shared {
             }
             wanting = wanting.saturating_sub(block.bytes());
             too_many_bytes = too_many_bytes.saturating_sub(block.bytes());
+            let end = u64::try_from(block.meta().end_time.unix_nanos()).unwrap_or(0);
+            self.forgotten_until.fetch_max(end, Ordering::AcqRel);
             tenant.remove_block(block.id());
             if self.jobs.lock().contains_key(&block.id()) {
                 // Its mark could not be written, and whoever tries to keeps it on disk.
@@ -330,6 +335,13 @@ impl Shared {
             }
             None => false,
         }
+    }
+
+    /// Whether spans that began at this time or later (nanoseconds since the epoch, a whole second)
+    /// may have been here and are no longer.
+    pub(crate) fn has_forgotten_since(&self, start_unix_nanos: u64) -> bool {
+        let next_second = start_unix_nanos.saturating_add(1_000_000_000);
+        next_second <= self.forgotten_until.load(Ordering::Acquire)
     }
 
     /// The list of what a block of these chunks holds of the log.

@@ -101,7 +101,7 @@ impl RecentTraces for LiveStoreRecent {
 fn recent_error(error: ReadError) -> RecentError {
     match error {
         // Another zone may have read further.
-        ReadError::NotRunning(_) | ReadError::Lagging => {
+        ReadError::NotRunning(_) | ReadError::Lagging | ReadError::Forgotten => {
             RecentError::Unavailable(error.to_string())
         }
         _ => RecentError::Failed(error.to_string()),
