@@ -68,6 +68,18 @@ pub struct Config {
 /// Largest section, in bytes of records: bounds the disk space and the runs to be merged.
 pub const MAX_SECTION_BYTES: u64 = 16 << 30;
 
+/// Most runs that a section may be sorted in: they are merged at once, each an open file and two
+/// buffers.
+pub const MAX_RUNS: u64 = 256;
+
+/// Bytes of the largest section, for a [`Config::max_consuming_bytes`].
+pub fn section_limit_bytes(max_consuming_bytes: u64) -> u64 {
+    match max_consuming_bytes {
+        0 => MAX_SECTION_BYTES,
+        bytes => bytes.min(MAX_SECTION_BYTES),
+    }
+}
+
 impl Config {
     /// The defaults for a log and its partitions.
     pub fn new(kafka: KafkaConfig, assignment: Assignment) -> Self {
@@ -86,9 +98,6 @@ impl Config {
     }
 
     pub(crate) fn section_limit_bytes(&self) -> u64 {
-        match self.max_consuming_bytes {
-            0 => MAX_SECTION_BYTES,
-            bytes => bytes.min(MAX_SECTION_BYTES),
-        }
+        section_limit_bytes(self.max_consuming_bytes)
     }
 }

@@ -30,6 +30,6 @@ mod section;
 mod service;
 
 pub use assign::{Assignment, ConsumableState, NoAssignment};
-pub use config::{BlockSettings, Config, GROUP, MAX_SECTION_BYTES};
+pub use config::{BlockSettings, Config, GROUP, MAX_RUNS, MAX_SECTION_BYTES, section_limit_bytes};
 pub use error::Error;
 pub use service::{Dependencies, Handle, Limits, Partitions, Service, build};

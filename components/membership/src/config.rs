@@ -42,6 +42,9 @@ pub struct Config {
     pub abort_if_join_fails: bool,
     /// `memberlist.leave_timeout`: longest time to tell others that this process goes.
     pub leave_timeout: Duration,
+    /// What kind of process it is, for those who count them; see
+    /// [`Membership::alive`](crate::Membership::alive). Nothing is said when it is empty.
+    pub role: &'static str,
     /// What a live-store says of itself; `None` for every other process.
     pub instance: Option<Instance>,
     /// Where a live-store writes down which partitions it knows; nowhere when `None`. After all of
@@ -93,6 +96,7 @@ impl Default for Config {
             join_timeout: Duration::from_secs(15),
             abort_if_join_fails: false,
             leave_timeout: Duration::from_secs(20),
+            role: "",
             instance: None,
             memory_path: None,
             min_partition_owners_count: 1,

@@ -22,6 +22,7 @@ use crate::{
     state::{OwnerRecord, PartitionRecord, Statement},
 };
 
+const ROLE: &str = "role";
 const OWNER: &str = "owner";
 const INFORMED: &str = "informed";
 const PARTITION: &str = "partition/";
@@ -46,6 +47,8 @@ const MAX_PARTITIONS: i32 = 100_000;
 pub struct Member {
     /// Its name.
     pub name: String,
+    /// What kind of process it is; empty when it does not say.
+    pub role: String,
     /// Where it gossips.
     pub addr: SocketAddr,
     /// Whether signs of life arrive.
@@ -104,7 +107,10 @@ impl Gossip {
         let changed = Arc::new(Notify::new());
         {
             let wake = Arc::clone(&changed);
-            let guard = chitchat.lock().await;
+            let mut guard = chitchat.lock().await;
+            if !config.role.is_empty() {
+                guard.self_node_state().set(ROLE, config.role);
+            }
             guard
                 .subscribe_event("", move |_| wake.notify_one())
                 .forever();
@@ -194,6 +200,7 @@ impl Gossip {
             let is_alive = alive.contains(id);
             members.push(Member {
                 name: id.node_id.to_string(),
+                role: state.get(ROLE).unwrap_or_default().to_owned(),
                 addr: id.gossip_advertise_addr,
                 alive: is_alive,
             });

@@ -172,6 +172,13 @@ impl Membership {
         self.members.read().clone()
     }
 
+    /// How many processes of a kind are alive, this one included.
+    pub fn alive(&self, role: &str) -> usize {
+        let members = self.members.read();
+        let of_role = members.iter().filter(|member| member.role == role);
+        of_role.filter(|member| member.alive).count()
+    }
+
     /// Asks for another state of a partition; a partition that is in that state stays as it is.
     ///
     /// # Errors

@@ -19,7 +19,7 @@ impl tempo_distributor::Limits for Limits {
         let limits = self.overrides.tenant(tenant);
         tempo_distributor::TenantLimits {
             rate_limit_bytes: limits.ingestion_rate_limit_bytes(),
-            // One process: what the `global` strategy divides is not divided.
+            // Nobody to share it with; distributors that do so have limits of their own.
             global_rate_limit_bytes: 0,
             burst_size_bytes: limits.ingestion_burst_size_bytes(),
             max_attribute_bytes: limits.ingestion_max_attribute_bytes().unwrap_or(0) as usize,

@@ -155,6 +155,9 @@ block! {
         used consume_cycle_duration: GoDuration = GoDuration::minutes(5),
         /// Bytes of one round; 0 means any number.
         used max_consuming_bytes: ByteSize = ByteSize(5_000_000_000),
+        /// Bytes of a round that are held in memory; what is more is sorted below `wal.path`. At least
+        /// a 256th of `max_consuming_bytes`. Not a key of Tempo.
+        used max_buffered_bytes: ByteSize = ByteSize(268_435_456),
         /// Blocks that are written.
         used block: BuilderBlock = BuilderBlock::default(),
         /// Write-ahead log.

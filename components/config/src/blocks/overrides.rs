@@ -51,8 +51,9 @@ choice! {
 block! {
     /// Receiving spans.
     pub struct IngestionOverrides {
-        /// How the rate is shared among distributors; read from the defaults only.
-        later rate_strategy: RateStrategy = RateStrategy::Unset,
+        /// Whether each distributor grants the rate (`local`) or all together (`global`); read from
+        /// the defaults only.
+        used rate_strategy: RateStrategy = RateStrategy::Unset,
         /// Bytes per second.
         used rate_limit_bytes: ByteSize = ByteSize(0),
         /// Bytes at once above the rate.

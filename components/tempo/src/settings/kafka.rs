@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use tempo_block_builder::{Assignment, BlockSettings};
+use tempo_block_builder::{Assignment, BlockSettings, MAX_RUNS, section_limit_bytes};
 use tempo_config::{Config, blocks::clients::ClientTls, blocks::ingest::Kafka};
 use tempo_ingest::{
     Compression, Credentials, KafkaConfig, MAX_RECORD_BYTES, MIN_RECORD_BYTES, Sasl, Tls,
@@ -188,6 +188,17 @@ pub(crate) fn block_builder(
             "must be at least 100ms",
         ));
     }
+    let max_buffered_bytes = builder.max_buffered_bytes.0;
+    let section_bytes = section_limit_bytes(builder.max_consuming_bytes.0);
+    if max_buffered_bytes == 0 || section_bytes / max_buffered_bytes > MAX_RUNS {
+        return Err(UnusableSetting::new(
+            "block_builder.max_buffered_bytes",
+            format!(
+                "must be at least {}, for a round of block_builder.max_consuming_bytes to be sorted in {MAX_RUNS} pieces",
+                section_bytes.div_ceil(MAX_RUNS)
+            ),
+        ));
+    }
     let block = block(config)?;
     Ok(tempo_block_builder::Config {
         consume_cycle_duration: builder.consume_cycle_duration.0,
@@ -200,6 +211,7 @@ pub(crate) fn block_builder(
             bloom_shard_size_bytes: block.bloom_shard_size_bytes,
         },
         spill_path: PathBuf::from(&builder.wal.path),
+        buffer_bytes: max_buffered_bytes,
         ..tempo_block_builder::Config::new(kafka(config)?, assignment)
     })
 }
