@@ -9,6 +9,7 @@ TEST_ENV = TEMPO_TEST_PYTHON=$(TEMPO_TOOLS_DIR)/python/bin/python TEMPO_TEST_NOD
 DATA ?= data
 BENCH_ARGS ?= --seconds 30
 BENCH_QUERY_ARGS ?=
+BENCH_CLUSTER_ARGS ?=
 
 # The commit that `tempo -version` tells.
 build dist: export TEMPO_REVISION ?= $(shell git rev-parse --short HEAD 2>/dev/null)
@@ -85,9 +86,9 @@ bench-query: setup ## Measure queries on blocks of a million spans; BENCH_QUERY_
 	$(CARGO_TARGET_DIR)/release/tempo-bench-query --binary $(CARGO_TARGET_DIR)/release/tempo $(BENCH_QUERY_ARGS)
 
 .PHONY: bench-cluster
-bench-cluster: setup ## Measure distributor and block-builder around a real Kafka
+bench-cluster: setup ## Measure every target around a real Kafka; BENCH_CLUSTER_ARGS=write, whole or growth
 	@scripts/setup.sh kafka
-	cargo bench --locked -p tempo --bench cluster
+	cargo bench --locked -p tempo --bench cluster -- $(BENCH_CLUSTER_ARGS)
 
 .PHONY: kafka
 kafka: ## Start a real Kafka broker on localhost:9092, data below ./data/kafka (end: scripts/kafka.sh down --data data/kafka)

@@ -13,9 +13,12 @@
 #   --brokers N       how many, 1 to 9 (1)
 #   --port-base P     broker n uses the ports P+10(n-1) and following (9092):
 #                       +0 PLAINTEXT  +1 controllers  +2 SASL_PLAINTEXT  +3 SSL  +4 SASL_SSL
+#                       +5 to +9 entrances
 #   --host ADDRESS    address to listen on and to advertise (127.0.0.1)
 #   --secure          also the listeners with TLS and SASL, with the users below
 #   --user NAME:PASS  a user of PLAIN, SCRAM-SHA-256 and SCRAM-SHA-512, repeatable (tempo:secret)
+#   --entrance A,B,…  a listener of its own under which broker 1 says to be A, broker 2 to be B, …:
+#                     proxies that lead there, for clients to be cut off; repeatable, up to 5 times
 #   --set KEY=VALUE   a further line of server.properties, repeatable
 #
 # `up` on a folder that was kept starts the same cluster with its data. Topics are not created by
@@ -28,7 +31,7 @@ set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 tools=${TEMPO_TOOLS_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/tempostack/tools}
 libs=$tools/kafka/libs
-start_limit_seconds=60
+start_limit_seconds=180
 stop_limit_seconds=30
 
 fail() {
@@ -83,6 +86,7 @@ keep=
 broker=
 users=()
 settings=()
+entrances=()
 while [ $# -gt 0 ]; do
   case $1 in
     --secure) secure=yes; shift; continue ;;
@@ -96,6 +100,7 @@ while [ $# -gt 0 ]; do
     --host) host=$2 ;;
     --broker) broker=$2 ;;
     --user) users+=("$2") ;;
+    --entrance) entrances+=("$2") ;;
     --set) settings+=("$2") ;;
     *) fail "unknown option $1; scripts/kafka.sh help lists them" ;;
   esac
@@ -105,6 +110,7 @@ done
 [[ $brokers =~ ^[1-9]$ ]] || fail "--brokers must be 1 to 9, not '$brokers'"
 [[ $port_base =~ ^[0-9]+$ ]] && [ "$port_base" -ge 1024 ] && [ "$port_base" -le 65000 ] ||
   fail "--port-base must be a port from 1024 to 65000, not '$port_base'"
+[ ${#entrances[@]} -le 5 ] || fail "--entrance may be given 5 times, not ${#entrances[@]}"
 [ ${#users[@]} -gt 0 ] || users=(tempo:secret)
 
 # port BROKER OFFSET
@@ -173,7 +179,8 @@ jaas_plain() {
 }
 
 write_properties() {
-  local n=$1 file=$data/$1/server.properties voters=() v listeners protocols replicas
+  local n=$1 file=$data/$1/server.properties voters=() v listeners advertised protocols replicas
+  local addresses
   for ((v = 1; v <= brokers; v++)); do voters+=("$v@$host:$(port "$v" 1)"); done
   replicas=$((brokers < 3 ? brokers : 3))
   listeners="PLAINTEXT://$host:$(port "$n" 0)"
@@ -183,13 +190,21 @@ write_properties() {
     listeners+=",SASL_SSL://$host:$(port "$n" 4)"
     protocols+=",SASL_PLAINTEXT:SASL_PLAINTEXT,SSL:SSL,SASL_SSL:SASL_SSL"
   fi
+  advertised=$listeners
+  for ((v = 0; v < ${#entrances[@]}; v++)); do
+    IFS=, read -ra addresses <<<"${entrances[v]}"
+    [ ${#addresses[@]} = "$brokers" ] || fail "--entrance needs $brokers addresses: ${entrances[v]}"
+    listeners+=",ENTRANCE$v://$host:$(port "$n" $((5 + v)))"
+    advertised+=",ENTRANCE$v://${addresses[n - 1]}"
+    protocols+=",ENTRANCE$v:PLAINTEXT"
+  done
   {
     echo "process.roles=broker,controller"
     echo "node.id=$n"
     echo "controller.quorum.voters=$(IFS=,; echo "${voters[*]}")"
     echo "controller.listener.names=CONTROLLER"
     echo "listeners=$listeners,CONTROLLER://$host:$(port "$n" 1)"
-    echo "advertised.listeners=$listeners"
+    echo "advertised.listeners=$advertised"
     echo "listener.security.protocol.map=$protocols"
     echo "inter.broker.listener.name=PLAINTEXT"
     echo "log.dirs=$data/$n/log.d"
@@ -225,6 +240,7 @@ write_properties() {
 }
 
 write_env() {
+  local n
   {
     echo "KAFKA_BROKERS=$brokers"
     echo "KAFKA_BOOTSTRAP=$(addresses 0)"
@@ -234,6 +250,9 @@ write_env() {
       echo "KAFKA_BOOTSTRAP_SASL_SSL=$(addresses 4)"
       echo "KAFKA_CA_FILE=$data/tls/ca.crt"
     fi
+    for ((n = 0; n < ${#entrances[@]}; n++)); do
+      echo "KAFKA_ENTRANCE_$n=$(addresses $((5 + n)))"
+    done
   } >"$data/env"
 }
 
@@ -261,7 +280,7 @@ up() {
     # shellcheck disable=SC1091
     . "$data/options"
   else
-    declare -p brokers port_base host secure users settings | sed 's/^declare /declare -g /' >"$data/options"
+    declare -p brokers port_base host secure users settings entrances | sed 's/^declare /declare -g /' >"$data/options"
     # 16 random bytes as Kafka writes its ids; it does not take one that begins with a dash.
     until [ -s "$data/id" ] && ! grep -q '^-' "$data/id"; do
       head -c 16 /dev/urandom | base64 | tr '+/' '-_' | tr -d '=' >"$data/id"

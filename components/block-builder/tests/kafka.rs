@@ -23,6 +23,7 @@ use tempo_ingest::{Fence, KafkaConfig, Offsets, Producer, admin, record};
 use tempo_model::{TraceId, hash::fnv1_32};
 use tempo_proto::tempopb::Trace;
 use tempo_testkit::{
+    disk::SmallDisk,
     kafka::Kafka,
     traces::{MadeTrace, TraceMaker},
 };
@@ -486,47 +487,17 @@ async fn a_process_that_comes_back_from_the_dead_changes_nothing() {
     assert!(after == kept);
 }
 
-/// A small file system of its own; unmounted when dropped.
-struct SmallDisk(tempfile::TempDir);
-
-impl SmallDisk {
-    fn mount(kibibytes: u32) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let mounted = std::process::Command::new("mount")
-            .args(["-t", "tmpfs", "-o", &format!("size={kibibytes}k"), "tmpfs"])
-            .arg(folder.path())
-            .status()
-            .unwrap();
-        assert!(
-            mounted.success(),
-            "mounting a tmpfs needs root; run the tests as root"
-        );
-        Self(folder)
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let _ = std::process::Command::new("umount")
-            .arg("-l")
-            .arg(self.0.path())
-            .status();
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_disk_delays_blocks_and_loses_nothing() {
     let kafka = kafka().await;
     let config = topic(&kafka).await;
     let sent = send(&config, 8, 60).await;
-    let disk = SmallDisk::mount(512);
-    let ballast = disk.0.path().join("ballast");
-    // As much as there is room for.
-    let filled = std::fs::write(&ballast, vec![1; 1 << 20]);
-    assert!(filled.is_err(), "the disk is small");
+    let disk = SmallDisk::mount(512).unwrap();
+    std::fs::create_dir(disk.path().join("spill")).unwrap();
+    disk.fill().unwrap();
     let backend = testing::memory();
     let running = start_with(&config, "group", &backend, |config| {
-        config.spill_path = disk.0.path().join("spill");
+        config.spill_path = disk.path().join("spill");
     })
     .await;
     let begun = std::time::Instant::now();
@@ -534,7 +505,7 @@ async fn a_full_disk_delays_blocks_and_loses_nothing() {
         assert!(begun.elapsed() < PATIENCE, "no section fails");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    std::fs::remove_file(&ballast).unwrap();
+    disk.relieve().unwrap();
     caught_up(&config, "group").await;
     running.stop().await;
     check(&backend, &sent).await;

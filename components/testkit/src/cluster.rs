@@ -6,6 +6,7 @@
 use std::{
     collections::BTreeMap,
     io,
+    net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -15,8 +16,9 @@ use crate::{
     kafka::{Kafka, KafkaOptions},
     object_server,
     ports::free_port,
-    process::{Options, Tempo},
+    process::{Options, Tempo, UNLIMITED},
     proxy::Proxy,
+    relay::Relay,
 };
 
 /// Longest wait for every process to be ready.
@@ -39,8 +41,15 @@ pub struct Shape {
     pub workers: u32,
     /// Address of an [`ObjectServer`](object_server::ObjectServer); a folder of all when `None`.
     pub object_store: Option<String>,
-    /// Whether the network between processes can be cut, link by link; see [`Cluster::link`].
+    /// Whether the network between processes can be cut, link by link; see [`Cluster::links`].
     pub is_proxied: bool,
+    /// Processes that can be cut off from the brokers as well, up to 5 by name.
+    pub linked_to_kafka: &'static [&'static str],
+    /// Where the block-builders sort what does not fit into memory, each in a folder of its own;
+    /// with the rest of their data when `None`.
+    pub spill: Option<PathBuf>,
+    /// Without limits of what tenants may send.
+    pub is_unlimited: bool,
     /// Shorter times, so that every stage is gone through within seconds rather than minutes.
     pub is_hasty: bool,
 }
@@ -56,6 +65,9 @@ impl Default for Shape {
             workers: 1,
             object_store: None,
             is_proxied: false,
+            linked_to_kafka: &[],
+            spill: None,
+            is_unlimited: false,
             is_hasty: false,
         }
     }
@@ -65,12 +77,21 @@ impl Default for Shape {
 /// a quarter of a minute, and is in a block by then if block-builders work.
 const HASTY: &str = "query_frontend:\n  query_end_cutoff: 0s\n  search: {query_backend_after: 15s}\n  metrics: {query_backend_after: 15s}\n";
 
+/// Cycles of block-builders.
+const CYCLES: &str = "  consume_cycle_duration: 1m\n  wal:\n";
+
+/// The same of a hasty installation, which has little memory for them, and takes spans of any age.
+const HASTY_CYCLES: &str = "  consume_cycle_duration: 2s\n  max_consuming_bytes: 8388608\n  max_buffered_bytes: 32768\n  wal:\n    ingestion_time_range_slack: 1h\n";
+
 /// Its processes, by name.
 pub struct Cluster {
     /// The brokers.
     pub kafka: Kafka,
     nodes: Vec<(String, Tempo)>,
-    links: BTreeMap<(String, String), Proxy>,
+    /// From one to another; to `kafka` there is a link for each broker.
+    links: Links,
+    /// By process: where it listens for gossip, and what is in front of it.
+    gossip: BTreeMap<String, (SocketAddr, Relay)>,
     folder: PathBuf,
     _temporary: Option<tempfile::TempDir>,
 }
@@ -90,18 +111,16 @@ impl Cluster {
                 (Some(folder), path)
             }
         };
-        let kafka = Kafka::start(&KafkaOptions {
-            brokers: shape.brokers,
-            ..KafkaOptions::default()
-        })?;
+        let (kafka, links) = linked_kafka(shape)?;
         let mut cluster = Self {
             kafka,
             nodes: Vec::new(),
-            links: BTreeMap::new(),
+            links,
+            gossip: BTreeMap::new(),
             folder,
             _temporary: temporary,
         };
-        let seed = format!("127.0.0.1:{}", free_port()?);
+        let seed = GossipPort::new(shape)?;
         // Live-stores make the partitions, so they are there first.
         for zone in 0..shape.zones {
             for partition in 0..shape.partitions {
@@ -127,17 +146,20 @@ impl Cluster {
                 })?;
                 if let Some(proxy) = queries {
                     proxy.aim(&cluster.node(&name).grpc);
-                    cluster.links.insert(("querier".to_owned(), name), proxy);
+                    cluster
+                        .links
+                        .insert(("querier".to_owned(), name), vec![proxy]);
                 }
             }
         }
         for builder in 0..shape.partitions {
             let name = format!("block-builder-{builder}");
-            let cycle = if shape.is_hasty { "2s" } else { "1m" };
+            let cycle = if shape.is_hasty { HASTY_CYCLES } else { CYCLES };
+            let spill = shape.spill.as_ref().map(|spill| spill.join(&name));
             cluster.add(binary, shape, "block-builder", &name, &seed, false, |yaml| {
                 yaml.rest = format!(
-                    "block_builder:\n  instance_id: {name}\n  partitions_per_instance: 1\n  consume_cycle_duration: {cycle}\n  wal: {{path: {}}}\n",
-                    yaml.folder.join("spill").display()
+                    "block_builder:\n  instance_id: {name}\n  partitions_per_instance: 1\n{cycle}    path: {}\n",
+                    spill.unwrap_or_else(|| yaml.folder.join("spill")).display()
                 );
             })?;
         }
@@ -209,28 +231,43 @@ impl Cluster {
         }
         let proxy = Proxy::to(address)?;
         let linked = proxy.address.clone();
-        self.links.insert((from.to_owned(), to.to_owned()), proxy);
+        self.links
+            .insert((from.to_owned(), to.to_owned()), vec![proxy]);
         Ok(linked)
     }
 
     /// The network from a process to another, where it can be cut: from `querier` to each
     /// live-store, from each querier to `query-frontend`, from each backend-worker to
-    /// `backend-scheduler`, from each process to the `store`.
+    /// `backend-scheduler`, from each process to the `store`, from those of
+    /// [`Shape::linked_to_kafka`] to each broker of `kafka`.
     ///
     /// # Panics
     /// When there is no such link.
     #[allow(clippy::expect_used)]
-    pub fn link(&self, from: &str, to: &str) -> &Proxy {
-        let link = self.links.get(&(from.to_owned(), to.to_owned()));
-        link.expect("the names of two processes with a link")
+    pub fn links(&self, from: &str, to: &str) -> &[Proxy] {
+        let links = self.links.get(&(from.to_owned(), to.to_owned()));
+        links.expect("the names of two processes with a link")
     }
 
-    /// The links of all processes to one of these names.
-    pub fn links_to<'a>(&'a self, to: &'a str) -> impl Iterator<Item = &'a Proxy> {
-        let leads_there = move |((_, target), proxy): (&'a (String, String), &'a Proxy)| {
-            (target == to).then_some(proxy)
+    /// Cuts a process off from the gossip of all others.
+    pub fn isolate(&self, name: &str) {
+        self.between(name, Relay::ignore);
+    }
+
+    /// Lets it take part again.
+    pub fn reunite(&self, name: &str) {
+        self.between(name, Relay::hear);
+    }
+
+    /// Tells the relays on all ways from and to a process.
+    fn between(&self, name: &str, tell: impl Fn(&Relay, SocketAddr)) {
+        let Some((address, relay)) = self.gossip.get(name) else {
+            return;
         };
-        self.links.iter().filter_map(leads_there)
+        for (other_address, other_relay) in self.gossip.values() {
+            tell(relay, *other_address);
+            tell(other_relay, *address);
+        }
     }
 
     #[allow(clippy::too_many_arguments)]
@@ -240,7 +277,7 @@ impl Cluster {
         shape: &Shape,
         target: &str,
         name: &str,
-        seed: &str,
+        seed: &GossipPort,
         is_seed: bool,
         more: impl FnOnce(&mut Yaml),
     ) -> io::Result<()> {
@@ -251,10 +288,15 @@ impl Cluster {
             rest: String::new(),
         };
         more(&mut yaml);
-        let port = match is_seed {
-            true => port_of(seed).to_owned(),
-            false => free_port()?.to_string(),
+        let gossip = match is_seed {
+            true => seed.clone(),
+            false => GossipPort::new(shape)?,
         };
+        let (port, advertised) = (gossip.listens.port(), gossip.address().port());
+        if let Some(relay) = gossip.relay {
+            self.gossip.insert(name.to_owned(), (gossip.listens, relay));
+        }
+        let seed = seed.address();
         let storage = match &shape.object_store {
             Some(address) => {
                 object_server::storage_yaml(&self.linked(shape, name, "store", address)?)
@@ -264,15 +306,19 @@ impl Cluster {
                 self.folder.join("bucket").display()
             ),
         };
+        let kafka = match self.links.get(&(name.to_owned(), KAFKA.to_owned())) {
+            Some(links) => addresses(links).join(","),
+            None => self.kafka.bootstrap().to_owned(),
+        };
         let poll = if shape.is_hasty { "2s" } else { "30s" };
         let extra_yaml = format!(
             "target: {target}\n\
-             memberlist:\n  node_name: {name}\n  bind_addr: [127.0.0.1]\n  bind_port: {port}\n  advertise_addr: 127.0.0.1\n  gossip_interval: 200ms\n  join_members: ['{seed}']\n\
-             ingest:\n  kafka:\n    address: {}\n    topic: tempo\n    auto_create_topic_default_partitions: {}\n    consumer_group_lag_metric_update_interval: 5s\n\
-             {}{}",
-            self.kafka.bootstrap(),
+             memberlist:\n  node_name: {name}\n  bind_addr: [127.0.0.1]\n  bind_port: {port}\n  advertise_addr: 127.0.0.1\n  advertise_port: {advertised}\n  gossip_interval: 200ms\n  join_members: ['{seed}']\n\
+             ingest:\n  kafka:\n    address: {kafka}\n    topic: tempo\n    auto_create_topic_default_partitions: {}\n    consumer_group_lag_metric_update_interval: 5s\n\
+             {}{}{}",
             shape.partitions,
             if shape.is_hasty { HASTY } else { "" },
+            if shape.is_unlimited { UNLIMITED } else { "" },
             yaml.rest,
         );
         let options = Options {
@@ -361,6 +407,66 @@ impl Cluster {
             node.wait()?;
         }
         Ok(())
+    }
+}
+
+/// What links to brokers lead to.
+const KAFKA: &str = "kafka";
+
+fn addresses(links: &[Proxy]) -> Vec<String> {
+    links.iter().map(|link| link.address.clone()).collect()
+}
+
+type Links = BTreeMap<(String, String), Vec<Proxy>>;
+
+/// Brokers, and the links to them: each process that has some comes by an entrance of its own, so
+/// that a broker sends it back through its links.
+fn linked_kafka(shape: &Shape) -> io::Result<(Kafka, Links)> {
+    let mut links = Vec::new();
+    for _ in shape.linked_to_kafka {
+        let to_brokers: io::Result<Vec<Proxy>> =
+            (0..shape.brokers).map(|_| Proxy::to_nowhere()).collect();
+        links.push(to_brokers?);
+    }
+    let kafka = Kafka::start(&KafkaOptions {
+        brokers: shape.brokers,
+        entrances: links.iter().map(|links| addresses(links)).collect(),
+        ..KafkaOptions::default()
+    })?;
+    for (number, links) in links.iter().enumerate() {
+        for (link, broker) in links.iter().zip(kafka.entrance(number)) {
+            link.aim(broker);
+        }
+    }
+    let names = shape.linked_to_kafka.iter();
+    let named = names
+        .map(|from| ((*from).to_owned(), KAFKA.to_owned()))
+        .zip(links);
+    Ok((kafka, named.collect()))
+}
+
+/// Where a process gossips, and what is in front of it, if anything.
+#[derive(Clone)]
+struct GossipPort {
+    listens: SocketAddr,
+    relay: Option<Relay>,
+}
+
+impl GossipPort {
+    fn new(shape: &Shape) -> io::Result<Self> {
+        let listens = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()?));
+        let relay = match shape.is_proxied {
+            true => Some(Relay::to(listens)?),
+            false => None,
+        };
+        Ok(Self { listens, relay })
+    }
+
+    /// Where others reach it.
+    fn address(&self) -> SocketAddr {
+        self.relay
+            .as_ref()
+            .map_or(self.listens, |relay| relay.address)
     }
 }
 

@@ -29,6 +29,9 @@ pub struct KafkaOptions {
     pub secure: bool,
     /// Further lines of `server.properties`.
     pub settings: Vec<String>,
+    /// Listeners of their own, up to 5: for each, the address under which each broker tells clients
+    /// to find it, which is to lead there; see [`Kafka::entrance`].
+    pub entrances: Vec<Vec<String>>,
 }
 
 static SHARED: Mutex<Weak<Kafka>> = Mutex::new(Weak::new());
@@ -54,6 +57,9 @@ impl Kafka {
             .env("KAFKA_HEAP_MEGABYTES", "256");
         if options.secure {
             command.arg("--secure");
+        }
+        for addresses in &options.entrances {
+            command.args(["--entrance", &addresses.join(",")]);
         }
         for setting in &options.settings {
             command.args(["--set", setting]);
@@ -96,6 +102,33 @@ impl Kafka {
         Ok(kafka)
     }
 
+    /// Bytes that all brokers keep of a topic.
+    pub fn log_bytes(&self, topic: &str) -> u64 {
+        let brokers = fs::read_dir(self.folder()).into_iter().flatten().flatten();
+        let logs = brokers.flat_map(|broker| {
+            let logs = fs::read_dir(broker.path().join("log.d"));
+            logs.into_iter().flatten().flatten()
+        });
+        // A folder for each partition, `topic-0`.
+        let is_of_topic = |log: &fs::DirEntry| {
+            let name = log.file_name();
+            let partition = name
+                .to_string_lossy()
+                .rsplit_once('-')
+                .map(|(of, _)| of == topic);
+            partition.unwrap_or(false)
+        };
+        let records = logs.filter(is_of_topic).flat_map(|log| {
+            let files = fs::read_dir(log.path());
+            files.into_iter().flatten().flatten()
+        });
+        records
+            .filter(|file| file.path().extension().is_some_and(|kind| kind == "log"))
+            .filter_map(|file| file.metadata().ok())
+            .map(|meta| meta.len())
+            .sum()
+    }
+
     fn folder(&self) -> PathBuf {
         self.data.path().join("kafka")
     }
@@ -108,6 +141,12 @@ impl Kafka {
     /// A line of the script's `env` file, such as `KAFKA_BOOTSTRAP_SASL_SSL`; empty without it.
     pub fn setting(&self, name: &str) -> &str {
         self.settings.get(name).map_or("", String::as_str)
+    }
+
+    /// Where the brokers listen for those who come by an entrance, counted from 0.
+    pub fn entrance(&self, number: usize) -> impl Iterator<Item = &str> {
+        let addresses = self.setting(&format!("KAFKA_ENTRANCE_{number}"));
+        addresses.split(',').filter(|address| !address.is_empty())
     }
 
     /// `kill -9` of one broker, counted from 1.

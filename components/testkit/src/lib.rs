@@ -4,6 +4,7 @@
 
 pub mod cache_server;
 pub mod cluster;
+pub mod disk;
 pub mod golden;
 pub mod http_client;
 pub mod kafka;
@@ -13,4 +14,5 @@ pub mod object_server;
 pub mod ports;
 pub mod process;
 pub mod proxy;
+pub mod relay;
 pub mod traces;

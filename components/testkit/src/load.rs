@@ -105,6 +105,8 @@ pub struct Load<'a> {
     pub sender: u64,
     /// 0 sends as fast as answers come.
     pub spans_per_second: f64,
+    /// Each request is of the next of so many tenants; 0 names none.
+    pub tenants: u64,
     /// When to stop.
     pub until: Instant,
 }
@@ -129,14 +131,23 @@ pub fn send(load: &Load<'_>) -> io::Result<Sent> {
         }
         body.clear();
         body.extend_from_slice(&template.body);
-        let prefix = load.serial.fetch_add(1, Ordering::Relaxed).to_le_bytes();
+        let serial = load.serial.fetch_add(1, Ordering::Relaxed);
+        let prefix = serial.to_le_bytes();
         for &offset in &template.id_offsets {
             // The low bytes keep the traces of one request apart.
             body[offset..offset + 6].copy_from_slice(&prefix[..6]);
         }
         let asked = Instant::now();
-        let headers = [("content-type", "application/x-protobuf")];
-        let answer = client.request("POST", "/v1/traces", &headers, &body)?;
+        let tenant = match load.tenants {
+            0 => String::new(),
+            tenants => format!("tenant-{}", serial % tenants),
+        };
+        let headers = [
+            ("content-type", "application/x-protobuf"),
+            ("x-scope-orgid", tenant.as_str()),
+        ];
+        let headers = &headers[..if load.tenants == 0 { 1 } else { 2 }];
+        let answer = client.request("POST", "/v1/traces", headers, &body)?;
         if answer.status == 200 {
             sent.spans += template.spans;
             sent.bytes += body.len() as u64;

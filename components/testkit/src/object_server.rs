@@ -36,6 +36,7 @@ pub struct ObjectServer {
 
 #[derive(Debug, Default)]
 struct Counters {
+    requests: AtomicU64,
     gets: AtomicU64,
     bytes: AtomicU64,
 }
@@ -43,6 +44,8 @@ struct Counters {
 /// What was read since the start.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Counted {
+    /// Requests of any kind.
+    pub requests: u64,
     /// Requests for an object or a part of it, those for objects that are not there included.
     pub gets: u64,
     /// Bytes of objects that were sent.
@@ -64,7 +67,15 @@ impl ObjectServer {
     /// # Errors
     /// When there is no free port.
     pub fn start(folder: &Path) -> io::Result<Self> {
-        let listener = TcpListener::bind("127.0.0.1:0")?;
+        Self::start_at(folder, "127.0.0.1:0")
+    }
+
+    /// The same at `address`, `host:port`.
+    ///
+    /// # Errors
+    /// When the port is taken.
+    pub fn start_at(folder: &Path, address: &str) -> io::Result<Self> {
+        let listener = TcpListener::bind(address)?;
         let server = Self {
             address: listener.local_addr()?.to_string(),
             counted: Arc::default(),
@@ -85,6 +96,7 @@ impl ObjectServer {
     /// What was read since the start.
     pub fn counted(&self) -> Counted {
         Counted {
+            requests: self.counted.requests.load(Ordering::SeqCst),
             gets: self.counted.gets.load(Ordering::SeqCst),
             bytes: self.counted.bytes.load(Ordering::SeqCst),
         }
@@ -142,6 +154,7 @@ fn serve(stream: TcpStream, folder: &Path, counted: &Counters) -> io::Result<()>
     let mut stream = BufReader::new(stream);
     loop {
         let request = read_request(&mut stream)?;
+        counted.requests.fetch_add(1, Ordering::SeqCst);
         if request.length > MAX_PUT_BYTES {
             return answer(&mut stream, "413 Payload Too Large", "", b"");
         }

@@ -69,6 +69,15 @@ backend_worker:
     block_retention: 876000h
 ";
 
+/// YAML for benchmarks, which measure the path and not the limits.
+pub const UNLIMITED: &str = "overrides:
+  defaults:
+    ingestion:
+      rate_limit_bytes: 1000000000
+      burst_size_bytes: 1000000000
+      max_traces_per_user: 0
+";
+
 /// Bytes of all files below a folder; 0 where it cannot be read.
 pub fn bytes_below(folder: &Path) -> u64 {
     let Ok(entries) = fs::read_dir(folder) else {

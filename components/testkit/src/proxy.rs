@@ -1,11 +1,12 @@
-//! A TCP proxy that a test can cut or slow down: what is behind it is away or far, and comes back.
+//! A TCP proxy that a test can cut, silence or slow down: what is behind it is away or far, and comes
+//! back.
 
 use std::{
     collections::HashMap,
     io::{self, Read, Write},
     net::{Shutdown, TcpListener, TcpStream},
     sync::{
-        Arc, Mutex,
+        Arc, Condvar, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread,
@@ -24,6 +25,9 @@ pub struct Proxy {
 struct Shared {
     target: Mutex<String>,
     cut: AtomicBool,
+    is_silent: Mutex<bool>,
+    /// Told when [`Shared::is_silent`] ends.
+    heard: Condvar,
     delay_millis: AtomicU64,
     /// By number: what reads from one side and writes to the other.
     open: Mutex<HashMap<u64, TcpStream>>,
@@ -54,6 +58,7 @@ impl Proxy {
         let shared = Arc::clone(&proxy.shared);
         thread::spawn(move || {
             for client in listener.incoming().flatten() {
+                shared.until_heard();
                 if shared.cut.load(Ordering::SeqCst) {
                     let _ = client.shutdown(Shutdown::Both);
                     continue;
@@ -85,6 +90,12 @@ impl Proxy {
         }
     }
 
+    /// Passes nothing on any more, and says so to nobody: to both sides, the other has just gone
+    /// quiet. What was sent meanwhile arrives after [`Proxy::mend`].
+    pub fn silence(&self) {
+        *self.shared.is_silent() = true;
+    }
+
     /// Holds back what clients send from now on, each piece for so long: every request takes at
     /// least this time.
     pub fn delay(&self, time: Duration) {
@@ -95,10 +106,28 @@ impl Proxy {
     /// Passes connections on again.
     pub fn mend(&self) {
         self.shared.cut.store(false, Ordering::SeqCst);
+        *self.shared.is_silent() = false;
+        self.shared.heard.notify_all();
     }
 }
 
 impl Shared {
+    fn is_silent(&self) -> std::sync::MutexGuard<'_, bool> {
+        self.is_silent
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn until_heard(&self) {
+        let mut is_silent = self.is_silent();
+        while *is_silent {
+            is_silent = self
+                .heard
+                .wait(is_silent)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
     fn pass(self: &Arc<Self>, from: &TcpStream, to: &TcpStream, is_delayed: bool) {
         let (Ok(mut from), Ok(mut to)) = (from.try_clone(), to.try_clone()) else {
             return;
@@ -111,6 +140,7 @@ impl Shared {
         thread::spawn(move || {
             let mut buffer = [0; 64 * 1024];
             while let Ok(count @ 1..) = from.read(&mut buffer) {
+                shared.until_heard();
                 if is_delayed {
                     let millis = shared.delay_millis.load(Ordering::SeqCst);
                     thread::sleep(Duration::from_millis(millis));

@@ -3,8 +3,6 @@
 
 use std::{
     collections::BTreeMap,
-    fs,
-    process::Command,
     sync::{
         Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -15,6 +13,7 @@ use std::{
 
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use tempo_testkit::{
+    disk::SmallDisk,
     http_client::{self, Client},
     process::{Options, Tempo},
     proxy::Proxy,
@@ -270,38 +269,13 @@ fn a_store_that_is_away_loses_nothing_and_gets_everything_later() {
     check(&tempo, &acknowledged);
 }
 
-/// A small file system of its own; unmounted when dropped.
-struct SmallDisk(tempfile::TempDir);
-
-impl SmallDisk {
-    fn mount(mebibytes: u32) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let status = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", &format!("size={mebibytes}m"), "tmpfs"])
-            .arg(folder.path())
-            .status()
-            .unwrap();
-        assert!(
-            status.success(),
-            "mounting a tmpfs needs root; run the tests as root"
-        );
-        Self(folder)
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(self.0.path()).status();
-    }
-}
-
 #[test]
 fn a_full_disk_refuses_and_recovers_and_loses_nothing() {
-    let disk = SmallDisk::mount(64);
+    let disk = SmallDisk::mount(64 << 10).unwrap();
     let bucket = tempfile::tempdir().unwrap();
     let acknowledged = Acknowledged::default();
     let options = Options {
-        data: Some(disk.0.path().to_owned()),
+        data: Some(disk.path().to_owned()),
         storage_yaml: Some(format!(
             "    backend: local\n    local:\n      path: {}\n",
             bucket.path().display()
@@ -310,20 +284,15 @@ fn a_full_disk_refuses_and_recovers_and_loses_nothing() {
     };
     let mut tempo = Tempo::configure(&binary(), &options).unwrap();
     tempo.start().unwrap();
-    let ballast = disk.0.path().join("ballast");
     let refused = under_load(&tempo, &acknowledged, || {
         thread::sleep(Duration::from_millis(500));
-        // Leaves nothing; dd ends with an error when the disk is full, as it should.
-        let _ = Command::new("dd")
-            .args(["if=/dev/zero", "bs=64k", "count=1024"])
-            .arg(format!("of={}", ballast.display()))
-            .output();
+        disk.fill().unwrap();
         thread::sleep(Duration::from_secs(2));
     });
     assert!(refused > 0, "a full disk must refuse");
     check(&tempo, &acknowledged);
 
-    fs::remove_file(&ballast).unwrap();
+    disk.relieve().unwrap();
     let before = acknowledged.lock().unwrap().len();
     under_load(&tempo, &acknowledged, || {
         eventually("pushes are taken again", || {

@@ -37,7 +37,7 @@ pub(crate) fn push(tempo: &Tempo, golden: &Golden) {
 }
 
 /// Asks every case, in parallel; differences by the index of their case.
-fn differences(tempo: &Tempo, golden: &Golden) -> BTreeMap<usize, String> {
+pub(crate) fn differences(tempo: &Tempo, golden: &Golden) -> BTreeMap<usize, String> {
     let next = AtomicUsize::new(0);
     let ask = || {
         let mut client = Client::connect(&tempo.http).unwrap();

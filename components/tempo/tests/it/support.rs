@@ -145,13 +145,22 @@ pub(crate) fn run_sender(mut command: Command) -> Acknowledged {
 }
 
 /// Asks until `question` has an answer; for what happens by itself after a while.
-pub(crate) fn eventually<T>(what: &str, mut question: impl FnMut() -> Option<T>) -> T {
+pub(crate) fn eventually<T>(what: &str, question: impl FnMut() -> Option<T>) -> T {
+    eventually_within(Duration::from_secs(60), what, question)
+}
+
+/// The same for what may take longer.
+pub(crate) fn eventually_within<T>(
+    patience: Duration,
+    what: &str,
+    mut question: impl FnMut() -> Option<T>,
+) -> T {
     let begun = Instant::now();
     loop {
         if let Some(answer) = question() {
             return answer;
         }
-        assert!(begun.elapsed() < Duration::from_secs(60), "never: {what}");
+        assert!(begun.elapsed() < patience, "never: {what}");
         std::thread::sleep(Duration::from_millis(20));
     }
 }

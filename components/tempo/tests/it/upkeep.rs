@@ -10,10 +10,10 @@ use crate::{
     support::{binary, copy_folder, eventually, flush, search, terminate},
 };
 
-const TENANT: &str = "single-tenant";
+pub(crate) const TENANT: &str = "single-tenant";
 
 /// A subcommand on a bucket: exit code, standard output, standard error.
-fn tool(bucket: &Path, words: &[&str]) -> (Option<i32>, String, String) {
+pub(crate) fn tool(bucket: &Path, words: &[&str]) -> (Option<i32>, String, String) {
     let output = Command::new(binary())
         .args(words)
         .args(["--backend", "local", "--bucket"])
@@ -29,7 +29,7 @@ fn tool(bucket: &Path, words: &[&str]) -> (Option<i32>, String, String) {
 }
 
 /// The JSON that a subcommand prints.
-fn json(bucket: &Path, words: &[&str]) -> Value {
+pub(crate) fn json(bucket: &Path, words: &[&str]) -> Value {
     let words = [words, &["--format", "json"]].concat();
     let (code, out, problems) = tool(bucket, &words);
     assert_eq!(code, Some(0), "{words:?}: {problems}");

@@ -19,7 +19,7 @@ use tempo_model::to_hex;
 use tempo_testkit::{
     http_client::{self, Client, encode},
     load::{Load, Sent, send, templates, unix_nanos},
-    process::{Options, Tempo, bytes_below},
+    process::{Options, Tempo, UNLIMITED, bytes_below},
     traces::{TraceMaker, encode_request},
 };
 
@@ -142,8 +142,7 @@ fn percentile(sorted: &[u32], share: f64) -> f64 {
 fn run(arguments: &Arguments) -> io::Result<()> {
     let options = Options {
         data: arguments.data.clone(),
-        // The benchmark measures the path, not the limits.
-        extra_yaml: "overrides:\n  defaults:\n    ingestion:\n      rate_limit_bytes: 1000000000\n      burst_size_bytes: 1000000000\n      max_traces_per_user: 0\n".to_owned(),
+        extra_yaml: UNLIMITED.to_owned(),
         ..Options::default()
     };
     let mut tempo = Tempo::configure(&arguments.binary, &options)?;
@@ -169,6 +168,7 @@ fn run(arguments: &Arguments) -> io::Result<()> {
                     serial: &serial,
                     sender,
                     spans_per_second: rate,
+                    tenants: 0,
                     until,
                 };
                 scope.spawn(move || send(&load))

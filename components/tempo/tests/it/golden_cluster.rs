@@ -1,0 +1,95 @@
+//! What Grafana Tempo answered, asked of a whole installation: from blocks that its block-builders
+//! wrote, while its workers merge them, and of spans that were sent twice.
+
+use std::{
+    path::Path,
+    thread,
+    time::{Duration, Instant},
+};
+
+use tempo_ingest::KafkaConfig;
+use tempo_testkit::{
+    cluster::{Cluster, Shape},
+    golden::Golden,
+};
+
+use crate::{
+    cluster::{PATIENCE, caught_up},
+    golden,
+    support::{binary, eventually_within, unix_seconds},
+    upkeep::{TENANT, json, tool},
+};
+
+const PARTITIONS: u32 = 2;
+
+fn blocks(bucket: &Path) -> usize {
+    let blocks = json(bucket, &["list", "blocks", TENANT]);
+    blocks.as_array().unwrap().len()
+}
+
+/// Waits until everything that was sent is in blocks.
+fn until_built(cluster: &Cluster) {
+    let kafka = KafkaConfig {
+        address: cluster.kafka.bootstrap().to_owned(),
+        topic: "tempo".to_owned(),
+        ..KafkaConfig::default()
+    };
+    caught_up(&kafka, PARTITIONS as i32);
+}
+
+/// Waits until every process knows what there is, so that all is answered as recorded.
+fn until_right(way: &str, cluster: &Cluster, recorded: &Golden) {
+    let frontend = cluster.node("query-frontend");
+    eventually_within(PATIENCE, way, || {
+        golden::differences(frontend, recorded)
+            .is_empty()
+            .then_some(())
+    });
+}
+
+#[test]
+fn a_whole_installation_answers_as_recorded() {
+    let data = tempfile::tempdir().unwrap();
+    let bucket = data.path().join("bucket");
+    let shape = Shape {
+        partitions: PARTITIONS,
+        zones: 1,
+        is_hasty: true,
+        ..Shape::default()
+    };
+    let mut cluster = Cluster::start(&binary(), &shape, Some(data.path())).unwrap();
+    let begin = i64::try_from(unix_seconds() - golden::AGE_SECONDS).unwrap();
+    let recorded = Golden::load().moved_to(begin);
+    // A trace of several requests is in one block then, as conditions on whole traces need.
+    for builder in 0..PARTITIONS {
+        let builder = cluster.node_mut(&format!("block-builder-{builder}"));
+        builder.kill().unwrap();
+    }
+    golden::push(cluster.node("distributor-0"), &recorded);
+    for builder in 0..PARTITIONS {
+        let builder = cluster.node_mut(&format!("block-builder-{builder}"));
+        builder.spawn().unwrap();
+    }
+    until_right("built", &cluster, &recorded);
+    until_built(&cluster);
+    let begun = Instant::now();
+    while blocks(&bucket) > 1 {
+        let frontend = cluster.node("query-frontend");
+        golden::check("while blocks are merged", frontend, &recorded);
+        assert!(begun.elapsed() < PATIENCE, "blocks are never merged");
+    }
+    golden::check("merged", cluster.node("query-frontend"), &recorded);
+
+    golden::push(cluster.node("distributor-0"), &recorded);
+    until_built(&cluster);
+    eventually_within(PATIENCE, "the same spans are merged into one block", || {
+        thread::sleep(Duration::from_millis(100));
+        (blocks(&bucket) == 1).then_some(())
+    });
+    until_right("sent twice", &cluster, &recorded);
+    golden::check("sent twice", cluster.node("query-frontend"), &recorded);
+
+    let (code, _, problems) = tool(&bucket, &["check", "bucket"]);
+    assert_eq!(code, Some(0), "{problems}");
+    cluster.stop().unwrap();
+}
