@@ -11,6 +11,7 @@ use tempo_ingest::KafkaConfig;
 use tempo_testkit::{
     cluster::{Cluster, Shape},
     golden::Golden,
+    http_client::Client,
 };
 
 use crate::{
@@ -25,6 +26,22 @@ const PARTITIONS: u32 = 2;
 fn blocks(bucket: &Path) -> usize {
     let blocks = json(bucket, &["list", "blocks", TENANT]);
     blocks.as_array().unwrap().len()
+}
+
+/// Sends everything recorded, again where it was not acknowledged: a block-builder keeps one of what
+/// is in one section twice.
+fn push(cluster: &Cluster, recorded: &Golden) {
+    let distributor = &cluster.node("distributor-0").otlp_http;
+    let headers = [("content-type", "application/x-protobuf")];
+    for body in &recorded.requests {
+        eventually_within(PATIENCE, "a request is taken", || {
+            let mut client = Client::connect(distributor).unwrap();
+            let answer = client.request("POST", "/v1/traces", &headers, body);
+            let answer = answer.unwrap();
+            assert!([200, 503].contains(&answer.status), "{}", answer.text());
+            (answer.status == 200).then_some(())
+        });
+    }
 }
 
 /// Waits until everything that was sent is in blocks.
@@ -65,7 +82,7 @@ fn a_whole_installation_answers_as_recorded() {
         let builder = cluster.node_mut(&format!("block-builder-{builder}"));
         builder.kill().unwrap();
     }
-    golden::push(cluster.node("distributor-0"), &recorded);
+    push(&cluster, &recorded);
     for builder in 0..PARTITIONS {
         let builder = cluster.node_mut(&format!("block-builder-{builder}"));
         builder.spawn().unwrap();
@@ -80,7 +97,7 @@ fn a_whole_installation_answers_as_recorded() {
     }
     golden::check("merged", cluster.node("query-frontend"), &recorded);
 
-    golden::push(cluster.node("distributor-0"), &recorded);
+    push(&cluster, &recorded);
     until_built(&cluster);
     eventually_within(PATIENCE, "the same spans are merged into one block", || {
         thread::sleep(Duration::from_millis(100));
