@@ -44,8 +44,8 @@ impl SmallDisk {
         let mut piece = 64 << 10;
         let zeros = vec![0; piece];
         loop {
-            match ballast.write(&zeros[..piece]) {
-                Ok(_) => {}
+            match ballast.write_all(&zeros[..piece]) {
+                Ok(()) => {}
                 // What is left may be smaller than a piece.
                 Err(error) if error.kind() == io::ErrorKind::StorageFull => match piece {
                     1 => return Ok(()),

@@ -75,6 +75,8 @@ pub(crate) fn run() {
     .unwrap();
     counter.aim(kafka.entrance(0).next().unwrap());
     let owners = Owners::of(PARTITIONS);
+    let partitions = owners.first.partitions().active().count();
+    line("partitions", partitions as f64);
     let topic = KafkaConfig {
         address: counter.address.clone(),
         ..topic(&owners, &kafka, PARTITIONS)
