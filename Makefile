@@ -56,7 +56,7 @@ test-long: ## The same with many more rounds of crashes and random inputs
 test-system: ## Every target as a process, real Kafka, one fault after another under load
 	scripts/setup.sh test
 	scripts/setup.sh kafka
-	TEMPO_LONG_TESTS=1 $(TEST_ENV) cargo test --locked -p tempo --test it system -- --include-ignored --nocapture
+	TEMPO_LONG_TESTS=1 $(TEST_ENV) cargo test --locked -p tempo --test it -- system golden_cluster --include-ignored --nocapture --test-threads 1
 
 .PHONY: test-stores
 test-stores: ## Test the object store back ends against emulators of S3, GCS and Azure

@@ -57,14 +57,23 @@ fn until_built(cluster: &Cluster) {
 /// Waits until every process knows what there is, so that all is answered as recorded.
 fn until_right(way: &str, cluster: &Cluster, recorded: &Golden) {
     let frontend = cluster.node("query-frontend");
-    eventually_within(PATIENCE, way, || {
-        golden::differences(frontend, recorded)
-            .is_empty()
-            .then_some(())
-    });
+    let begun = Instant::now();
+    loop {
+        let different = golden::differences(frontend, recorded);
+        if different.is_empty() {
+            return;
+        }
+        let shown: Vec<&String> = different.values().take(5).collect();
+        assert!(
+            begun.elapsed() < 5 * PATIENCE,
+            "{way}: {} answers differ, such as {shown:#?}",
+            different.len()
+        );
+    }
 }
 
 #[test]
+#[ignore = "takes minutes and most of a machine; `make test-system` runs it"]
 fn a_whole_installation_answers_as_recorded() {
     let data = tempfile::tempdir().unwrap();
     let bucket = data.path().join("bucket");
@@ -77,7 +86,8 @@ fn a_whole_installation_answers_as_recorded() {
     let mut cluster = Cluster::start(&binary(), &shape, Some(data.path())).unwrap();
     let begin = i64::try_from(unix_seconds() - golden::AGE_SECONDS).unwrap();
     let recorded = Golden::load().moved_to(begin);
-    // A trace of several requests is in one block then, as conditions on whole traces need.
+    // Most traces of several requests are in one block then, as conditions on whole traces need;
+    // the others are united when blocks are merged.
     for builder in 0..PARTITIONS {
         let builder = cluster.node_mut(&format!("block-builder-{builder}"));
         builder.kill().unwrap();

@@ -179,11 +179,12 @@ impl Seen {
     }
 }
 
-/// Asks for one trace after another, by id and by search, until `stop`.
+/// Asks for one trace after another, by id and perhaps by search, until `stop`.
 pub(super) fn look_up(
     address: &str,
     written: &Written,
     fault: &Mutex<String>,
+    also_by_search: bool,
     stop: &AtomicBool,
 ) -> Seen {
     let mut seen = Seen::default();
@@ -196,10 +197,12 @@ pub(super) fn look_up(
         seen.note(fault, "by id", ask(address, &id), |spans| {
             fault_of(&id, expected, spans)
         });
-        let query = format!("{{ trace:id = \"{id}\" }}");
-        seen.note(fault, "searched", search(address, &query, 1), |found| {
-            (found != [id.clone()]).then(|| format!("a search for trace {id} finds {found:?}"))
-        });
+        if also_by_search {
+            let query = format!("{{ trace:id = \"{id}\" }}");
+            seen.note(fault, "searched", search(address, &query, 1), |found| {
+                (found != [id.clone()]).then(|| format!("a search for trace {id} finds {found:?}"))
+            });
+        }
         after = id;
     }
     seen
