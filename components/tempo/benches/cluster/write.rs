@@ -145,8 +145,9 @@ fn distributor(kafka: &Kafka, owners: &Owners, topic: &KafkaConfig, counter: &Co
     );
     let page = tempo_testkit::http_client::get(&distributor.http, "/metrics").unwrap();
     let of_partition = |partition: i32| -> f64 {
-        let name =
-            format!("tempo_distributor_kafka_write_bytes_total{{partition=\"{partition}\"}} ");
+        let name = format!(
+            "tempo_distributor_kafka_write_bytes_total{{partition=\"partition_{partition}\"}} "
+        );
         let page = page.text();
         let value = page.lines().find_map(|line| line.strip_prefix(&name));
         value.and_then(|value| value.parse().ok()).unwrap_or(0.0)
