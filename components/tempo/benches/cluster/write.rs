@@ -28,7 +28,7 @@ const PARTITIONS: i32 = 2;
 const CONNECTIONS: u64 = 16;
 
 /// A process that has used less than this within [`LULL`] has nothing left to do.
-const IDLE_CPU_SECONDS: f64 = 0.05;
+const IDLE_CPU_SECONDS: f64 = 0.3;
 const LULL: Duration = Duration::from_secs(6);
 
 /// What one process used for so many spans.
