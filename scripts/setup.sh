@@ -58,7 +58,7 @@ if [ "${1:-}" = test ]; then
     python3 -c 'import venv, ensurepip' 2>/dev/null || install_packages python3-venv
     python3 -m venv "$tools/python"
   fi
-  "$tools/python/bin/python" -c 'import opentelemetry.exporter.otlp.proto.grpc, moto.server, grpc_tools' 2>/dev/null ||
+  "$tools/python/bin/python" -c 'import opentelemetry.exporter.otlp.proto.grpc, moto.server, grpc_tools, mcp' 2>/dev/null ||
     "$tools/python/bin/pip" install --quiet -r e2e/sdk/requirements.txt
   if ! [ -d "$tools/node/node_modules/@opentelemetry" ]; then
     command -v npm >/dev/null || install_packages nodejs npm

@@ -33,6 +33,8 @@ pub struct Config {
     pub max_drain: Duration,
     /// Request headers that are logged with each query.
     pub log_query_request_headers: Vec<String>,
+    /// Whether language models may ask, at `/api/mcp`.
+    pub mcp_server_enabled: bool,
     /// Settings of searches.
     pub search: SearchConfig,
     /// Settings of trace lookups.
@@ -162,6 +164,7 @@ impl Default for Config {
             max_grpc_streaming_packet_bytes: 1024 * 1024,
             max_drain: Duration::from_secs(30),
             log_query_request_headers: Vec::new(),
+            mcp_server_enabled: false,
             search: SearchConfig::default(),
             trace_by_id: TraceByIdConfig::default(),
             metrics: MetricsConfig::default(),

@@ -191,7 +191,7 @@ pub(crate) struct Frontend {
     pub(crate) limits: Arc<dyn LimitsSource>,
     now_nanos: NowNanos,
     built_until: TellBuiltUntil,
-    metrics: QueryMetrics,
+    pub(crate) metrics: QueryMetrics,
     pub(crate) series_memory: SeriesMemory,
     pub(crate) runner: Runner,
 }

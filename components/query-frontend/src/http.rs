@@ -2,8 +2,9 @@
 
 mod answer;
 mod endpoint;
+mod mcp;
 
-use std::sync::Arc;
+use std::{future::Future, sync::Arc};
 
 use axum::{
     Router,
@@ -46,7 +47,12 @@ pub(crate) fn router(frontend: Arc<Frontend>) -> Router {
         .route("/api/metrics/query_range", route(Endpoint::MetricsRange))
         .route("/api/metrics/query", route(Endpoint::MetricsInstant))
         .route("/api/echo", any(async || "echo\n"))
-        .with_state(frontend);
+        .with_state(frontend.clone());
+    let routes = if frontend.config.mcp_server_enabled {
+        routes.merge(mcp::routes(frontend))
+    } else {
+        routes
+    };
     if prefix.is_empty() {
         routes
     } else {
@@ -100,13 +106,7 @@ async fn serve(frontend: Arc<Frontend>, endpoint: Endpoint, request: Request) ->
         body,
     };
     let answered = endpoint.answer(&frontend, &tenants, &asked);
-    let result = match frontend.config.api_timeout {
-        Some(timeout) => tokio::time::timeout(timeout, answered)
-            .await
-            .unwrap_or(Err(QueryError::ApiTimeout)),
-        None => answered.await,
-    };
-    match result {
+    match within_timeout(&frontend, answered).await {
         Ok(answer) => answer.into_response(accepts_gzip),
         Err(error) => {
             if error.status() == StatusCode::INTERNAL_SERVER_ERROR {
@@ -114,6 +114,19 @@ async fn serve(frontend: Arc<Frontend>, endpoint: Endpoint, request: Request) ->
             }
             Answer::error(&error).into_response(accepts_gzip)
         }
+    }
+}
+
+/// Gives up an answer that takes longer than requests may.
+async fn within_timeout<T>(
+    frontend: &Frontend,
+    answered: impl Future<Output = Result<T, QueryError>>,
+) -> Result<T, QueryError> {
+    match frontend.config.api_timeout {
+        Some(timeout) => tokio::time::timeout(timeout, answered)
+            .await
+            .unwrap_or(Err(QueryError::ApiTimeout)),
+        None => answered.await,
     }
 }
 

@@ -47,6 +47,7 @@ pub(crate) struct QueryMetrics {
     bytes_per_second: CounterVec,
     jobs_per_query: HistogramVec,
     retries: Histogram,
+    mcp_calls: IntCounterVec,
 }
 
 impl QueryMetrics {
@@ -110,6 +111,13 @@ impl QueryMetrics {
                     vec![0.0, 1.0, 2.0, 3.0, 4.0, 5.0],
                 )),
             )?,
+            mcp_calls: register(
+                registry,
+                IntCounterVec::new(
+                    opts("mcp_calls_total", "Calls of language models, by tool."),
+                    &["tool"],
+                ),
+            )?,
         })
     }
 
@@ -121,6 +129,10 @@ impl QueryMetrics {
 
     pub(crate) fn retries(&self, retries: u32) {
         self.retries.observe(f64::from(retries));
+    }
+
+    pub(crate) fn mcp_call(&self, tool: &str) {
+        self.mcp_calls.with_label_values(&[tool]).inc();
     }
 
     /// A query that was given up by its client.

@@ -106,7 +106,7 @@ block! {
     /// A server for language models.
     pub struct McpServer {
         /// Serve /api/mcp.
-        later enabled: bool = false,
+        used enabled: bool = false,
     }
 }
 

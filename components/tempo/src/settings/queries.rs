@@ -42,6 +42,7 @@ pub(crate) fn frontend(config: &Config) -> tempo_query_frontend::Config {
         max_grpc_streaming_packet_bytes: frontend.max_grpc_streaming_packet_size.0 as usize,
         max_drain: config.server.graceful_shutdown_timeout.0,
         log_query_request_headers: frontend.log_query_request_headers.0.clone(),
+        mcp_server_enabled: frontend.mcp_server.enabled,
         search: SearchConfig {
             concurrent_jobs: search.concurrent_jobs as usize,
             target_bytes_per_job: search.target_bytes_per_job.0,

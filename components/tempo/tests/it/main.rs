@@ -22,6 +22,7 @@ mod journey;
 mod kafka;
 mod limits;
 mod live_stores;
+mod models;
 mod old_formats;
 mod overrides;
 mod queriers;
