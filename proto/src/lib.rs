@@ -1,4 +1,5 @@
-//! The wire messages and services: OpenTelemetry's trace protocol and Tempo's query API.
+//! The wire messages and services: OpenTelemetry's trace protocol, those of Jaeger and Zipkin, and
+//! Tempo's query API.
 //!
 //! Owns the `.proto` sources and the code generated from them (`make generate`; a test holds the
 //! two together). Must never hold anything hand-written but the module tree below.
@@ -42,6 +43,20 @@ pub mod tempopb {
         pub mod v1 {
             include!("generated/tempopb.backend.v1.rs");
         }
+    }
+}
+
+/// What Jaeger's clients and collectors send (`jaeger.api_v2`).
+pub mod jaeger {
+    pub mod api_v2 {
+        include!("generated/jaeger.api_v2.rs");
+    }
+}
+
+/// What Zipkin's clients send (`zipkin.proto3`).
+pub mod zipkin {
+    pub mod proto3 {
+        include!("generated/zipkin.proto3.rs");
     }
 }
 

@@ -13,6 +13,8 @@ const PROTOS: &[&str] = &[
     "tempopb/backend.proto",
     "tempopb/backendwork.proto",
     "tempostack/query/v1/query.proto",
+    "jaeger/api_v2/collector.proto",
+    "zipkin/proto3/zipkin.proto",
 ];
 
 #[test]

@@ -16,8 +16,8 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tempo_distributor::{
-    Config, Deps, Limits, OtlpGrpcReceiver, OtlpHttpReceiver, PartialSuccess, SinkError,
-    TenantLimits, TraceSink, build, discarded_spans_counter, regroup::count_spans,
+    Config, Deps, GrpcReceiver, HttpReceiver, Limits, PartialSuccess, SinkError, TenantLimits,
+    TraceSink, build, discarded_spans_counter, place, regroup::count_spans,
 };
 use tempo_model::TraceBatch;
 use tokio_util::sync::CancellationToken;
@@ -163,13 +163,13 @@ async fn grpc(addr: SocketAddr, name: &str, spans: u64, message: &[u8]) {
 
 fn main() {
     let mut config = Config::default();
-    config.receivers.otlp_grpc = Some(OtlpGrpcReceiver {
+    config.receivers.otlp_grpc = Some(GrpcReceiver {
         endpoint: "localhost:0".to_owned(),
-        ..OtlpGrpcReceiver::default()
+        ..GrpcReceiver::default()
     });
-    config.receivers.otlp_http = Some(OtlpHttpReceiver {
+    config.receivers.otlp_http = Some(HttpReceiver {
         endpoint: "localhost:0".to_owned(),
-        ..OtlpHttpReceiver::default()
+        ..HttpReceiver::default()
     });
     let deps = Deps {
         sink: Arc::new(Void),
@@ -188,7 +188,7 @@ fn main() {
         .unwrap();
     server.spawn(service.run(CancellationToken::new()));
 
-    let addr = handle.otlp_http_addr.unwrap();
+    let addr = handle.addrs[place::OTLP_HTTP];
     let protobuf = "Content-Type: application/x-protobuf\r\n";
     for traces in [1, 37, 100, 1_000] {
         let body = request(traces, 0);
@@ -221,7 +221,7 @@ fn main() {
         .enable_all()
         .build()
         .unwrap();
-    let addr = handle.otlp_grpc_addr.unwrap();
+    let addr = handle.addrs[place::OTLP_GRPC];
     for traces in [1, 37, 1_000] {
         let body = request(traces, 0);
         let spans = count_spans(&body).unwrap();

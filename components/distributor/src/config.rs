@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use tempo_runtime::tls::Tls;
+use tempo_translate::Tags;
 
 /// Settings of the distributor. The defaults are Tempo's where Tempo has the setting.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,23 +59,38 @@ impl Default for Config {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Receivers {
     /// OTLP over gRPC.
-    pub otlp_grpc: Option<OtlpGrpcReceiver>,
+    pub otlp_grpc: Option<GrpcReceiver>,
     /// OTLP over HTTP. Not on by default, as in Tempo.
-    pub otlp_http: Option<OtlpHttpReceiver>,
+    pub otlp_http: Option<HttpReceiver>,
+    /// Jaeger's `CollectorService/PostSpans`.
+    pub jaeger_grpc: Option<GrpcReceiver>,
+    /// Jaeger's Thrift over HTTP.
+    pub jaeger_thrift_http: Option<HttpReceiver>,
+    /// Jaeger's Thrift in datagrams, in the binary protocol.
+    pub jaeger_thrift_binary: Option<UdpReceiver>,
+    /// The same in the compact protocol.
+    pub jaeger_thrift_compact: Option<UdpReceiver>,
+    /// Zipkin over HTTP.
+    pub zipkin: Option<ZipkinReceiver>,
 }
 
 impl Default for Receivers {
     fn default() -> Self {
         Self {
-            otlp_grpc: Some(OtlpGrpcReceiver::default()),
+            otlp_grpc: Some(GrpcReceiver::default()),
             otlp_http: None,
+            jaeger_grpc: None,
+            jaeger_thrift_http: None,
+            jaeger_thrift_binary: None,
+            jaeger_thrift_compact: None,
+            zipkin: None,
         }
     }
 }
 
-/// OTLP over gRPC (`otlp.protocols.grpc`).
+/// A receiver over gRPC; the default is that of OTLP (`otlp.protocols.grpc`).
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct OtlpGrpcReceiver {
+pub struct GrpcReceiver {
     /// `host:port` to listen on; an empty host means all interfaces.
     pub endpoint: String,
     /// Largest message in bytes, compressed and decompressed.
@@ -93,7 +109,7 @@ pub struct OtlpGrpcReceiver {
     pub max_connection_age_grace: Option<Duration>,
 }
 
-impl Default for OtlpGrpcReceiver {
+impl Default for GrpcReceiver {
     fn default() -> Self {
         Self {
             endpoint: "localhost:4317".to_owned(),
@@ -108,12 +124,12 @@ impl Default for OtlpGrpcReceiver {
     }
 }
 
-/// OTLP over HTTP (`otlp.protocols.http`).
+/// A receiver over HTTP; the default is that of OTLP (`otlp.protocols.http`).
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct OtlpHttpReceiver {
+pub struct HttpReceiver {
     /// `host:port` to listen on; an empty host means all interfaces.
     pub endpoint: String,
-    /// The one path that is served.
+    /// The one path that OTLP is served at; other protocols have their own.
     pub traces_url_path: String,
     /// Largest body in bytes, compressed and decompressed.
     pub max_request_body_bytes: usize,
@@ -127,7 +143,7 @@ pub struct OtlpHttpReceiver {
     pub max_connection_age: Option<Duration>,
 }
 
-impl Default for OtlpHttpReceiver {
+impl Default for HttpReceiver {
     fn default() -> Self {
         Self {
             endpoint: "localhost:4318".to_owned(),
@@ -137,6 +153,39 @@ impl Default for OtlpHttpReceiver {
             read_timeout: Duration::from_secs(60),
             tls: None,
             max_connection_age: None,
+        }
+    }
+}
+
+/// Spans of Zipkin (`zipkin`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ZipkinReceiver {
+    /// Where and how to listen.
+    pub http: HttpReceiver,
+    /// What becomes of tags.
+    pub tags: Tags,
+}
+
+/// A receiver of datagrams (`jaeger.protocols.thrift_binary` and `.thrift_compact`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UdpReceiver {
+    /// `host:port` to listen on; an empty host means all interfaces.
+    pub endpoint: String,
+    /// Most datagrams that wait or are worked on; further ones are lost.
+    pub max_waiting_packets: usize,
+    /// Largest datagram in bytes; a larger one is lost.
+    pub max_packet_bytes: usize,
+    /// Datagrams worked on at once.
+    pub workers: usize,
+}
+
+impl Default for UdpReceiver {
+    fn default() -> Self {
+        Self {
+            endpoint: "localhost:6831".to_owned(),
+            max_waiting_packets: 1_000,
+            max_packet_bytes: 65_000,
+            workers: 10,
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The distributor: receives traces, checks and limits them, and hands them on split by trace.
 //!
-//! Owns the OTLP receivers (`receivers`), the order in which a push is judged ([`Distributor`]),
+//! Owns the receivers (`receivers`) of OTLP, Jaeger and Zipkin, the order in which a push is judged ([`Distributor`]),
 //! the per-tenant rate limits and the regrouping by trace id on the wire bytes ([`regroup`]).
 //! Answers a client only after the [`TraceSink`] has taken the spans. Must never build an object
 //! per span, never acknowledge what the sink has not, and knows no other component: the binary
@@ -25,7 +25,8 @@ mod tenants;
 mod workspace;
 
 pub use config::{
-    Config, OtlpGrpcReceiver, OtlpHttpReceiver, ReceivedSpansMetric, Receivers, SpanLog,
+    Config, GrpcReceiver, HttpReceiver, ReceivedSpansMetric, Receivers, SpanLog, UdpReceiver,
+    ZipkinReceiver,
 };
 pub use decompress::Encoding;
 pub use inflight::{InflightBudget, InflightPermit, Overloaded};
@@ -33,5 +34,6 @@ pub use limits::{Limits, TenantLimits};
 pub use metrics::discarded_spans_counter;
 pub use push::{Distributor, Format, OrgId, PushRequest, Source};
 pub use refusal::{Refusal, RefusalKind};
-pub use service::{Deps, Error, Handle, Service, build};
+pub use service::{Deps, Error, Handle, Service, build, place};
 pub use sink::{PartialSuccess, SinkError, TraceSink};
+pub use tempo_translate::Tags;

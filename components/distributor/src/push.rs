@@ -42,7 +42,7 @@ const HEAVY_REQUEST_BYTES: usize = 1 << 20;
 /// A push, as a receiver got it.
 #[derive(Debug)]
 pub struct PushRequest {
-    /// An `ExportTraceServiceRequest`, possibly compressed.
+    /// The spans, possibly compressed.
     pub body: Bytes,
     /// How it is written.
     pub format: Format,
@@ -68,7 +68,7 @@ impl PushRequest {
         };
         match self.format {
             Format::Protobuf => decompressed,
-            Format::Json => decompressed.saturating_mul(4),
+            Format::Json | Format::Foreign(_) => decompressed.saturating_mul(4),
         }
     }
 }
@@ -80,6 +80,8 @@ pub enum Format {
     Protobuf,
     /// OTLP/JSON.
     Json,
+    /// What Jaeger and Zipkin write.
+    Foreign(tempo_translate::Format),
 }
 
 /// The tenant header of a request.
@@ -251,11 +253,20 @@ impl Distributor {
                     .map_err(|error| decompress_refusal(error, request.source))?;
                 otlp = decompressed;
             }
-            if request.format == Format::Json {
-                otlp_json::to_protobuf(otlp, transcoded)
-                    .map_err(|error| Refusal::invalid(format!("invalid OTLP/JSON: {error}")))?;
-                permit.grow(transcoded.len())?;
-                otlp = transcoded;
+            match request.format {
+                Format::Protobuf => {}
+                Format::Json => {
+                    otlp_json::to_protobuf(otlp, transcoded)
+                        .map_err(|error| Refusal::invalid(format!("invalid OTLP/JSON: {error}")))?;
+                    permit.grow(transcoded.len())?;
+                    otlp = transcoded;
+                }
+                Format::Foreign(format) => {
+                    tempo_translate::to_otlp(format, otlp, transcoded)
+                        .map_err(|malformed| Refusal::invalid(malformed.to_string()))?;
+                    permit.grow(transcoded.len())?;
+                    otlp = transcoded;
+                }
             }
             let spans = regroup::count_spans(otlp)
                 .map_err(|malformed| Refusal::invalid(malformed.to_string()))?;
@@ -433,12 +444,12 @@ fn observe_distances(tenant: &Tenant, end_times: &[u64]) {
 
 /// Lets something happen at most once per second.
 #[derive(Debug, Default)]
-struct OncePerSecond {
+pub(crate) struct OncePerSecond {
     last_unix_second: AtomicU64,
 }
 
 impl OncePerSecond {
-    fn is_due(&self) -> bool {
+    pub(crate) fn is_due(&self) -> bool {
         let now = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .map_or(0, |since| since.as_secs());

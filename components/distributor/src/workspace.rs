@@ -16,7 +16,7 @@ const MAX_IDLE: usize = 32;
 pub(crate) struct Workspace {
     pub(crate) decompressor: Decompressor,
     pub(crate) decompressed: Vec<u8>,
-    /// The protobuf form of a JSON request.
+    /// The OTLP protobuf form of a request that is something else.
     pub(crate) transcoded: Vec<u8>,
     pub(crate) scratch: Scratch,
 }

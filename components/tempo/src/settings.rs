@@ -33,7 +33,7 @@ pub(crate) use overrides::{overrides, overrides_api, user_overrides_backend};
 pub(crate) use queries::{frontend, live_stores, querier, worker};
 pub(crate) use storage::{backend, block, dedicated, poller, retention};
 use tls::client_tls;
-pub(crate) use writes::{distributor, live_store, missing_receivers};
+pub(crate) use writes::{distributor, live_store};
 
 /// Why a configuration that parses cannot be used.
 #[derive(Debug, thiserror::Error)]

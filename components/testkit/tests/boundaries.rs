@@ -66,9 +66,15 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "tempo-runtime",
         ],
     ),
+    ("tempo-translate", &["tempo-proto"]),
     (
         "tempo-distributor",
-        &["tempo-proto", "tempo-model", "tempo-runtime"],
+        &[
+            "tempo-proto",
+            "tempo-model",
+            "tempo-translate",
+            "tempo-runtime",
+        ],
     ),
     (
         "tempo-block-builder",

@@ -183,7 +183,7 @@ block! {
     /// A Jaeger protocol over HTTP or gRPC.
     pub struct JaegerTcp {
         /// Address and port; empty means the protocol's own port on localhost.
-        later endpoint: String = "",
+        used endpoint: String = "",
         /// Kind of network.
         later transport: String = "tcp",
         /// TLS.
@@ -191,11 +191,11 @@ block! {
         /// Requests of browsers from other sites.
         used cors: Option<Cors> = None,
         /// Largest body.
-        later max_request_body_size: ByteSize = ByteSize(0),
+        used max_request_body_size: ByteSize = ByteSize(0),
         /// Largest message in MiB.
-        later max_recv_msg_size_mib: u32 = 0u32,
+        used max_recv_msg_size_mib: u32 = 0u32,
         /// Streams at once in a connection.
-        later max_concurrent_streams: u32 = 0u32,
+        used max_concurrent_streams: u32 = 0u32,
         /// Read buffer of a connection.
         ignored read_buffer_size: ByteSize = ByteSize(0),
         /// Write buffer of a connection.
@@ -219,13 +219,13 @@ block! {
     /// A Jaeger protocol over UDP.
     pub struct JaegerUdp {
         /// Address and port; empty means the protocol's own port on localhost.
-        later endpoint: String = "",
+        used endpoint: String = "",
         /// Packets that wait.
-        later queue_size: u32 = 1000u32,
+        used queue_size: u32 = 1000u32,
         /// Largest packet in bytes.
-        later max_packet_size: u32 = 65_000u32,
+        used max_packet_size: u32 = 65_000u32,
         /// Threads.
-        later workers: u32 = 10u32,
+        used workers: u32 = 10u32,
         /// Buffer of the socket; 0 means the system's.
         later socket_buffer_size: ByteSize = ByteSize(0),
     }
@@ -235,13 +235,13 @@ block! {
     /// Protocols of the Jaeger receiver; each that is named is on.
     pub struct JaegerProtocols {
         /// jaeger.api_v2 over gRPC, port 14250.
-        later grpc: Enabled<JaegerTcp> = Enabled(None),
+        used grpc: Enabled<JaegerTcp> = Enabled(None),
         /// Thrift over HTTP, port 14268.
-        later thrift_http: Enabled<JaegerTcp> = Enabled(None),
+        used thrift_http: Enabled<JaegerTcp> = Enabled(None),
         /// Thrift binary over UDP, port 6832.
-        later thrift_binary: Enabled<JaegerUdp> = Enabled(None),
+        used thrift_binary: Enabled<JaegerUdp> = Enabled(None),
         /// Thrift compact over UDP, port 6831.
-        later thrift_compact: Enabled<JaegerUdp> = Enabled(None),
+        used thrift_compact: Enabled<JaegerUdp> = Enabled(None),
     }
 }
 
@@ -249,7 +249,7 @@ block! {
     /// The Jaeger receiver.
     pub struct Jaeger {
         /// Protocols to open.
-        later protocols: JaegerProtocols = JaegerProtocols::default(),
+        used protocols: JaegerProtocols = JaegerProtocols::default(),
         /// Sampling strategies of Jaeger.
         ignored remote_sampling: Anything = Anything::default(),
     }
@@ -259,9 +259,9 @@ block! {
     /// The Zipkin receiver.
     pub struct Zipkin {
         /// Address and port.
-        later endpoint: String = "localhost:9411",
+        used endpoint: String = "localhost:9411",
         /// Take numbers and booleans from text.
-        later parse_string_tags: bool = false,
+        used parse_string_tags: bool = false,
         /// Protocols; only HTTP exists.
         ignored protocols: Anything = Anything::default(),
         /// TLS.
@@ -269,7 +269,7 @@ block! {
         /// Requests of browsers from other sites.
         used cors: Option<Cors> = None,
         /// Largest body.
-        later max_request_body_size: ByteSize = ByteSize(0),
+        used max_request_body_size: ByteSize = ByteSize(0),
         /// Authentication by a collector extension.
         ignored auth: Anything = Anything::default(),
         /// Pass headers on.
@@ -289,9 +289,9 @@ block! {
         /// OTLP.
         used otlp: Enabled<Otlp> = Enabled(None),
         /// Jaeger.
-        later jaeger: Enabled<Jaeger> = Enabled(None),
+        used jaeger: Enabled<Jaeger> = Enabled(None),
         /// Zipkin.
-        later zipkin: Enabled<Zipkin> = Enabled(None),
+        used zipkin: Enabled<Zipkin> = Enabled(None),
         /// Spans from a Kafka topic of the collector; the settings are the collector's.
         later kafka: Enabled<Anything> = Enabled(None),
     }

@@ -5,14 +5,17 @@
 //! came of that. Connections, TLS and shutdown are the same for all (`tempo_runtime::listen`).
 
 pub(crate) mod body;
-pub(crate) mod otlp_grpc;
+pub(crate) mod foreign_http;
+pub(crate) mod grpc;
+mod http;
+pub(crate) mod jaeger_udp;
 pub(crate) mod otlp_http;
 mod partial_success;
 mod rpc_status;
 
 use std::{convert::Infallible, future::Future, sync::Arc};
 
-use http::{Request, Response};
+use ::http::{Request, Response};
 use hyper::{
     body::Incoming,
     service::{Service, service_fn},

@@ -5,25 +5,22 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use http::{
     HeaderMap, HeaderValue, Method, Request, Response, StatusCode,
-    header::{ALLOW, CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS},
+    header::{ALLOW, X_CONTENT_TYPE_OPTIONS},
 };
 use hyper::body::Incoming;
-use tokio::time::timeout;
 
 use super::{
     Handler, NO_GENERATE_METRICS_HEADER,
-    body::{BodyError, BodyReader, Reply},
+    body::Reply,
+    http::{content_encoding, media_type, plain_text, read, response, set_retry_after, too_large},
     partial_success, rpc_status,
 };
 use crate::{
-    config::OtlpHttpReceiver,
-    decompress::Encoding,
-    inflight::InflightPermit,
+    config::HttpReceiver,
     push::{Distributor, Format, OrgId, PushRequest, Source},
-    refusal::{Refusal, RefusalKind},
+    refusal::Refusal,
     sink::PartialSuccess,
 };
 
@@ -36,18 +33,14 @@ static SOURCE: Source = Source {
     too_large,
 };
 
-fn too_large(_max_bytes: usize) -> Refusal {
-    Refusal::invalid("http: request body too large")
-}
-
 /// The receiver.
 pub(crate) struct OtlpHttp {
-    config: OtlpHttpReceiver,
+    config: HttpReceiver,
     distributor: Arc<Distributor>,
 }
 
 impl OtlpHttp {
-    pub(crate) fn new(config: OtlpHttpReceiver, distributor: Arc<Distributor>) -> Self {
+    pub(crate) fn new(config: HttpReceiver, distributor: Arc<Distributor>) -> Self {
         Self {
             config,
             distributor,
@@ -60,9 +53,9 @@ impl OtlpHttp {
         format: Format,
     ) -> Result<PartialSuccess, Refusal> {
         let (head, body) = request.into_parts();
-        let encoding = encoding(&head.headers)?;
+        let encoding = content_encoding(&head.headers)?;
         let mut permit = self.distributor.inflight().open();
-        let body = self.read(body, &mut permit).await?;
+        let body = read(&self.config, body, &mut permit).await?;
         let request = PushRequest {
             body,
             format,
@@ -73,20 +66,6 @@ impl OtlpHttp {
             source: &SOURCE,
         };
         self.distributor.push(request, permit).await
-    }
-
-    async fn read(&self, body: Incoming, permit: &mut InflightPermit) -> Result<Bytes, Refusal> {
-        let read = BodyReader::new(body).read_to_end(self.config.max_request_body_bytes, permit);
-        match timeout(self.config.read_timeout, read).await {
-            Ok(Ok(body)) => Ok(body),
-            Ok(Err(BodyError::TooLarge)) => Err(too_large(self.config.max_request_body_bytes)),
-            Ok(Err(BodyError::Overloaded(overloaded))) => Err(overloaded.into()),
-            Ok(Err(error @ BodyError::Broken(_))) => Err(Refusal::invalid(error.to_string())),
-            Err(_) => Err(Refusal::unavailable(format!(
-                "the request did not arrive whole within {:?}",
-                self.config.read_timeout
-            ))),
-        }
     }
 }
 
@@ -124,8 +103,7 @@ impl Handler for OtlpHttp {
 
 /// What the content type stands for; its parameters do not matter.
 fn format(headers: &HeaderMap) -> Option<Format> {
-    let content_type = headers.get(CONTENT_TYPE)?.to_str().ok()?;
-    let media_type = content_type.split(';').next()?.trim();
+    let media_type = media_type(headers)?;
     if media_type.eq_ignore_ascii_case(PROTOBUF_TYPE) {
         Some(Format::Protobuf)
     } else if media_type.eq_ignore_ascii_case(JSON_TYPE) {
@@ -135,56 +113,22 @@ fn format(headers: &HeaderMap) -> Option<Format> {
     }
 }
 
-fn encoding(headers: &HeaderMap) -> Result<Encoding, Refusal> {
-    let name = headers
-        .get(CONTENT_ENCODING)
-        .map_or(&b""[..], HeaderValue::as_bytes);
-    Encoding::from_http(name).ok_or_else(|| {
-        Refusal::invalid(format!(
-            "unsupported Content-Encoding: {}",
-            String::from_utf8_lossy(name)
-        ))
-    })
-}
-
 fn accepted(format: Format, success: &PartialSuccess) -> Response<Reply> {
     let ok = StatusCode::OK;
-    match format {
-        Format::Protobuf => response(ok, PROTOBUF_TYPE, partial_success::to_protobuf(success)),
-        Format::Json => response(ok, JSON_TYPE, partial_success::to_json(success)),
+    if format == Format::Json {
+        response(ok, JSON_TYPE, partial_success::to_json(success))
+    } else {
+        response(ok, PROTOBUF_TYPE, partial_success::to_protobuf(success))
     }
 }
 
 fn refused(format: Format, refusal: &Refusal) -> Response<Reply> {
     let status = refusal.kind.http_status();
-    let mut response = match format {
-        Format::Protobuf => response(status, PROTOBUF_TYPE, rpc_status::to_protobuf(refusal)),
-        Format::Json => response(status, JSON_TYPE, rpc_status::to_json(refusal)),
+    let mut response = if format == Format::Json {
+        response(status, JSON_TYPE, rpc_status::to_json(refusal))
+    } else {
+        response(status, PROTOBUF_TYPE, rpc_status::to_protobuf(refusal))
     };
-    if refusal.kind == RefusalKind::ResourceExhausted
-        && let Some(after) = refusal.retry_after
-    {
-        let seconds = after.as_secs() + u64::from(after.subsec_nanos() > 0);
-        response
-            .headers_mut()
-            .insert(RETRY_AFTER, HeaderValue::from(seconds));
-    }
-    response
-}
-
-fn plain_text(status: StatusCode, text: &'static str) -> Response<Reply> {
-    response(status, "text/plain", text)
-}
-
-fn response(
-    status: StatusCode,
-    content_type: &'static str,
-    body: impl Into<Bytes>,
-) -> Response<Reply> {
-    let mut response = Response::new(Reply::new(body));
-    *response.status_mut() = status;
-    response
-        .headers_mut()
-        .insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    set_retry_after(&mut response, refusal);
     response
 }

@@ -7,7 +7,7 @@ use http_body_util::{BodyExt, Full, combinators::BoxBody};
 use hyper::client::conn::http2::SendRequest;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use prost::Message;
-use tempo_distributor::{OtlpGrpcReceiver, PartialSuccess, SinkError};
+use tempo_distributor::{GrpcReceiver, PartialSuccess, SinkError};
 use tempo_proto::opentelemetry::proto::collector::trace::v1::{
     ExportTracePartialSuccess, trace_service_client::TraceServiceClient,
 };
@@ -301,10 +301,10 @@ async fn over_the_rate_the_client_is_told_when_to_try_again() {
 #[tokio::test]
 async fn calls_that_are_not_a_proper_export() {
     let mut config = config();
-    config.receivers.otlp_grpc = Some(OtlpGrpcReceiver {
+    config.receivers.otlp_grpc = Some(GrpcReceiver {
         endpoint: "localhost:0".to_owned(),
         max_message_bytes: 10_000,
-        ..OtlpGrpcReceiver::default()
+        ..GrpcReceiver::default()
     });
     let mut fixture = Fixture::new(config, TestSink::default());
     let running = fixture.serve();
@@ -421,10 +421,10 @@ async fn the_clients_deadline_ends_a_call() {
 #[tokio::test]
 async fn a_slow_sender_is_cut_off() {
     let mut config = config();
-    config.receivers.otlp_grpc = Some(OtlpGrpcReceiver {
+    config.receivers.otlp_grpc = Some(GrpcReceiver {
         endpoint: "localhost:0".to_owned(),
         read_timeout: Duration::from_millis(20),
-        ..OtlpGrpcReceiver::default()
+        ..GrpcReceiver::default()
     });
     let mut fixture = Fixture::new(config, TestSink::default());
     let running = fixture.serve();

@@ -3,7 +3,7 @@
 use std::{io::Write, net::SocketAddr};
 
 use prost::Message;
-use tempo_distributor::{OtlpHttpReceiver, PartialSuccess, SinkError};
+use tempo_distributor::{HttpReceiver, PartialSuccess, SinkError};
 use tokio::{
     io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader},
     net::TcpStream,
@@ -91,9 +91,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         answer
     }
 
-    pub(crate) async fn post(&mut self, headers: &[(&str, &str)], body: &[u8]) -> Answer {
-        self.send("POST", "/v1/traces", headers, body).await;
+    pub(crate) async fn request(
+        &mut self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> Answer {
+        self.send(method, path, headers, body).await;
         self.receive().await
+    }
+
+    pub(crate) async fn post(&mut self, headers: &[(&str, &str)], body: &[u8]) -> Answer {
+        self.request("POST", "/v1/traces", headers, body).await
     }
 }
 
@@ -328,10 +338,10 @@ async fn statuses_of_a_request_that_is_not_a_push() {
 #[tokio::test]
 async fn limits_on_rate_and_size_and_refusals_of_the_sink() {
     let mut config = config();
-    config.receivers.otlp_http = Some(OtlpHttpReceiver {
+    config.receivers.otlp_http = Some(HttpReceiver {
         endpoint: "localhost:0".to_owned(),
         max_request_body_bytes: 10_000,
-        ..OtlpHttpReceiver::default()
+        ..HttpReceiver::default()
     });
     let mut fixture = Fixture::new(config, TestSink::default());
     let running = fixture.serve();

@@ -7,8 +7,8 @@ use std::{
 
 use prometheus::{Registry, proto::MetricFamily};
 use tempo_distributor::{
-    Config, Deps, Distributor, Handle, Limits, OtlpGrpcReceiver, OtlpHttpReceiver, PartialSuccess,
-    Service, SinkError, TenantLimits, TraceSink, build, discarded_spans_counter,
+    Config, Deps, Distributor, GrpcReceiver, Handle, HttpReceiver, Limits, PartialSuccess, Service,
+    SinkError, TenantLimits, TraceSink, build, discarded_spans_counter, place,
 };
 use tempo_model::TraceBatch;
 use tokio::{sync::Semaphore, task::JoinHandle};
@@ -79,13 +79,13 @@ impl Limits for TestLimits {
 /// Both receivers on ports of the system's choice.
 pub(crate) fn config() -> Config {
     let mut config = Config::default();
-    config.receivers.otlp_grpc = Some(OtlpGrpcReceiver {
+    config.receivers.otlp_grpc = Some(GrpcReceiver {
         endpoint: "localhost:0".to_owned(),
-        ..OtlpGrpcReceiver::default()
+        ..GrpcReceiver::default()
     });
-    config.receivers.otlp_http = Some(OtlpHttpReceiver {
+    config.receivers.otlp_http = Some(HttpReceiver {
         endpoint: "localhost:0".to_owned(),
-        ..OtlpHttpReceiver::default()
+        ..HttpReceiver::default()
     });
     config
 }
@@ -146,11 +146,11 @@ impl Fixture {
     }
 
     pub(crate) fn http(&self) -> SocketAddr {
-        self.handle.otlp_http_addr.unwrap()
+        self.handle.addrs[place::OTLP_HTTP]
     }
 
     pub(crate) fn grpc(&self) -> SocketAddr {
-        self.handle.otlp_grpc_addr.unwrap()
+        self.handle.addrs[place::OTLP_GRPC]
     }
 
     /// The value of a counter or gauge, or how often a histogram was observed; 0 if it is not

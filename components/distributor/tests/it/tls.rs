@@ -4,9 +4,7 @@ use std::{net::SocketAddr, path::Path, sync::Arc};
 
 use prost::Message;
 use rcgen::{CertificateParams, CertifiedIssuer, IsCa, KeyPair};
-use tempo_distributor::{
-    Deps, Error, OtlpHttpReceiver, TenantLimits, build, discarded_spans_counter,
-};
+use tempo_distributor::{Deps, Error, HttpReceiver, TenantLimits, build, discarded_spans_counter};
 use tempo_runtime::tls::{ClientAuth, Tls, TlsVersion};
 use tokio::net::TcpStream;
 use tokio_rustls::{
@@ -86,10 +84,10 @@ async fn certificates_are_shown_and_asked_for() {
     };
     let with_tls = |tls: &Tls| {
         let mut config = config();
-        config.receivers.otlp_http = Some(OtlpHttpReceiver {
+        config.receivers.otlp_http = Some(HttpReceiver {
             endpoint: "localhost:0".to_owned(),
             tls: Some(tls.clone()),
-            ..OtlpHttpReceiver::default()
+            ..HttpReceiver::default()
         });
         config
     };
@@ -133,7 +131,7 @@ async fn certificates_are_shown_and_asked_for() {
 
 #[tokio::test]
 async fn what_cannot_be_used_is_named_at_start() {
-    let build_with = |receiver: OtlpHttpReceiver| {
+    let build_with = |receiver: HttpReceiver| {
         let mut config = config();
         config.receivers.otlp_http = Some(receiver);
         let deps = Deps {
@@ -144,7 +142,7 @@ async fn what_cannot_be_used_is_named_at_start() {
         };
         build(config, deps).map(|_| ()).unwrap_err()
     };
-    let missing = build_with(OtlpHttpReceiver {
+    let missing = build_with(HttpReceiver {
         endpoint: "localhost:0".to_owned(),
         tls: Some(Tls {
             cert_file: "/nowhere/cert.pem".into(),
@@ -152,7 +150,7 @@ async fn what_cannot_be_used_is_named_at_start() {
             client_auth: ClientAuth::None,
             min_version: TlsVersion::V1_2,
         }),
-        ..OtlpHttpReceiver::default()
+        ..HttpReceiver::default()
     });
     assert!(
         missing.to_string().starts_with(
@@ -164,9 +162,9 @@ async fn what_cannot_be_used_is_named_at_start() {
 
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let endpoint = taken.local_addr().unwrap().to_string();
-    let error = build_with(OtlpHttpReceiver {
+    let error = build_with(HttpReceiver {
         endpoint: endpoint.clone(),
-        ..OtlpHttpReceiver::default()
+        ..HttpReceiver::default()
     });
     assert!(matches!(error, Error::Listen { .. }), "{error}");
     assert!(error.to_string().contains(&endpoint), "{error}");

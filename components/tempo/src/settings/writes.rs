@@ -4,10 +4,14 @@ use std::path::PathBuf;
 
 use tempo_config::{
     Config,
-    blocks::{distributor::LogSpans, receivers::ReceiverTls},
+    blocks::{
+        distributor::LogSpans,
+        receivers::{self, ReceiverTls},
+    },
 };
 use tempo_distributor::{
-    OtlpGrpcReceiver, OtlpHttpReceiver, ReceivedSpansMetric, Receivers, SpanLog,
+    GrpcReceiver, HttpReceiver, ReceivedSpansMetric, Receivers, SpanLog, Tags, UdpReceiver,
+    ZipkinReceiver,
 };
 use tempo_runtime::tls::{ClientAuth, Tls, TlsVersion};
 
@@ -43,60 +47,155 @@ fn span_log(log: &LogSpans) -> SpanLog {
 
 fn receivers(config: &Config) -> Result<Receivers, UnusableSetting> {
     let effective = config.distributor.receivers.effective();
-    let Some(otlp) = &effective.otlp.0 else {
-        return Ok(Receivers {
-            otlp_grpc: None,
-            otlp_http: None,
-        });
-    };
-    let protocols = &otlp.protocols;
-    let otlp_grpc = protocols.grpc.0.as_ref().map(|grpc| {
-        let defaults = OtlpGrpcReceiver::default();
-        let lifetime = grpc
-            .keepalive
-            .as_ref()
-            .and_then(|keepalive| keepalive.server_parameters.as_ref());
-        Ok(OtlpGrpcReceiver {
-            endpoint: grpc.endpoint.clone(),
-            max_message_bytes: match grpc.max_recv_msg_size_mib {
-                0 => defaults.max_message_bytes,
-                mebibytes => (mebibytes as usize) << 20,
-            },
-            max_concurrent_streams: match grpc.max_concurrent_streams {
-                0 => defaults.max_concurrent_streams,
-                streams => streams,
-            },
-            tls: tls(
-                grpc.tls.as_ref(),
-                "distributor.receivers.otlp.protocols.grpc.tls",
-            )?,
-            max_connection_age: lifetime
-                .and_then(|lifetime| not_zero(lifetime.max_connection_age.0)),
-            max_connection_age_grace: lifetime
-                .and_then(|lifetime| not_zero(lifetime.max_connection_age_grace.0)),
-            ..defaults
-        })
-    });
-    let otlp_http = protocols.http.0.as_ref().map(|http| {
-        let defaults = OtlpHttpReceiver::default();
-        Ok(OtlpHttpReceiver {
-            endpoint: http.endpoint.clone(),
-            traces_url_path: http.traces_url_path.clone(),
-            max_request_body_bytes: match http.max_request_body_size.0 {
-                0 => defaults.max_request_body_bytes,
-                bytes => bytes as usize,
-            },
-            tls: tls(
-                http.tls.as_ref(),
-                "distributor.receivers.otlp.protocols.http.tls",
-            )?,
-            max_connection_age: not_zero(http.max_connection_age.0),
-            ..defaults
-        })
-    });
+    let otlp = effective.otlp.0.unwrap_or_default().protocols;
+    let jaeger = effective.jaeger.0.unwrap_or_default().protocols;
     Ok(Receivers {
-        otlp_grpc: otlp_grpc.transpose()?,
-        otlp_http: otlp_http.transpose()?,
+        otlp_grpc: otlp.grpc.0.as_ref().map(otlp_grpc).transpose()?,
+        otlp_http: otlp.http.0.as_ref().map(otlp_http).transpose()?,
+        jaeger_grpc: jaeger.grpc.0.as_ref().map(jaeger_grpc).transpose()?,
+        jaeger_thrift_http: jaeger
+            .thrift_http
+            .0
+            .as_ref()
+            .map(jaeger_thrift_http)
+            .transpose()?,
+        jaeger_thrift_binary: jaeger
+            .thrift_binary
+            .0
+            .as_ref()
+            .map(|udp| jaeger_udp(udp, "localhost:6832")),
+        jaeger_thrift_compact: jaeger
+            .thrift_compact
+            .0
+            .as_ref()
+            .map(|udp| jaeger_udp(udp, "localhost:6831")),
+        zipkin: effective.zipkin.0.as_ref().map(zipkin).transpose()?,
+    })
+}
+
+/// The configured endpoint, or the protocol's own where there is none.
+fn endpoint(configured: &str, own: &str) -> String {
+    match configured {
+        "" => own.to_owned(),
+        configured => configured.to_owned(),
+    }
+}
+
+/// The configured size, or the usual one where it is 0.
+fn size(configured: u64, usual: usize) -> usize {
+    match configured {
+        0 => usual,
+        bytes => bytes as usize,
+    }
+}
+
+fn otlp_grpc(grpc: &receivers::OtlpGrpc) -> Result<GrpcReceiver, UnusableSetting> {
+    let defaults = GrpcReceiver::default();
+    let lifetime = grpc
+        .keepalive
+        .as_ref()
+        .and_then(|keepalive| keepalive.server_parameters.as_ref());
+    Ok(GrpcReceiver {
+        endpoint: grpc.endpoint.clone(),
+        max_message_bytes: size(
+            u64::from(grpc.max_recv_msg_size_mib) << 20,
+            defaults.max_message_bytes,
+        ),
+        max_concurrent_streams: match grpc.max_concurrent_streams {
+            0 => defaults.max_concurrent_streams,
+            streams => streams,
+        },
+        tls: tls(
+            grpc.tls.as_ref(),
+            "distributor.receivers.otlp.protocols.grpc.tls",
+        )?,
+        max_connection_age: lifetime.and_then(|lifetime| not_zero(lifetime.max_connection_age.0)),
+        max_connection_age_grace: lifetime
+            .and_then(|lifetime| not_zero(lifetime.max_connection_age_grace.0)),
+        ..defaults
+    })
+}
+
+fn otlp_http(http: &receivers::OtlpHttp) -> Result<HttpReceiver, UnusableSetting> {
+    let defaults = HttpReceiver::default();
+    Ok(HttpReceiver {
+        endpoint: http.endpoint.clone(),
+        traces_url_path: http.traces_url_path.clone(),
+        max_request_body_bytes: size(
+            http.max_request_body_size.0,
+            defaults.max_request_body_bytes,
+        ),
+        tls: tls(
+            http.tls.as_ref(),
+            "distributor.receivers.otlp.protocols.http.tls",
+        )?,
+        max_connection_age: not_zero(http.max_connection_age.0),
+        ..defaults
+    })
+}
+
+fn jaeger_grpc(grpc: &receivers::JaegerTcp) -> Result<GrpcReceiver, UnusableSetting> {
+    let defaults = GrpcReceiver::default();
+    Ok(GrpcReceiver {
+        endpoint: endpoint(&grpc.endpoint, "localhost:14250"),
+        max_message_bytes: size(
+            u64::from(grpc.max_recv_msg_size_mib) << 20,
+            defaults.max_message_bytes,
+        ),
+        max_concurrent_streams: match grpc.max_concurrent_streams {
+            0 => defaults.max_concurrent_streams,
+            streams => streams,
+        },
+        tls: tls(
+            grpc.tls.as_ref(),
+            "distributor.receivers.jaeger.protocols.grpc.tls",
+        )?,
+        ..defaults
+    })
+}
+
+fn jaeger_thrift_http(http: &receivers::JaegerTcp) -> Result<HttpReceiver, UnusableSetting> {
+    let defaults = HttpReceiver::default();
+    Ok(HttpReceiver {
+        endpoint: endpoint(&http.endpoint, "localhost:14268"),
+        max_request_body_bytes: size(
+            http.max_request_body_size.0,
+            defaults.max_request_body_bytes,
+        ),
+        tls: tls(
+            http.tls.as_ref(),
+            "distributor.receivers.jaeger.protocols.thrift_http.tls",
+        )?,
+        ..defaults
+    })
+}
+
+fn jaeger_udp(udp: &receivers::JaegerUdp, own_endpoint: &str) -> UdpReceiver {
+    UdpReceiver {
+        endpoint: endpoint(&udp.endpoint, own_endpoint),
+        max_waiting_packets: udp.queue_size.max(1) as usize,
+        max_packet_bytes: udp.max_packet_size as usize,
+        workers: udp.workers.max(1) as usize,
+    }
+}
+
+fn zipkin(zipkin: &receivers::Zipkin) -> Result<ZipkinReceiver, UnusableSetting> {
+    let defaults = HttpReceiver::default();
+    Ok(ZipkinReceiver {
+        http: HttpReceiver {
+            endpoint: zipkin.endpoint.clone(),
+            max_request_body_bytes: size(
+                zipkin.max_request_body_size.0,
+                defaults.max_request_body_bytes,
+            ),
+            tls: tls(zipkin.tls.as_ref(), "distributor.receivers.zipkin.tls")?,
+            ..defaults
+        },
+        tags: if zipkin.parse_string_tags {
+            Tags::Parsed
+        } else {
+            Tags::Text
+        },
     })
 }
 
@@ -153,17 +252,4 @@ pub(crate) fn live_store(config: &Config) -> Result<tempo_live_store::Config, Un
         block: block(config)?,
         ..tempo_live_store::Config::default()
     })
-}
-
-/// Receivers that the configuration names and this version does not have.
-pub(crate) fn missing_receivers(config: &Config) -> Vec<&'static str> {
-    let configured = &config.distributor.receivers;
-    [
-        ("jaeger", configured.jaeger.is_some()),
-        ("zipkin", configured.zipkin.is_some()),
-        ("kafka", configured.kafka.is_some()),
-    ]
-    .into_iter()
-    .filter_map(|(name, named)| named.then_some(name))
-    .collect()
 }

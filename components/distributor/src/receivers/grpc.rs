@@ -1,4 +1,4 @@
-//! OTLP over gRPC: `TraceService/Export`.
+//! Spans over gRPC: `TraceService/Export` of OTLP, `CollectorService/PostSpans` of Jaeger.
 //!
 //! A unary call is five bytes before a message and a status behind it, so it is served directly on
 //! HTTP/2: the message stays the bytes that came, in whichever compression, and no object is made
@@ -18,7 +18,7 @@ use super::{
     partial_success, rpc_status,
 };
 use crate::{
-    config::OtlpGrpcReceiver,
+    config::GrpcReceiver,
     decompress::Encoding,
     inflight::InflightPermit,
     push::{Distributor, Format, OrgId, PushRequest, Source},
@@ -26,19 +26,44 @@ use crate::{
     sink::PartialSuccess,
 };
 
-const EXPORT_PATH: &str = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
+/// A unary method that takes spans.
+pub(crate) struct SpanMethod {
+    path: &'static str,
+    format: Format,
+    source: Source,
+    /// The message of the answer.
+    answer: fn(&PartialSuccess) -> Vec<u8>,
+}
+
+/// OTLP's.
+pub(crate) static OTLP: SpanMethod = SpanMethod {
+    path: "/opentelemetry.proto.collector.trace.v1.TraceService/Export",
+    format: Format::Protobuf,
+    source: Source {
+        receiver: "otlp/otlp_receiver",
+        transport: "grpc",
+        too_large: too_large_decompressed,
+    },
+    answer: partial_success::to_protobuf,
+};
+
+/// Jaeger's, whose answer has no field.
+pub(crate) static JAEGER: SpanMethod = SpanMethod {
+    path: "/jaeger.api_v2.CollectorService/PostSpans",
+    format: Format::Foreign(tempo_translate::Format::JaegerProto),
+    source: Source {
+        receiver: "jaeger/jaeger_receiver",
+        transport: "grpc",
+        too_large: too_large_decompressed,
+    },
+    answer: |_| Vec::new(),
+};
 
 /// The encodings a client may use, as it is told in a refusal.
 const ACCEPTED_ENCODINGS: &str = "identity,gzip,snappy,zstd";
 
 /// Bytes before a message: whether it is compressed, and its length.
 const PREFIX_BYTES: usize = 5;
-
-static SOURCE: Source = Source {
-    receiver: "otlp/otlp_receiver",
-    transport: "grpc",
-    too_large: too_large_decompressed,
-};
 
 fn too_large_decompressed(max_bytes: usize) -> Refusal {
     Refusal::new(
@@ -48,22 +73,28 @@ fn too_large_decompressed(max_bytes: usize) -> Refusal {
 }
 
 /// The receiver.
-pub(crate) struct OtlpGrpc {
-    config: OtlpGrpcReceiver,
+pub(crate) struct Grpc {
+    config: GrpcReceiver,
+    method: &'static SpanMethod,
     distributor: Arc<Distributor>,
 }
 
-impl OtlpGrpc {
-    pub(crate) fn new(config: OtlpGrpcReceiver, distributor: Arc<Distributor>) -> Self {
+impl Grpc {
+    pub(crate) fn new(
+        config: GrpcReceiver,
+        method: &'static SpanMethod,
+        distributor: Arc<Distributor>,
+    ) -> Self {
         Self {
             config,
+            method,
             distributor,
         }
     }
 
     async fn call(&self, request: Request<Incoming>) -> Result<PartialSuccess, Refusal> {
-        if request.uri().path() != EXPORT_PATH {
-            return Err(unknown_method(request.uri().path()));
+        if request.uri().path() != self.method.path {
+            return Err(unknown_method(request.uri().path(), self.method.path));
         }
         let deadline = deadline(request.headers())?;
         let call = self.export(request);
@@ -92,12 +123,12 @@ impl OtlpGrpc {
             })?;
         let request = PushRequest {
             body: message,
-            format: Format::Protobuf,
+            format: self.method.format,
             encoding,
             max_decompressed_bytes: self.config.max_message_bytes,
             org_id: OrgId::from_headers(&head.headers),
             skip_metrics_generation: head.headers.contains_key(NO_GENERATE_METRICS_HEADER),
-            source: &SOURCE,
+            source: &self.method.source,
         };
         self.distributor.push(request, permit).await
     }
@@ -146,7 +177,7 @@ impl OtlpGrpc {
     }
 }
 
-impl Handler for OtlpGrpc {
+impl Handler for Grpc {
     async fn handle(self: Arc<Self>, request: Request<Incoming>) -> Response<Reply> {
         if request.method() != Method::POST {
             return http_error(StatusCode::METHOD_NOT_ALLOWED);
@@ -158,7 +189,9 @@ impl Handler for OtlpGrpc {
             Ok(success) => {
                 let mut trailers = HeaderMap::with_capacity(1);
                 trailers.insert("grpc-status", HeaderValue::from_static("0"));
-                respond(Reply::new(message(&success)).with_trailers(trailers))
+                respond(
+                    Reply::new(message(&(self.method.answer)(&success))).with_trailers(trailers),
+                )
             }
             Err(refusal) => refused(&refusal),
         }
@@ -166,13 +199,12 @@ impl Handler for OtlpGrpc {
 }
 
 /// The answer as a message of its own, not compressed.
-fn message(success: &PartialSuccess) -> Vec<u8> {
-    let response = partial_success::to_protobuf(success);
+fn message(response: &[u8]) -> Vec<u8> {
     let length = u32::try_from(response.len()).unwrap_or(u32::MAX);
     let mut message = Vec::with_capacity(PREFIX_BYTES + response.len());
     message.push(0);
     message.extend_from_slice(&length.to_be_bytes());
-    message.extend_from_slice(&response);
+    message.extend_from_slice(response);
     message
 }
 
@@ -234,9 +266,9 @@ fn parse_timeout(text: &str) -> Option<Duration> {
     }
 }
 
-fn unknown_method(path: &str) -> Refusal {
+fn unknown_method(path: &str, known: &str) -> Refusal {
     let message = match path.trim_start_matches('/').rsplit_once('/') {
-        Some((service, method)) if EXPORT_PATH[1..].starts_with(&format!("{service}/")) => {
+        Some((service, method)) if known[1..].starts_with(&format!("{service}/")) => {
             format!("unknown method {method} for service {service}")
         }
         Some((service, _)) => format!("unknown service {service}"),
