@@ -26,6 +26,8 @@ fn generated_code_is_fresh() {
         .out_dir(&fresh)
         .bytes(".tempopb.PushBytesRequest")
         .bytes(".tempostack.query.v1.TraceParts")
+        // Small, made for each of many traces, and told in order.
+        .btree_map(".tempopb.TraceSearchMetadata.serviceStats")
         .emit_rerun_if_changed(false)
         .compile_fds(descriptors)
         .expect("code is generated");

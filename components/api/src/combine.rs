@@ -9,6 +9,6 @@ mod trace;
 
 pub use metrics::MetricsCombiner;
 pub use progress::{Progress, Shard};
-pub use search::{SearchCombiner, SearchPlan};
+pub use search::{SearchCombiner, SearchPlan, with_span_set};
 pub use tags::{CollectLimits, TagNamesCombiner, TagValuesCombiner, intrinsic_names};
 pub use trace::{CombinedTrace, TraceCombiner};

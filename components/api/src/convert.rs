@@ -22,7 +22,7 @@ use tempo_traceql::{Static, duration::GoDuration};
 
 const NANOS_PER_MILLI: u64 = 1_000_000;
 
-/// A trace that a search found.
+/// A trace that a search found. Its `spanSet` is not said: it is the first of `spanSets`.
 pub fn search_result(found: FoundTrace) -> TraceSearchMetadata {
     let span_sets: Vec<SpanSet> = found.span_sets.into_iter().map(span_set).collect();
     let service_stats = found
@@ -43,7 +43,7 @@ pub fn search_result(found: FoundTrace) -> TraceSearchMetadata {
         start_time_unix_nano: found.start_unix_nano,
         // The field's width; Tempo cuts longer durations, too.
         duration_ms: (found.duration_nano / NANOS_PER_MILLI) as u32,
-        span_set: span_sets.first().cloned(),
+        span_set: None,
         span_sets,
         service_stats,
     }

@@ -11,12 +11,17 @@ use tempo_engine::{
 use tempo_model::TraceUnion;
 use tempo_proto::tempopb::{
     QueryRangeRequest, SearchMetrics, SearchRequest, SearchResponse, SearchTagValuesRequest,
-    SearchTagsRequest,
+    SearchTagsRequest, TraceSearchMetadata,
 };
 use tempo_traceql::{Query, hints::names};
 
 /// Traces of a search job.
 pub(crate) struct FoundTraces {
+    limit: usize,
+    /// What the first place has that has any: often the only one, and then there is nothing to
+    /// merge.
+    first: Vec<TraceSearchMetadata>,
+    /// What several places have.
     combiner: SearchCombiner,
     metrics: SearchMetrics,
     wants_most_recent: bool,
@@ -26,6 +31,8 @@ impl FoundTraces {
     pub(crate) fn new(request: &SearchRequest, query: &Query) -> Self {
         let wants_most_recent = query.hints.bool(names::MOST_RECENT, false).unwrap_or(false);
         Self {
+            limit: request.limit as usize,
+            first: Vec::new(),
             combiner: SearchCombiner::new(request.limit, wants_most_recent, false, &[]),
             metrics: SearchMetrics::default(),
             wants_most_recent,
@@ -48,17 +55,33 @@ impl FoundTraces {
         metrics.inspected_bytes = metrics
             .inspected_bytes
             .saturating_add(found.inspected_bytes);
+        if response.traces.is_empty() {
+            return Ok(());
+        }
+        if self.first.is_empty() && self.combiner.is_empty() {
+            self.first = response.traces;
+            return Ok(());
+        }
+        let first = SearchResponse {
+            traces: std::mem::take(&mut self.first),
+            metrics: None,
+        };
+        self.combiner.add(first, 0, 0)?;
         self.combiner.add(response, 0, 0)
     }
 
     /// Of the newest, any place may have more.
     pub(crate) fn is_complete(&self) -> bool {
-        !self.wants_most_recent && self.combiner.is_complete()
+        let is_enough = self.limit > 0 && self.first.len() >= self.limit;
+        !self.wants_most_recent && (is_enough || self.combiner.is_complete())
     }
 
     pub(crate) fn finish(self) -> SearchResponse {
         SearchResponse {
-            traces: self.combiner.into_traces(),
+            traces: match self.combiner.is_empty() {
+                true => self.first,
+                false => self.combiner.into_traces(),
+            },
             metrics: Some(self.metrics),
         }
     }

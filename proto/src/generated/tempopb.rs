@@ -224,8 +224,8 @@ pub struct TraceSearchMetadata {
     pub span_set: ::core::option::Option<SpanSet>,
     #[prost(message, repeated, tag = "7")]
     pub span_sets: ::prost::alloc::vec::Vec<SpanSet>,
-    #[prost(map = "string, message", tag = "8")]
-    pub service_stats: ::std::collections::HashMap<
+    #[prost(btree_map = "string, message", tag = "8")]
+    pub service_stats: ::prost::alloc::collections::BTreeMap<
         ::prost::alloc::string::String,
         ServiceStats,
     >,

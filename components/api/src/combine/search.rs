@@ -2,7 +2,8 @@
 
 use std::{
     cmp::Reverse,
-    collections::{BTreeSet, HashMap, HashSet, hash_map::Entry},
+    collections::{BTreeSet, HashMap, hash_map::Entry},
+    mem,
 };
 
 use prost::Message as _;
@@ -32,20 +33,40 @@ pub struct SearchPlan {
     pub shards: Vec<Shard>,
 }
 
-/// The traces that a search has found so far.
+/// A trace that was found, by its id.
+#[derive(Debug)]
+struct Known {
+    /// Without its id.
+    trace: TraceSearchMetadata,
+    /// Encoded, without what surrounds it.
+    bytes: usize,
+    /// New or other than it was in the last part of a stream.
+    changed: bool,
+}
+
+impl Known {
+    fn new(trace: TraceSearchMetadata) -> Self {
+        Self {
+            bytes: trace.encoded_len(),
+            trace,
+            changed: true,
+        }
+    }
+}
+
+/// The traces that a search has found so far. Answers of jobs need not say `spanSet`, which is the
+/// first of `spanSets`; whole answers say it.
 #[derive(Debug)]
 pub struct SearchCombiner {
     limit: usize,
     most_recent: bool,
     pad_trace_ids: bool,
-    traces: HashMap<String, TraceSearchMetadata>,
-    /// Encoded, without what surrounds each.
+    traces: HashMap<String, Known>,
+    /// Of all of them.
     bytes: usize,
     max_bytes: usize,
     /// Newest first. Kept only if the newest are wanted.
     by_start: BTreeSet<(Reverse<u64>, String)>,
-    /// Traces that were new or changed since the last part of a stream.
-    changed: HashSet<String>,
     /// One per tenant.
     progress: Vec<Progress>,
     metrics: SearchMetrics,
@@ -70,7 +91,6 @@ impl SearchCombiner {
             bytes: 0,
             max_bytes: MAX_FOUND_BYTES,
             by_start: BTreeSet::new(),
-            changed: HashSet::new(),
             progress: plans
                 .iter()
                 .map(|plan| Progress::new(plan.shards.clone()))
@@ -116,22 +136,24 @@ impl SearchCombiner {
         Ok(())
     }
 
-    fn add_trace(&mut self, trace: TraceSearchMetadata) {
+    fn add_trace(&mut self, mut trace: TraceSearchMetadata) {
         let full = self.limit > 0 && self.traces.len() >= self.limit;
-        match self.traces.entry(trace.trace_id.clone()) {
-            Entry::Occupied(mut known) => {
-                let known = known.get_mut();
-                let before = known.start_time_unix_nano;
-                self.bytes -= known.encoded_len();
-                merge(known, trace);
-                self.bytes += known.encoded_len();
-                if self.most_recent && known.start_time_unix_nano != before {
-                    let id = known.trace_id.clone();
+        trace.span_set = None;
+        match self.traces.entry(mem::take(&mut trace.trace_id)) {
+            Entry::Occupied(mut entry) => {
+                let id = entry.key().clone();
+                let known = entry.get_mut();
+                let before = known.trace.start_time_unix_nano;
+                self.bytes -= known.bytes;
+                merge(&mut known.trace, trace);
+                known.bytes = known.trace.encoded_len();
+                known.changed = true;
+                self.bytes += known.bytes;
+                let start = known.trace.start_time_unix_nano;
+                if self.most_recent && start != before {
                     self.by_start.remove(&(Reverse(before), id.clone()));
-                    self.by_start
-                        .insert((Reverse(known.start_time_unix_nano), id));
+                    self.by_start.insert((Reverse(start), id));
                 }
-                self.changed.insert(known.trace_id.clone());
             }
             Entry::Vacant(_) if full && !self.most_recent => {}
             Entry::Vacant(free) => {
@@ -144,20 +166,23 @@ impl SearchCombiner {
                 {
                     return;
                 }
-                self.changed.insert(trace.trace_id.clone());
                 if self.most_recent {
-                    self.by_start
-                        .insert((Reverse(start), trace.trace_id.clone()));
+                    self.by_start.insert((Reverse(start), free.key().clone()));
                 }
-                self.bytes += trace.encoded_len();
-                free.insert(trace);
+                let known = Known::new(trace);
+                self.bytes += known.bytes;
+                free.insert(known);
                 if full && let Some((_, oldest)) = self.by_start.pop_last() {
                     let removed = self.traces.remove(&oldest);
-                    self.bytes -= removed.map_or(0, |trace| trace.encoded_len());
-                    self.changed.remove(&oldest);
+                    self.bytes -= removed.map_or(0, |known| known.bytes);
                 }
             }
         }
+    }
+
+    /// Whether nothing was found.
+    pub fn is_empty(&self) -> bool {
+        self.traces.is_empty()
     }
 
     /// Whether no further job can change which traces are in the answer.
@@ -189,15 +214,32 @@ impl SearchCombiner {
         &self.metrics
     }
 
+    /// Everything found, newest first, for whoever writes `spanSet` himself.
+    pub fn into_found(self) -> SearchResponse {
+        let pad_trace_ids = self.pad_trace_ids;
+        let traces = self.traces.into_iter();
+        let traces = traces.map(|(id, known)| shown(id, known.trace, pad_trace_ids));
+        SearchResponse {
+            traces: newest_first(traces.collect()),
+            metrics: Some(self.metrics),
+        }
+    }
+
     /// Everything found, newest first.
-    pub fn finish(&self) -> SearchResponse {
-        self.response(|_| true)
+    pub fn finish(self) -> SearchResponse {
+        with_span_set(self.into_found())
     }
 
     /// Everything found, in no order and as it was told: for a querier, whose answer is merged with
     /// others.
     pub fn into_traces(self) -> Vec<TraceSearchMetadata> {
-        self.traces.into_values().collect()
+        let traces = self.traces.into_iter();
+        traces
+            .map(|(trace_id, known)| TraceSearchMetadata {
+                trace_id,
+                ..known.trace
+            })
+            .collect()
     }
 
     /// What is new or changed since the last call. With `most_recent` only what no later job can
@@ -208,44 +250,50 @@ impl SearchCombiner {
             (true, Some(seconds)) => Some(u64::from(seconds) * 1_000_000_000),
             (true, None) => None,
         };
-        let response = self.response(|trace| {
-            self.changed.contains(&trace.trace_id)
-                && after_nanos
-                    .is_some_and(|after| !self.most_recent || trace.start_time_unix_nano > after)
+        let (most_recent, pad_trace_ids) = (self.most_recent, self.pad_trace_ids);
+        let is_settled =
+            |start: u64| after_nanos.is_some_and(|after| !most_recent || start > after);
+        let changed = self.traces.iter_mut();
+        let changed = changed
+            .filter(|(_, known)| known.changed && is_settled(known.trace.start_time_unix_nano));
+        let traces = changed.map(|(id, known)| {
+            known.changed = false;
+            shown(id.clone(), known.trace.clone(), pad_trace_ids)
         });
-        // Ids are told in their short form unless they are padded, which only adds zeros in front.
-        for trace in &response.traces {
-            self.changed.remove(trace.trace_id.trim_start_matches('0'));
-            self.changed.remove(&trace.trace_id);
-        }
-        response
-    }
-
-    fn response(&self, wanted: impl Fn(&TraceSearchMetadata) -> bool) -> SearchResponse {
-        let mut traces: Vec<TraceSearchMetadata> = self
-            .traces
-            .values()
-            .filter(|trace| wanted(trace))
-            .cloned()
-            .collect();
-        traces.sort_unstable_by(|a, b| {
-            (b.start_time_unix_nano, &a.trace_id).cmp(&(a.start_time_unix_nano, &b.trace_id))
-        });
-        for trace in &mut traces {
-            if trace.root_service_name.is_empty() {
-                NO_ROOT_SERVICE.clone_into(&mut trace.root_service_name);
-            }
-            if self.pad_trace_ids
-                && let Ok(id) = trace.trace_id.parse::<TraceId>()
-            {
-                trace.trace_id = id.to_string();
-            }
-        }
-        SearchResponse {
-            traces,
+        with_span_set(SearchResponse {
+            traces: newest_first(traces.collect()),
             metrics: Some(self.metrics.clone()),
-        }
+        })
     }
+}
+
+/// A trace as answers show it.
+fn shown(id: String, trace: TraceSearchMetadata, pads_id: bool) -> TraceSearchMetadata {
+    let padded = || Some(id.parse::<TraceId>().ok()?.to_string());
+    let padded = if pads_id { padded() } else { None };
+    TraceSearchMetadata {
+        trace_id: padded.unwrap_or(id),
+        root_service_name: match trace.root_service_name.is_empty() {
+            true => NO_ROOT_SERVICE.to_owned(),
+            false => trace.root_service_name,
+        },
+        ..trace
+    }
+}
+
+fn newest_first(mut traces: Vec<TraceSearchMetadata>) -> Vec<TraceSearchMetadata> {
+    traces.sort_unstable_by(|a, b| {
+        (b.start_time_unix_nano, &a.trace_id).cmp(&(a.start_time_unix_nano, &b.trace_id))
+    });
+    traces
+}
+
+/// Says `spanSet`, too, which clients of old read.
+pub fn with_span_set(mut response: SearchResponse) -> SearchResponse {
+    for trace in &mut response.traces {
+        trace.span_set = trace.span_sets.first().cloned();
+    }
+    response
 }
 
 /// Merges what two places know about one trace.
@@ -285,7 +333,6 @@ fn merge(known: &mut TraceSearchMetadata, other: TraceSearchMetadata) {
             }
         }
     }
-    known.span_set = known.span_sets.first().cloned();
 }
 
 /// The values that a set is grouped by; sets of one trace with equal values are the same set.
@@ -471,6 +518,8 @@ mod tests {
                 0,
             )
             .unwrap();
+        assert_eq!(combiner.take_changes().traces.len(), 1);
+        assert_eq!(combiner.take_changes().traces.len(), 0);
         let answer = combiner.finish();
         let [trace] = answer.traces.as_slice() else {
             panic!("one trace expected");
@@ -494,8 +543,6 @@ mod tests {
             .collect();
         assert_eq!(spans, ["first", "more", "other"]);
         assert_eq!(trace.span_set.as_ref().unwrap().spans[0].span_id, "first");
-        assert_eq!(combiner.take_changes().traces.len(), 1);
-        assert_eq!(combiner.take_changes().traces.len(), 0);
     }
 
     #[test]
@@ -544,7 +591,7 @@ mod tests {
         let kept: usize = newest
             .traces
             .values()
-            .map(|trace| trace.encoded_len())
+            .map(|known| known.trace.encoded_len())
             .sum();
         assert_eq!(newest.bytes, kept);
     }

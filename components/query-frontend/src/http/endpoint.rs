@@ -6,7 +6,7 @@ use percent_encoding::percent_decode_str;
 use prost::Message as _;
 use tempo_api::{
     BadRequest, Encoding,
-    combine::{CombinedTrace, TagNamesCombiner, TagValuesCombiner},
+    combine::{CombinedTrace, TagNamesCombiner, TagValuesCombiner, with_span_set},
     convert,
     job::JobError,
     json,
@@ -176,7 +176,7 @@ async fn search(frontend: &Frontend, tenants: &Tenants, asked: &Asked<'_>) -> An
         frontend.check_query_size(params.get("q").unwrap_or_default())?;
         let request = parse_search(&params, frontend.config.search.default_spans_per_span_set)?;
         let query = frontend.search(tenants, request, &params, asked.url)?;
-        Ok::<_, QueryError>(query.finish().await?.found.finish())
+        Ok::<_, QueryError>(query.finish().await?.found.into_found())
     }
     .await;
     accounting.end(result.as_ref().map(|response| {
@@ -186,7 +186,7 @@ async fn search(frontend: &Frontend, tenants: &Tenants, asked: &Asked<'_>) -> An
             .map_or(0, |metrics| metrics.inspected_bytes)
     }));
     result.map(|response| match asked.encoding {
-        Encoding::Protobuf => Answer::ok(PROTOBUF, response.encode_to_vec()),
+        Encoding::Protobuf => Answer::ok(PROTOBUF, with_span_set(response).encode_to_vec()),
         Encoding::Json | Encoding::Llm => Answer::ok(JSON, json::search(&response)),
     })
 }
