@@ -120,9 +120,6 @@ fn keys_without_effect_are_listed() {
     let config = monolith();
     let keys = config.ineffective_keys();
     for key in [
-        "distributor.receivers.jaeger",
-        "distributor.receivers.jaeger.protocols.thrift_http",
-        "distributor.receivers.zipkin",
         "storage.trace.pool.max_workers",
         "storage.trace.wal.path",
         "metrics_generator.storage.remote_write",
