@@ -151,7 +151,8 @@ fn a_model_finds_measures_and_compares_traces() {
         let failed = (0..crate::shop::ORDERS).filter(|order| Shop::fails(*order));
         let mut failed: Vec<String> = failed.map(Shop::short_id).collect();
         let mut found = names(&good_json(&answers[0])["traces"], "traceID");
-        (failed.sort(), found.sort());
+        failed.sort();
+        found.sort();
         assert_eq!(found, failed);
         assert_eq!(
             good(&answers[0]).1,
