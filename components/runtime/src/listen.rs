@@ -140,7 +140,9 @@ impl Listener {
             endpoint: endpoint.to_owned(),
             cause,
         };
-        let socket = bind(endpoint).map_err(failed)?;
+        let socket = addresses(endpoint)
+            .and_then(|addrs| StdListener::bind(&*addrs))
+            .map_err(failed)?;
         socket.set_nonblocking(true).map_err(failed)?;
         Ok(Self {
             addr: socket.local_addr().map_err(failed)?,
@@ -218,15 +220,25 @@ impl Listener {
     }
 }
 
-/// Go, which most users' settings were written for, prefers IPv4 when a name has both.
-fn bind(endpoint: &str) -> io::Result<StdListener> {
+/// The addresses of `endpoint` (`host:port`), in the order in which to try to listen there. An empty
+/// host means all interfaces. Go, which most users' settings were written for, prefers IPv4 when a
+/// name has both.
+///
+/// # Errors
+/// When it is no endpoint, or the name has no address.
+pub fn addresses(endpoint: &str) -> io::Result<Vec<SocketAddr>> {
     if let Some(port) = endpoint.strip_prefix(':') {
-        return StdListener::bind(format!("[::]:{port}"))
-            .or_else(|_| StdListener::bind(format!("0.0.0.0:{port}")));
+        let all = [format!("[::]:{port}"), format!("0.0.0.0:{port}")];
+        let all = all.iter().map(|address| address.to_socket_addrs());
+        return Ok(all
+            .collect::<io::Result<Vec<_>>>()?
+            .into_iter()
+            .flatten()
+            .collect());
     }
     let mut addrs: Vec<_> = endpoint.to_socket_addrs()?.collect();
     addrs.sort_by_key(SocketAddr::is_ipv6);
-    StdListener::bind(&*addrs)
+    Ok(addrs)
 }
 
 fn server(config: &ListenConfig) -> auto::Builder<TokioExecutor> {

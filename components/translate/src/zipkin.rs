@@ -5,6 +5,7 @@ mod proto;
 mod spans;
 mod v1;
 
+use serde::Deserialize;
 use tempo_proto::opentelemetry::proto::{common::v1::any_value::Value, trace::v1::ResourceSpans};
 
 use crate::{Malformed, Tags};
@@ -61,9 +62,10 @@ struct Endpoint {
     port: u16,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Deserialize)]
 struct Annotation {
     /// Microseconds since the epoch.
+    #[serde(default, deserialize_with = "json::micros")]
     timestamp: u64,
     value: String,
 }
@@ -132,8 +134,7 @@ fn hexadecimal(digits: &str) -> Option<u64> {
     u64::from_str_radix(digits, 16).ok().filter(|_| all_digits)
 }
 
-/// The version with the fewest surprises of how often a number of microseconds fits: times past the
-/// year 2554 end there.
+/// Microseconds as nanoseconds; what does not fit is the most that does, in the year 2554.
 fn nanos(micros: u64) -> u64 {
     micros.saturating_mul(1_000)
 }

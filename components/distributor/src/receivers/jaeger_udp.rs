@@ -4,11 +4,12 @@
 //! does not want that sends over gRPC or HTTP.
 
 use std::{
-    net::{SocketAddr, ToSocketAddrs as _, UdpSocket as StdSocket},
+    net::{SocketAddr, UdpSocket as StdSocket},
     sync::Arc,
 };
 
 use bytes::Bytes;
+use tempo_runtime::listen::addresses;
 use tempo_translate::Format as Foreign;
 use tokio::{net::UdpSocket, sync::Semaphore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -50,7 +51,7 @@ pub(crate) struct JaegerUdp {
 impl JaegerUdp {
     /// Binds the socket.
     pub(crate) fn bind(config: UdpReceiver, datagrams: Datagrams) -> std::io::Result<Self> {
-        let socket = bind(&config.endpoint)?;
+        let socket = StdSocket::bind(&*addresses(&config.endpoint)?)?;
         socket.set_nonblocking(true)?;
         Ok(Self {
             addr: socket.local_addr()?,
@@ -77,7 +78,7 @@ impl JaegerUdp {
         let socket = UdpSocket::from_std(self.socket)?;
         let room = Arc::new(Semaphore::new(self.config.max_waiting_packets));
         let workers = Arc::new(Semaphore::new(self.config.workers));
-        let lost = Arc::new(OncePerSecond::default());
+        let lost = Arc::new(Lost::default());
         let tasks = TaskTracker::new();
         // One byte more than allowed, so that what is cut off is seen.
         let mut buffer = vec![0; self.config.max_packet_bytes + 1];
@@ -94,26 +95,18 @@ impl JaegerUdp {
                     continue;
                 }
             };
-            let why = if length > self.config.max_packet_bytes {
-                Some("larger than max_packet_size")
+            let place = if length > self.config.max_packet_bytes {
+                Err("larger than max_packet_size")
             } else {
-                None
+                let free = Arc::clone(&room).try_acquire_owned();
+                free.map_err(|_| "queue_size packets are waiting")
             };
-            let place = match why {
-                None => Arc::clone(&room).try_acquire_owned().ok(),
-                Some(_) => None,
-            };
-            let Some(place) = place else {
-                if lost.is_due() {
-                    tracing::warn!(
-                        transport = source.transport,
-                        %sender,
-                        bytes = length,
-                        reason = why.unwrap_or("queue_size packets are waiting"),
-                        "a datagram with spans is lost"
-                    );
+            let place = match place {
+                Ok(place) => place,
+                Err(reason) => {
+                    lost.tell(source, sender, reason);
+                    continue;
                 }
-                continue;
             };
             let body = Bytes::copy_from_slice(&buffer[..length]);
             let (distributor, workers) = (Arc::clone(&distributor), Arc::clone(&workers));
@@ -139,15 +132,8 @@ impl JaegerUdp {
                         distributor.push(request, permit).await
                     }
                 };
-                if let Err(refusal) = taken
-                    && lost.is_due()
-                {
-                    tracing::warn!(
-                        transport = source.transport,
-                        %sender,
-                        reason = refusal.message,
-                        "a datagram with spans is lost"
-                    );
+                if let Err(refusal) = taken {
+                    lost.tell(source, sender, &refusal.message);
                 }
             });
         }
@@ -157,13 +143,15 @@ impl JaegerUdp {
     }
 }
 
-/// An empty host means all interfaces.
-fn bind(endpoint: &str) -> std::io::Result<StdSocket> {
-    if let Some(port) = endpoint.strip_prefix(':') {
-        return StdSocket::bind(format!("[::]:{port}"))
-            .or_else(|_| StdSocket::bind(format!("0.0.0.0:{port}")));
+/// Tells of lost datagrams, not more often than is good for the log.
+#[derive(Default)]
+struct Lost(OncePerSecond);
+
+impl Lost {
+    fn tell(&self, source: &Source, sender: SocketAddr, reason: &str) {
+        if self.0.is_due() {
+            let transport = source.transport;
+            tracing::warn!(transport, %sender, reason, "a datagram with spans is lost");
+        }
     }
-    let mut addrs: Vec<SocketAddr> = endpoint.to_socket_addrs()?.collect();
-    addrs.sort_by_key(SocketAddr::is_ipv6);
-    StdSocket::bind(&*addrs)
 }

@@ -114,13 +114,12 @@ impl ServerHandler for Server {
         self.frontend.metrics.mcp_call(offer.name);
         let arguments = request.arguments.unwrap_or_default();
         // Errors of a tool are results, so that the model reads them and tries again.
-        let called = match offer.read(&arguments) {
-            Ok(arguments) => match self.tenants(&context) {
-                Ok(tenants) => tools::call(offer, &self.frontend, &tenants, &arguments).await,
-                Err(error) => Err(error),
-            },
-            Err(error) => Err(error),
-        };
+        let called = async {
+            let arguments = offer.read(&arguments)?;
+            let tenants = self.tenants(&context)?;
+            tools::call(offer, &self.frontend, &tenants, &arguments).await
+        }
+        .await;
         Ok(match called {
             Ok(text) => {
                 CallToolResult::success(vec![ContentBlock::text(text)]).with_meta(Some(meta(offer)))

@@ -21,7 +21,7 @@ struct JsonSpan {
     duration: u64,
     local_endpoint: Option<JsonEndpoint>,
     remote_endpoint: Option<JsonEndpoint>,
-    annotations: Option<Vec<JsonAnnotation>>,
+    annotations: Option<Vec<Annotation>>,
     tags: Option<BTreeMap<String, String>>,
 }
 
@@ -32,13 +32,6 @@ struct JsonEndpoint {
     ipv4: Option<String>,
     ipv6: Option<String>,
     port: Option<u16>,
-}
-
-#[derive(Deserialize)]
-struct JsonAnnotation {
-    #[serde(default, deserialize_with = "micros")]
-    timestamp: u64,
-    value: String,
 }
 
 /// Microseconds: a whole number, or one with a fraction, which some clients write; `null` is 0.
@@ -81,7 +74,6 @@ pub(super) fn read(input: &[u8]) -> Result<Vec<Span>, Malformed> {
 
 fn span(span: JsonSpan) -> Result<Span, Malformed> {
     let parent_id = span.parent_id.filter(|id| !id.is_empty());
-    let annotations = span.annotations.unwrap_or_default().into_iter();
     Ok(Span {
         trace_id: long_id("traceId", &span.trace_id)?,
         id: short_id("id", &span.id)?,
@@ -98,12 +90,7 @@ fn span(span: JsonSpan) -> Result<Span, Malformed> {
         duration: span.duration,
         local: span.local_endpoint.map(endpoint),
         remote: span.remote_endpoint.map(endpoint),
-        annotations: annotations
-            .map(|annotation| Annotation {
-                timestamp: annotation.timestamp,
-                value: annotation.value,
-            })
-            .collect(),
+        annotations: span.annotations.unwrap_or_default(),
         tags: span.tags.unwrap_or_default().into_iter().collect(),
     })
 }
