@@ -4,7 +4,6 @@
 //! could not lose: what must survive is in the status of the resource.
 
 mod apply;
-mod conditions;
 mod kafka;
 mod kinds;
 mod lease;
@@ -13,6 +12,7 @@ mod observe;
 mod pods;
 mod reconcile;
 mod server;
+mod status;
 mod volumes;
 
 use std::collections::HashMap;

@@ -10,7 +10,7 @@ use kube::runtime::events::{Event, EventType};
 use kube::{Api, Resource, ResourceExt};
 use serde_json::json;
 
-use super::conditions::{self, Findings};
+use super::status::{self, Findings};
 use super::{Context, Memory, apply, key, kinds, observe, pods};
 use crate::api::{GROUP, TempoStack, TempoStackStatus, VERSION};
 use crate::certificates;
@@ -212,7 +212,7 @@ impl Look<'_> {
         config: Option<(&'static str, String)>,
         failed_action: Option<String>,
     ) -> TempoStackStatus {
-        conditions::status(&Findings {
+        status::status(&Findings {
             stack: self.stack,
             observed: &self.seen.observed,
             plan,
