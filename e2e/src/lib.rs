@@ -19,6 +19,7 @@ pub mod operator;
 pub mod process;
 pub mod report;
 pub mod scenarios;
+pub mod secure;
 pub mod stack;
 pub mod traces;
 pub mod traffic;

@@ -13,6 +13,7 @@ mod migration;
 mod minimal;
 mod refusals;
 mod scaling;
+mod secure;
 mod volumes;
 
 use std::time::Duration;
@@ -335,6 +336,13 @@ pub const ALL: &[Scenario] = &[
         needs: &[Capability::Neighbours, Capability::NextImage],
         alone: false,
         play: scaling::upgrade,
+    },
+    Scenario {
+        name: "internal-tls",
+        about: "components and the operator talk over TLS, and a new certificate needs no new pod",
+        needs: &[Capability::Neighbours],
+        alone: false,
+        play: secure::internal_tls,
     },
     Scenario {
         name: "certificates",
