@@ -41,10 +41,11 @@ cluster: build ## Start Kafka and every target as a process of its own; CLUSTER_
 	$(CARGO_TARGET_DIR)/release/tempo-cluster --binary $(CARGO_TARGET_DIR)/release/tempo --data $(DATA)/cluster $(CLUSTER_ARGS)
 
 .PHONY: test
-test: lint ## Run all tests, those with real OpenTelemetry SDKs, Kafka, memcached and Redis included
+test: lint ## Run all tests, with real OpenTelemetry SDKs, Kafka, memcached, Redis and a Kubernetes API server
 	scripts/setup.sh test
 	scripts/setup.sh kafka
 	$(TEST_ENV) cargo test --workspace --locked --quiet
+	E2E_BUILT=yes $(MAKE) --no-print-directory e2e-core
 
 .PHONY: test-long
 test-long: ## The same with many more rounds of crashes and random inputs
