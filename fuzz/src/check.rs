@@ -79,7 +79,7 @@ pub(crate) fn read_all(table: &dyn SpanTable) -> Result<(), TableError> {
             Err(error) => refused(error),
         }
     }
-    if let Err(error) = table.prefetch(&keys) {
+    if let Err(error) = table.prefetch(&keys, &[]) {
         refused(error);
     }
     for key in &keys {

@@ -82,7 +82,7 @@ pub struct ReadConfig {
 impl Default for ReadConfig {
     fn default() -> Self {
         Self {
-            merge_gap_bytes: 512 * 1024,
+            merge_gap_bytes: 1024 * 1024,
             max_concurrent_requests: 16,
         }
     }

@@ -183,10 +183,18 @@ impl Backend {
     }
 
     fn merge_gap_bytes(&self) -> u64 {
-        let configured = self.inner.reads.merge_gap_bytes;
+        match self.request_cost_bytes() {
+            0 => self.inner.reads.merge_gap_bytes.min(LOCAL_MERGE_GAP_BYTES),
+            cost => cost,
+        }
+    }
+
+    /// How many bytes more in one request cost less than one more request; 0 where requests cost
+    /// next to nothing.
+    pub fn request_cost_bytes(&self) -> u64 {
         match self.inner.kind {
-            StoreKind::Local | StoreKind::Memory => configured.min(LOCAL_MERGE_GAP_BYTES),
-            _ => configured,
+            StoreKind::Local | StoreKind::Memory => 0,
+            _ => self.inner.reads.merge_gap_bytes.max(1),
         }
     }
 

@@ -11,6 +11,7 @@ pub mod check;
 mod copy;
 pub mod dedicated;
 mod error;
+mod hints;
 pub mod index;
 pub mod merge;
 pub mod read;

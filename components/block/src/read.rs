@@ -34,6 +34,9 @@
 //! - A value leaf is read only if a wanted attribute may have its value there, and of its pages only
 //!   those that do are decompressed.
 //! - Columns of few rows read and decode only their pages (`pages`, by the offset index).
+//! - Of a large dictionary, few texts cost the fragments that hold them, and a small one is told by
+//!   the footer (`fragments`, by what our writer tells beyond the format).
+//! - Where a request costs more than bytes, what a query may ask for next is fetched along.
 //! - What was decoded of a whole row group stays in the cache of the process for the next query
 //!   (`kept`), within the cache's bytes. Of a column of which few rows were wanted before, all of it
 //!   is decoded the second time.
@@ -55,9 +58,11 @@ mod expand;
 pub(crate) mod file;
 mod find;
 pub(crate) mod footer;
+mod fragments;
 pub(crate) mod group;
 pub(crate) mod hybrid;
 pub(crate) mod kept;
+mod key_values;
 mod lanes;
 mod leaf;
 mod otlp;

@@ -6,6 +6,7 @@
 //! format; encodings and codecs follow Tempo's choice. Must never read or write a byte of a file.
 
 mod common;
+mod layout;
 mod leaf;
 mod tree;
 mod v4;
@@ -71,6 +72,7 @@ pub struct BlockSchema {
     version: Version,
     leaves: Arc<[Leaf]>,
     by_column: Arc<HashMap<LeafColumn, usize>>,
+    layout: Arc<[usize]>,
     descriptor: SchemaDescPtr,
 }
 
@@ -92,10 +94,13 @@ impl BlockSchema {
             .enumerate()
             .map(|(index, leaf)| (leaf.column, index))
             .collect();
+        let mut layout: Vec<usize> = (0..leaves.len()).collect();
+        layout.sort_by_key(|&index| layout::place(leaves[index].column));
         Self {
             version,
             leaves: leaves.into(),
             by_column: Arc::new(by_column),
+            layout: layout.into(),
             descriptor: Arc::new(SchemaDescriptor::new(root)),
         }
     }
@@ -105,9 +110,15 @@ impl BlockSchema {
         self.version
     }
 
-    /// The leaves in file order.
+    /// The leaves in the order of the format.
     pub fn leaves(&self) -> &[Leaf] {
         &self.leaves
+    }
+
+    /// Positions of all leaves, in the order in which our row groups hold their bytes. The format
+    /// leaves it open.
+    pub fn layout(&self) -> &[usize] {
+        &self.layout
     }
 
     /// The position of a column in file order; `None` when this block has no such column.

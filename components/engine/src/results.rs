@@ -36,12 +36,8 @@ fn text(column: &Column, row: usize) -> Arc<str> {
     }
 }
 
-/// Tells the table what answers will say of traces and of their spans.
-pub(crate) fn prefetch(
-    session: &Session<'_>,
-    plan: &Plan,
-    traces: &[u32],
-) -> Result<(), EngineError> {
+/// The columns that answers show.
+pub(crate) fn shown_columns(plan: &Plan) -> Vec<ColumnKey> {
     let mut keys: Vec<ColumnKey> = [
         Stored::TraceId,
         Stored::TraceStartNano,
@@ -59,6 +55,16 @@ pub(crate) fn prefetch(
     for loaded in &plan.loaded {
         keys.extend(plan.operands[loaded.operand].keys().cloned());
     }
+    keys
+}
+
+/// Tells the table what answers will say of traces and of their spans.
+pub(crate) fn prefetch(
+    session: &Session<'_>,
+    plan: &Plan,
+    traces: &[u32],
+) -> Result<(), EngineError> {
+    let mut keys = shown_columns(plan);
     keys.retain(|key| !session.is_held(key));
     Ok(session.table.prefetch_of(&keys, traces)?)
 }

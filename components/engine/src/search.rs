@@ -12,7 +12,7 @@ use crate::{
     found::{Found, Label, Orders, PerTrace},
     pipeline::Runner,
     plan::{Plan, SpanExpr, Stage},
-    results::{SpanColumns, TraceColumns, number, prefetch},
+    results::{SpanColumns, TraceColumns, number, prefetch, shown_columns},
     session::{Clues, Limits, Session},
     value::Value,
 };
@@ -166,7 +166,11 @@ fn begin<'a>(
     if finds_nothing(&clues, plan)? {
         return Ok(None);
     }
-    table.prefetch(&plan.first_pass)?;
+    match plan.first_pass.as_slice() {
+        // All rows match, and few are shown.
+        [] => {}
+        first_pass => table.prefetch(first_pass, &shown_columns(plan))?,
+    }
     Session::after(clues, limits).map(Some)
 }
 
@@ -198,7 +202,7 @@ pub(crate) fn run_among(
     if candidates.is_empty() {
         return Ok(nothing(session.structure.spans()));
     }
-    session.table.prefetch(&plan.first_pass)?;
+    session.table.prefetch(&plan.first_pass, &[])?;
     session.event_mask = joint_rows(session, plan, Level::Event)?;
     session.link_mask = joint_rows(session, plan, Level::Link)?;
     let runner = Runner { session, plan };

@@ -143,9 +143,11 @@ pub trait SpanTable: Send + Sync {
         rows: Option<&Bitmap>,
     ) -> Result<Vec<Arc<str>>, TableError>;
 
-    /// Tells which columns will be asked for next, so that their bytes can be fetched together.
-    fn prefetch(&self, keys: &[ColumnKey]) -> Result<(), TableError> {
-        let _ = keys;
+    /// Tells which columns will be asked for next, so that their bytes can be fetched together, and
+    /// which will be asked for after that if these leave any rows: where a request costs more than
+    /// some bytes, those may be fetched along with the others.
+    fn prefetch(&self, keys: &[ColumnKey], later: &[ColumnKey]) -> Result<(), TableError> {
+        let _ = (keys, later);
         Ok(())
     }
 

@@ -268,8 +268,10 @@ impl<W: Write> Output<W> {
             return Ok(());
         }
         let compressor = &mut self.compressor;
-        let leaves = self.schema.leaves().iter().zip(&mut self.leaves);
-        let finished = leaves.map(|(leaf, OpenLeaf { chunk, dict })| {
+        let (schema, leaves) = (&self.schema, &mut self.leaves);
+        let finished = schema.layout().iter().map(|&index| {
+            let leaf = &schema.leaves()[index];
+            let OpenLeaf { chunk, dict } = &mut leaves[index];
             let dictionary = match leaf.encoding {
                 LeafEncoding::Dictionary => {
                     chunk.bounds.bytes(dict.iter());
@@ -279,7 +281,9 @@ impl<W: Write> Output<W> {
             };
             let finished = chunk.finish(leaf, dictionary, compressor);
             dict.clear();
-            finished.map_err(|error| WriteError::from(error).in_column(&leaf.path))
+            finished
+                .map(|column| (index, column))
+                .map_err(|error| WriteError::from(error).in_column(&leaf.path))
         });
         self.file.write_row_group(self.rows, finished)?;
         self.compressor.trim();
@@ -304,20 +308,25 @@ impl<W: Write> Output<W> {
         let Some(metadata) = footer.row_groups().get(number) else {
             return Ok(());
         };
-        let ranges: Vec<Range<u64>> = (0..metadata.num_columns())
-            .map(|leaf| group.bytes.chunk(leaf).bytes.clone())
+        // They lie as they did, and are read front to back.
+        let mut chunks: Vec<(usize, Range<u64>)> = (0..metadata.num_columns())
+            .map(|leaf| (leaf, group.bytes.chunk(leaf).bytes.clone()))
             .collect();
+        chunks.sort_unstable_by_key(|(_, bytes)| bytes.start);
+        let (order, ranges): (Vec<usize>, Vec<Range<u64>>) = chunks.into_iter().unzip();
         let mut read: VecDeque<Bytes> = VecDeque::new();
-        let columns = metadata.columns().iter().enumerate().map(|(leaf, chunk)| {
+        let columns = order.iter().enumerate().map(|(at, &leaf)| {
             if read.is_empty() {
-                read = input.read(portion(&ranges[leaf..]))?.into();
+                read = input.read(portion(&ranges[at..]))?.into();
             }
-            Ok::<_, MergeError>(CopiedColumn {
-                metadata: chunk.clone(),
-                start: ranges[leaf].start,
+            let column = CopiedColumn {
+                metadata: metadata.column(leaf).clone(),
+                start: ranges[at].start,
                 pages: group.bytes.page_map(leaf)?.pages.clone(),
                 bytes: read.pop_front().unwrap_or_default(),
-            })
+                hint: group.bytes.hint(leaf).cloned(),
+            };
+            Ok::<_, MergeError>((leaf, column))
         });
         self.file.copy_row_group(group.ids.len() as u64, columns)?;
         let spans = group.bytes.file().position(LeafColumn::SpanId);

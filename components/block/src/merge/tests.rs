@@ -7,12 +7,13 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use prost::Message;
 use tempo_proto::tempopb::Trace;
+use tempo_table::AttributeScope;
 use tempo_testkit::traces::TraceMaker;
 
 use super::*;
 use crate::{
     check::check_parts,
-    schema::Version,
+    schema::{AttributeLeaf, LeafColumn, Version},
     testing::{Entry, golden, read_leaves},
     write::{BlockBuilder, BlockOptions},
 };
@@ -212,6 +213,11 @@ fn row_groups_apart_from_all_others_are_copied() {
         assert_eq!(block.spans, expected.spans);
         // What was copied can be read, found and merged again.
         let copied = reader(&(block, file));
+        let hints = &copied.file().footer().hints;
+        assert_eq!(hints.len(), copied.row_groups());
+        let names = LeafColumn::Attribute(AttributeScope::Span, AttributeLeaf::Key);
+        let names = copied.file().position(names).unwrap();
+        assert!(hints.iter().all(|group| group.of(names).is_some()));
         let traces = copied
             .traces(ReadStats::new())
             .map(|trace| trace.unwrap().0);

@@ -217,13 +217,9 @@ impl AttributeSlots {
         owners: usize,
     ) -> Result<Self, TableError> {
         let depth = owner_depth(scope);
-        bytes.load(
-            &[Some(leaves.key), leaves.is_array]
-                .into_iter()
-                .flatten()
-                .collect::<Vec<_>>(),
-            selection,
-        )?;
+        let is_array = leaves.is_array.filter(|&leaf| bytes.may_be_nonzero(leaf));
+        let needed: Vec<LeafIndex> = std::iter::once(leaves.key).chain(is_array).collect();
+        bytes.load(&needed, selection)?;
         let mut strings = LeafStrings::new(bytes, leaves.key)?;
         let mut keys = KeyCodes::Narrow(Vec::new());
         let mut begins = Bits::default();
@@ -268,7 +264,7 @@ impl AttributeSlots {
                 Malformed("levels hold another count of owners of attributes"),
             ));
         }
-        let arrays = match leaves.is_array {
+        let arrays = match is_array {
             Some(leaf) => arrays(bytes, leaf, selection, &present)?,
             None => None,
         };
@@ -437,9 +433,6 @@ fn arrays(
     selection: &Selection,
     present: &Bits,
 ) -> Result<Option<Bits>, TableError> {
-    if bytes.chunk(leaf).int_bounds == Some((0, 0)) {
-        return Ok(None);
-    }
     let mut flags = Bits::default();
     let mut page_flags = Bits::default();
     let mut scratch = Vec::new();

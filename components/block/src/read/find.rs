@@ -313,10 +313,10 @@ impl PageIds {
         if let Some(page) = coded {
             // Other writers may code ids, which Tempo never does.
             let mut texts = TextCollector::new(bytes, leaf, &selection)?;
-            let texts = texts
+            texts
                 .add(&page, page.entries, 0..page.entries)
-                .and_then(|()| texts.finish())
                 .map_err(|malformed| bytes.corrupt(leaf, malformed))?;
+            let texts = texts.finish(bytes, leaf)?;
             found = search(rows, id, |at| TraceId::from_padded(texts.get(at)));
         }
         Ok(found)

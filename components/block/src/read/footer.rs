@@ -7,8 +7,10 @@ use std::ops::Range;
 
 use super::{
     Malformed,
+    key_values::key_values,
     thrift::{Field, Kind, Thrift},
 };
+use crate::hints::GroupHints;
 
 /// Deepest schema, in levels. Blocks nest 12.
 const MAX_SCHEMA_DEPTH: usize = 64;
@@ -86,6 +88,14 @@ pub(crate) struct Chunk {
     pub(crate) offset_index: Option<Range<u64>>,
 }
 
+impl Chunk {
+    /// Bytes of its dictionary's page, if the writer told where that is.
+    fn dictionary_len(&self) -> Option<u64> {
+        let len = self.first_data_page.checked_sub(self.bytes.start)?;
+        (len > 0).then_some(len)
+    }
+}
+
 /// The first and the last of some trace ids.
 pub(crate) type IdBounds = ([u8; 16], [u8; 16]);
 
@@ -103,13 +113,16 @@ pub(crate) struct RowGroup {
 pub(crate) struct Footer {
     pub(crate) leaves: Vec<FileLeaf>,
     pub(crate) row_groups: Vec<RowGroup>,
+    /// What our own writer told of dictionaries, per row group; none of other writers.
+    pub(crate) hints: Vec<GroupHints>,
 }
 
 impl Footer {
     /// Reads the Thrift message of a file of `file_len` bytes.
     pub(crate) fn parse(message: &[u8], file_len: u64) -> Result<Self, Malformed> {
         let mut leaves = Vec::new();
-        let mut row_groups = Vec::new();
+        let mut row_groups: Vec<RowGroup> = Vec::new();
+        let mut hints = Vec::new();
         Thrift::new(message).fields(|thrift, field| {
             match field.id {
                 2 => leaves = schema(thrift, field)?,
@@ -119,6 +132,8 @@ impl Footer {
                         row_groups.push(row_group(thrift, &leaves, file_len)?);
                     }
                 }
+                // Row groups come before.
+                5 => hints = key_values(thrift, field, row_groups.len())?,
                 _ => return Ok(false),
             }
             Ok(true)
@@ -126,7 +141,14 @@ impl Footer {
         if leaves.is_empty() {
             return Err(Malformed("footer has no schema"));
         }
-        Ok(Self { leaves, row_groups })
+        for (group, hints) in row_groups.iter().zip(&mut hints) {
+            hints.keep_fitting(|leaf| group.chunks.get(leaf)?.dictionary_len());
+        }
+        Ok(Self {
+            leaves,
+            row_groups,
+            hints,
+        })
     }
 
     /// Heap bytes held, for caches.
@@ -141,7 +163,8 @@ impl Footer {
             .iter()
             .map(|group| size_of::<RowGroup>() + group.chunks.len() * size_of::<Chunk>())
             .sum();
-        leaves + chunks
+        let hints: usize = self.hints.iter().map(GroupHints::heap_bytes).sum();
+        leaves + chunks + hints
     }
 }
 

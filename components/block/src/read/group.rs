@@ -23,6 +23,7 @@ use super::{
     source::Source,
     values,
 };
+use crate::hints::DictionaryHint;
 
 /// A leaf column, by its position in the file.
 pub(crate) type LeafIndex = usize;
@@ -97,8 +98,33 @@ impl GroupBytes {
         &self.row_group().chunks[leaf]
     }
 
+    /// Bytes of a leaf in the file.
+    pub(crate) fn chunk_len(&self, leaf: LeafIndex) -> u64 {
+        let bytes = &self.chunk(leaf).bytes;
+        bytes.end - bytes.start
+    }
+
     pub(crate) fn leaf(&self, leaf: LeafIndex) -> &FileLeaf {
         &self.file.footer().leaves[leaf]
+    }
+
+    /// What the writer told of a leaf's dictionary.
+    pub(crate) fn hint(&self, leaf: LeafIndex) -> Option<&DictionaryHint> {
+        self.file.footer().hints.get(self.group)?.of(leaf)
+    }
+
+    /// How many entries the dictionary of a leaf has, if it can be read in fragments.
+    pub(crate) fn fragmented_entries(&self, leaf: LeafIndex) -> Option<usize> {
+        match self.hint(leaf)? {
+            DictionaryHint::Fragments { entries, .. } => Some(*entries as usize),
+            DictionaryHint::Whole { .. } => None,
+        }
+    }
+
+    /// Whether a leaf may hold a number other than 0 or a truth value other than `false`, or values
+    /// of another type; told by the footer alone.
+    pub(crate) fn may_be_nonzero(&self, leaf: LeafIndex) -> bool {
+        self.chunk(leaf).int_bounds != Some((0, 0))
     }
 
     /// Whether a leaf may hold a value; told by the footer alone.
@@ -153,7 +179,8 @@ impl GroupBytes {
         Ok(())
     }
 
-    fn bytes(&self, range: &Range<u64>) -> Result<Bytes, TableError> {
+    /// Some bytes of the file.
+    pub(crate) fn bytes(&self, range: &Range<u64>) -> Result<Bytes, TableError> {
         if let Some(bytes) = self.loaded().get(range) {
             return Ok(bytes);
         }
@@ -196,6 +223,14 @@ impl GroupBytes {
         Ok(cell.get_or_init(|| map))
     }
 
+    /// Whether some rows of a leaf need its whole dictionary: it is not known, and either has no
+    /// fragments or they cost more one by one than together.
+    pub(crate) fn reads_whole_dictionary(&self, leaf: LeafIndex) -> bool {
+        let in_fragments =
+            self.request_cost_bytes() == 0 && self.fragmented_entries(leaf).is_some();
+        !in_fragments && self.known_dictionary(leaf).is_none()
+    }
+
     fn ranges(
         &self,
         leaf: LeafIndex,
@@ -207,7 +242,7 @@ impl GroupBytes {
             return Ok(());
         }
         let map = self.page_map(leaf)?;
-        if self.known_dictionary(leaf).is_none() {
+        if self.reads_whole_dictionary(leaf) {
             ranges.extend(map.dictionary.clone());
         }
         ranges.extend(map.selected(selection).map(|page| page.bytes.clone()));
@@ -272,10 +307,26 @@ impl GroupBytes {
         let Some(range) = self.page_map(leaf)?.dictionary.clone() else {
             return Ok(None);
         };
+        if self.loaded().get(&range).is_none() && self.is_best_read_whole(leaf, &range) {
+            self.fetch(std::slice::from_ref(&self.chunk(leaf).bytes))?;
+        }
         let bytes = self.bytes(&range)?;
         Page::parse_dictionary(&bytes, self.leaf(leaf), self.chunk(leaf))
             .map(Some)
             .map_err(|malformed| self.corrupt(leaf, malformed))
+    }
+
+    /// Whether what follows a dictionary, which is likely to be needed next, is worth less than a
+    /// request.
+    fn is_best_read_whole(&self, leaf: LeafIndex, dictionary: &Range<u64>) -> bool {
+        let chunk = &self.chunk(leaf).bytes;
+        let others = chunk.end.saturating_sub(dictionary.end);
+        others < self.request_cost_bytes()
+    }
+
+    /// How many bytes more in one request cost less than one more request.
+    pub(crate) fn request_cost_bytes(&self) -> u64 {
+        self.source.request_cost_bytes()
     }
 
     /// The dictionary of a leaf of byte strings; empty when it has none.
@@ -297,13 +348,18 @@ impl GroupBytes {
         Ok(Arc::clone(self.leaves[leaf].strings.get_or_init(|| dict)))
     }
 
-    /// The dictionary of a leaf of byte strings, if it is decoded already.
+    /// The dictionary of a leaf of byte strings, if it is decoded already or was told.
     pub(crate) fn known_dictionary(&self, leaf: LeafIndex) -> Option<Arc<StringDict>> {
         let cell = &self.leaves[leaf].strings;
         if let Some(dict) = cell.get() {
             return Some(Arc::clone(dict));
         }
-        let dict = self.kept()?.dictionary(leaf)?;
+        let dict = match self.hint(leaf) {
+            Some(DictionaryHint::Whole { entries, plain }) => {
+                Arc::new(values::string_dictionary(plain, *entries as usize).ok()?)
+            }
+            _ => self.kept()?.dictionary(leaf)?,
+        };
         Some(Arc::clone(cell.get_or_init(|| dict)))
     }
 

@@ -145,9 +145,7 @@ impl Source<'_> {
                 )
             },
         )?;
-        let texts = texts
-            .finish()
-            .map_err(|malformed| self.bytes.corrupt(leaf, malformed))?;
+        let texts = texts.finish(self.bytes, leaf)?;
         Ok(offsets.finish(self.matches.len(), texts))
     }
 
@@ -257,9 +255,7 @@ impl OwnAttribute {
                     texts.add(page, count, positions.iter().copied())
                 },
             )?;
-            let texts = texts
-                .finish()
-                .map_err(|malformed| bytes.corrupt(leaf, malformed))?;
+            let texts = texts.finish(bytes, leaf)?;
             OwnValues::Texts(offsets.finish(owners, texts))
         } else {
             let mut reader = lanes::number_pages(bytes, leaf, selection)?;

@@ -78,6 +78,15 @@ impl Source {
         self.len
     }
 
+    /// How many bytes more in one request cost less than one more request; 0 where requests cost
+    /// next to nothing.
+    pub(crate) fn request_cost_bytes(&self) -> u64 {
+        match &self.origin {
+            Origin::Backend { backend, .. } => backend.request_cost_bytes(),
+            Origin::Memory(_) => 0,
+        }
+    }
+
     pub(crate) fn stats(&self) -> &ReadStats {
         &self.stats
     }

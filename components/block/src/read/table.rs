@@ -17,7 +17,10 @@ use super::{
     source::Source,
     view::{SERVICE_NAME, View, intrinsic_leaf},
 };
-use crate::schema::{AttributeLeaf, LeafColumn, WellKnown};
+use crate::schema::{AttributeLeaf, LeafColumn};
+
+mod names;
+mod prefetch;
 
 /// A column that is decoded, or about to be by whoever holds the lock.
 type Cell = Arc<Mutex<Option<Column>>>;
@@ -107,10 +110,7 @@ impl RowGroupTable {
     }
 
     fn is_small(&self, leaves: &[LeafIndex]) -> bool {
-        let bytes = leaves.iter().map(|&leaf| {
-            let bytes = &self.bytes().chunk(leaf).bytes;
-            bytes.end - bytes.start
-        });
+        let bytes = leaves.iter().map(|&leaf| self.bytes().chunk_len(leaf));
         bytes.sum::<u64>() <= MAX_KEPT_READ_BYTES
     }
 
@@ -201,6 +201,7 @@ impl RowGroupTable {
             all += bytes.end - bytes.start;
             let map = self.bytes().page_map(leaf)?;
             let dictionary = map.dictionary.iter().cloned();
+            let dictionary = dictionary.filter(|_| self.bytes().reads_whole_dictionary(leaf));
             let pages = map.selected(selection).map(|page| page.bytes.clone());
             selected += dictionary
                 .chain(pages)
@@ -250,7 +251,7 @@ impl RowGroupTable {
         ]
         .into_iter()
         .filter_map(move |leaf| self.file().position(LeafColumn::Attribute(scope, leaf)))
-        .filter(|&leaf| self.bytes().chunk(leaf).int_bounds != Some((0, 0)))
+        .filter(|&leaf| self.bytes().may_be_nonzero(leaf))
     }
 
     /// The dictionary of a leaf, if it holds all of the leaf's texts.
@@ -275,130 +276,6 @@ impl RowGroupTable {
         let chunk = self.bytes().chunk(leaf);
         chunk.nulls.map(|nulls| nulls < u64::from(chunk.entries))
     }
-
-    /// Names that have a leaf of their own.
-    fn own_names(&self, scope: AttributeScope) -> Vec<&str> {
-        let mut names: Vec<&str> = Vec::new();
-        names.extend(
-            WellKnown::ALL
-                .iter()
-                .filter(|column| column.scope() == scope)
-                .map(|column| column.key()),
-        );
-        names.extend(
-            self.file()
-                .dedicated()
-                .iter()
-                .filter(|column| column.leaf.scope == scope)
-                .map(|column| &*column.name),
-        );
-        names.retain(|name| self.file().own_leaves(scope, name).next().is_some());
-        names
-    }
-
-    fn own_name_is_used(&self, scope: AttributeScope, name: &str) -> Result<bool, TableError> {
-        for leaf in self.file().own_leaves(scope, name) {
-            match self.has_values(leaf) {
-                Some(false) => {}
-                Some(true) => return Ok(true),
-                None => {
-                    let column = self.whole_column(&ColumnKey::attribute(scope, name))?;
-                    return Ok(!column.is_absent());
-                }
-            }
-        }
-        Ok(false)
-    }
-
-    fn names_of_all(&self, scope: AttributeScope) -> Result<Vec<Arc<str>>, TableError> {
-        let mut names: Vec<Arc<str>> = Vec::new();
-        let column = LeafColumn::Attribute(scope, AttributeLeaf::Key);
-        if let Some(leaf) = self.file().position(column)
-            && self.bytes().may_have_values(leaf)
-        {
-            match self.whole_dictionary(leaf)? {
-                Some(dictionary) => names.extend(dictionary.iter().map(to_name)),
-                None => {
-                    let slots = self.all.slots(scope)?;
-                    let slots = slots.iter().flat_map(|slots| slots.names_of(None));
-                    names.extend(slots.map(to_name));
-                }
-            }
-        }
-        for name in self.own_names(scope) {
-            if self.own_name_is_used(scope, name)? {
-                names.push(Arc::from(name));
-            }
-        }
-        if scope == AttributeScope::Resource && self.some_service_is_named(None)? {
-            names.push(Arc::from(SERVICE_NAME));
-        }
-        Ok(names)
-    }
-
-    fn some_service_is_named(&self, rows: Option<(&View, &[u32])>) -> Result<bool, TableError> {
-        let key = ColumnKey::attribute(AttributeScope::Resource, SERVICE_NAME);
-        let column = match rows {
-            Some((view, _)) => view.column(&key)?,
-            None => self.whole_column(&key)?,
-        };
-        let named = |row: usize| match &column.strings {
-            Some(lane)
-                if lane
-                    .codes
-                    .get(row)
-                    .is_some_and(|&code| (code as usize) < lane.dict.len()) =>
-            {
-                !lane.dict.bytes(lane.codes[row]).is_empty()
-            }
-            _ => !column.is_nil(row),
-        };
-        Ok(match rows {
-            Some((_, rows)) => rows.iter().any(|&row| named(row as usize)),
-            None => (0..column.len).any(named),
-        })
-    }
-
-    fn names_of_rows(
-        &self,
-        scope: AttributeScope,
-        rows: &Bitmap,
-    ) -> Result<Vec<Arc<str>>, TableError> {
-        let leaves: Vec<LeafIndex> = self.generic_leaves(scope).collect();
-        let wanted = rows.iter().map(|row| row as u32);
-        let localized = self.localize(scope.level(), rows.count(), wanted, &leaves)?;
-        let (view, local) = match &localized {
-            Some(Localized { view: None, .. }) => return Ok(Vec::new()),
-            Some(Localized {
-                view: Some(view),
-                rows,
-            }) => (&**view, rows.clone()),
-            None => (&self.all, rows.iter().map(|row| row as u32).collect()),
-        };
-        let mut owners = Bitmap::new(view.rows(scope.level())?);
-        local.iter().for_each(|&row| owners.insert(row as usize));
-        let mut names: Vec<Arc<str>> = Vec::new();
-        if let Some(slots) = view.slots(scope)? {
-            names.extend(slots.names_of(Some(&owners)).into_iter().map(to_name));
-        }
-        for name in self.own_names(scope) {
-            if !self.own_name_is_used(scope, name)? {
-                continue;
-            }
-            let column = view.column(&ColumnKey::attribute(scope, name))?;
-            if local.iter().any(|&row| !column.is_nil(row as usize)) {
-                names.push(Arc::from(name));
-            }
-        }
-        if scope == AttributeScope::Resource && self.some_service_is_named(Some((view, &local)))? {
-            names.push(Arc::from(SERVICE_NAME));
-        }
-        Ok(names)
-    }
-}
-
-fn to_name(bytes: &[u8]) -> Arc<str> {
-    Arc::from(String::from_utf8_lossy(bytes))
 }
 
 /// First row of every trace at a level.
@@ -601,59 +478,12 @@ impl SpanTable for RowGroupTable {
         Ok(names)
     }
 
-    fn prefetch(&self, keys: &[ColumnKey]) -> Result<(), TableError> {
-        let keys: Vec<&ColumnKey> = keys
-            .iter()
-            .filter(|key| self.cached(key).is_none())
-            .collect();
-        // First the names, which tell whether an attribute's values are needed at all.
-        let names: Vec<LeafIndex> = keys
-            .iter()
-            .filter_map(|key| match key {
-                ColumnKey::Attribute { scope, .. } => {
-                    let column = LeafColumn::Attribute(*scope, AttributeLeaf::Key);
-                    self.file().position(column)
-                }
-                ColumnKey::Intrinsic(_) => None,
-            })
-            .filter(|&leaf| self.bytes().chunk(leaf).dictionary_only)
-            .collect();
-        self.bytes().load_dictionaries(&names)?;
-        let mut leaves: Vec<LeafIndex> = Vec::new();
-        if !self.all.knows_structure() {
-            leaves.extend(self.file().position(LeafColumn::StatusCode));
-        }
-        for key in keys {
-            leaves.extend(self.leaves_of(key)?);
-        }
-        leaves.sort_unstable();
-        leaves.dedup();
-        self.bytes()
-            .load(&leaves, &Selection::all(self.bytes().rows()))
+    fn prefetch(&self, keys: &[ColumnKey], later: &[ColumnKey]) -> Result<(), TableError> {
+        self.fetch_whole(keys, later)
     }
 
     fn prefetch_of(&self, keys: &[ColumnKey], traces: &[u32]) -> Result<(), TableError> {
-        let rows = self.bytes().rows();
-        if traces.is_empty() {
-            return Ok(());
-        }
-        let all = Selection::all(rows);
-        let some = Selection::of_rows(traces.iter().copied(), rows);
-        let are_few = traces.len() <= rows as usize / MIN_SHARE;
-        let mut wanted: Vec<(LeafIndex, &Selection)> = Vec::new();
-        for key in keys.iter().filter(|key| self.cached(key).is_none()) {
-            let leaves = self.leaves_of(key)?;
-            let is_kept = || {
-                let kept = self.bytes().kept();
-                kept.is_some_and(|kept| self.is_small(&leaves) && kept.will_be_asked_again(key))
-            };
-            let selection = match are_few && !is_kept() && self.is_worth_it(&some, &leaves)? {
-                true => &some,
-                false => &all,
-            };
-            wanted.extend(leaves.into_iter().map(|leaf| (leaf, selection)));
-        }
-        self.bytes().load_each(wanted.into_iter())
+        self.fetch_of(keys, traces)
     }
 
     fn release(&self, key: &ColumnKey) {

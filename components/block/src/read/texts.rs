@@ -9,6 +9,7 @@ use tempo_table::{StringDict, TableError};
 
 use super::{
     Malformed,
+    fragments::Fragments,
     group::{GroupBytes, LeafIndex},
     hybrid,
     page::{Encoding, Page},
@@ -51,6 +52,10 @@ enum Dictionary {
     Whole(Arc<StringDict>),
     /// Resolved at the end, when it is known which entries are needed.
     Later(Page),
+    /// So is this one, out of some of its fragments.
+    Fragments {
+        entries: usize,
+    },
 }
 
 impl Dictionary {
@@ -59,6 +64,7 @@ impl Dictionary {
             Self::None => 0,
             Self::Whole(dict) => dict.len(),
             Self::Later(page) => page.entries,
+            Self::Fragments { entries } => *entries,
         }
     }
 }
@@ -85,7 +91,11 @@ impl TextCollector {
             let kept = bytes.kept();
             kept.is_some_and(|kept| kept.dictionary_asked_again(leaf))
         };
-        let dictionary = if many || bytes.known_dictionary(leaf).is_some() || is_kept_now() {
+        let dictionary = if many || bytes.known_dictionary(leaf).is_some() {
+            Dictionary::Whole(bytes.string_dictionary(leaf)?)
+        } else if let Some(entries) = bytes.fragmented_entries(leaf) {
+            Dictionary::Fragments { entries }
+        } else if is_kept_now() {
             Dictionary::Whole(bytes.string_dictionary(leaf)?)
         } else {
             bytes
@@ -134,21 +144,33 @@ impl TextCollector {
         Ok(())
     }
 
-    /// The texts that were added, in order.
-    pub(super) fn finish(self) -> Result<Texts, Malformed> {
+    /// The texts of `leaf` that were added, in order.
+    pub(super) fn finish(self, bytes: &GroupBytes, leaf: LeafIndex) -> Result<Texts, TableError> {
         let mut texts = self.texts;
-        match self.dictionary {
+        match &self.dictionary {
             Dictionary::None => {}
-            Dictionary::Whole(dict) => texts.dict = dict,
-            Dictionary::Later(page) => resolve(&page, &mut texts)?,
+            Dictionary::Whole(dict) => texts.dict = Arc::clone(dict),
+            Dictionary::Later(page) => resolve(&mut texts, page.entries, |needed| {
+                let mut scratch = Vec::new();
+                page.body(&mut scratch)
+                    .and_then(|body| values::pick_strings(body, needed))
+                    .map_err(|malformed| bytes.corrupt(leaf, malformed))
+            })?,
+            Dictionary::Fragments { entries } => resolve(&mut texts, *entries, |needed| {
+                Fragments::of(bytes, leaf)?.pick(needed)
+            })?,
         }
         Ok(texts)
     }
 }
 
-/// Walks the dictionary up to the last entry that is needed, and renames the codes.
-fn resolve(page: &Page, texts: &mut Texts) -> Result<(), Malformed> {
-    let entries = page.entries as u32;
+/// Picks the needed ones of `entries` out of the dictionary, and renames the codes.
+fn resolve(
+    texts: &mut Texts,
+    entries: usize,
+    pick: impl FnOnce(&[u32]) -> Result<StringDict, TableError>,
+) -> Result<(), TableError> {
+    let entries = entries as u32;
     let mut needed: Vec<u32> = texts
         .codes
         .iter()
@@ -158,8 +180,7 @@ fn resolve(page: &Page, texts: &mut Texts) -> Result<(), Malformed> {
     needed.sort_unstable();
     needed.dedup();
     if !needed.is_empty() {
-        let mut scratch = Vec::new();
-        texts.dict = Arc::new(values::pick_strings(page.body(&mut scratch)?, &needed)?);
+        texts.dict = Arc::new(pick(&needed)?);
     }
     for code in &mut texts.codes {
         *code = match needed.binary_search(code) {
@@ -183,9 +204,7 @@ pub(super) fn read(
         let wanted = parts.iter().flat_map(|part| part.values.clone());
         collector.add(page, count, wanted)
     })?;
-    let texts = collector
-        .finish()
-        .map_err(|malformed| bytes.corrupt(leaf, malformed))?;
+    let texts = collector.finish(bytes, leaf)?;
     if texts.len() != len {
         return Err(bytes.corrupt(
             leaf,

@@ -10,7 +10,10 @@ use super::{
     encode::{Compressor, DataPage, Encoded, PageTooLarge, dictionary_page},
     lanes::ByteLane,
 };
-use crate::schema::{Codec, Leaf, LeafEncoding, LeafType};
+use crate::{
+    hints::DictionaryHint,
+    schema::{Codec, Leaf, LeafEncoding, LeafType},
+};
 
 /// Longest text that becomes a bound. Without bounds nothing is pruned wrongly; a cut bound would
 /// have to be rounded up, and no one prunes by texts of this length.
@@ -157,6 +160,8 @@ pub(crate) struct ColumnChunk {
 pub(crate) struct FinishedColumn {
     /// Stands before the data pages.
     pub(crate) dictionary: Option<Vec<u8>>,
+    /// What to tell of it.
+    pub(crate) hint: Option<DictionaryHint>,
     pub(crate) pages: Vec<StoredPage>,
     pub(crate) entries: u64,
     pub(crate) uncompressed_bytes: u64,
@@ -214,9 +219,9 @@ impl ColumnChunk {
         let mut chunk = std::mem::take(self);
         let mut encodings = vec![encoding_of(leaf)];
         let mut page_encodings = Vec::new();
-        let dictionary = match dictionary {
+        let (dictionary, hint) = match dictionary {
             Some((plain, entries)) => {
-                let page = dictionary_page(plain, entries, leaf.codec, compressor)?;
+                let (page, hint) = dictionary_page(plain, entries, leaf.codec, compressor)?;
                 chunk.uncompressed += page.uncompressed as u64;
                 encodings.push(Encoding::PLAIN);
                 page_encodings.push(PageEncodingStats {
@@ -224,9 +229,9 @@ impl ColumnChunk {
                     encoding: Encoding::PLAIN,
                     count: 1,
                 });
-                Some(page.bytes)
+                (Some(page.bytes), hint)
             }
-            None => None,
+            None => (None, None),
         };
         if leaf.max_def > 0 {
             encodings.push(Encoding::RLE);
@@ -239,6 +244,7 @@ impl ColumnChunk {
         Ok(FinishedColumn {
             statistics: statistics(leaf, &chunk.bounds, chunk.nulls),
             dictionary,
+            hint,
             pages: chunk.pages,
             entries: chunk.entries,
             uncompressed_bytes: chunk.uncompressed,

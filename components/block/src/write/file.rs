@@ -4,11 +4,16 @@ use std::io::Write;
 
 use bytes::Bytes;
 use parquet::file::metadata::{
-    ColumnChunkMetaData, FileMetaData, ParquetMetaData, ParquetMetaDataWriter, RowGroupMetaData,
+    ColumnChunkMetaData, FileMetaData, KeyValue, ParquetMetaData, ParquetMetaDataWriter,
+    RowGroupMetaData,
 };
 
 use super::{WriteError, chunk::FinishedColumn, encode::thrift::Thrift};
-use crate::{read::pages::PageSpot, schema::BlockSchema};
+use crate::{
+    hints::{self, DictionaryHint, GroupHints},
+    read::pages::PageSpot,
+    schema::{AttributeLeaf, BlockSchema, LeafColumn},
+};
 
 const MAGIC: &[u8; 4] = b"PAR1";
 /// The version of the format that data pages of version 2 belong to.
@@ -36,6 +41,8 @@ pub(crate) struct CopiedColumn {
     pub(crate) bytes: Bytes,
     /// Its data pages.
     pub(crate) pages: Vec<PageSpot>,
+    /// What is told of its dictionary.
+    pub(crate) hint: Option<DictionaryHint>,
 }
 
 /// What the file turned out to be.
@@ -57,7 +64,68 @@ pub(crate) struct FileWriter<W> {
     row_groups: Vec<RowGroupMetaData>,
     /// Per row group and column.
     pages: Vec<Vec<Vec<PageLocation>>>,
+    /// Per row group.
+    hints: Vec<GroupHints>,
     rows: u64,
+}
+
+/// The columns of a row group, as they come.
+struct OpenRowGroup {
+    offset: u64,
+    uncompressed: i64,
+    chunks: Vec<Option<ColumnChunkMetaData>>,
+    pages: Vec<Vec<PageLocation>>,
+    hints: Vec<(usize, DictionaryHint)>,
+}
+
+impl OpenRowGroup {
+    fn new(offset: u64, schema: &BlockSchema) -> Self {
+        let leaves = schema.leaves().len();
+        Self {
+            offset,
+            uncompressed: 0,
+            chunks: (0..leaves).map(|_| None).collect(),
+            pages: (0..leaves).map(|_| Vec::new()).collect(),
+            hints: Vec::new(),
+        }
+    }
+
+    fn add(
+        &mut self,
+        index: usize,
+        chunk: ColumnChunkMetaData,
+        pages: Vec<PageLocation>,
+        hint: Option<DictionaryHint>,
+    ) {
+        self.uncompressed += chunk.uncompressed_size();
+        self.chunks[index] = Some(chunk);
+        self.pages[index] = pages;
+        if let Some(hint) = hint {
+            self.hints.push((index, hint));
+        }
+    }
+
+    /// What is told of dictionaries. First of those with the names of attributes, which tell most
+    /// often that a row group need not be read.
+    fn hints(&mut self, schema: &BlockSchema) -> GroupHints {
+        let has_names = |index: usize| {
+            let column = schema.leaves()[index].column;
+            matches!(column, LeafColumn::Attribute(_, AttributeLeaf::Key))
+        };
+        self.hints.sort_by_key(|(index, _)| !has_names(*index));
+        let mut hints = GroupHints::default();
+        for (index, hint) in self.hints.drain(..) {
+            let chunk = self.chunks[index].as_ref();
+            let page = chunk.and_then(|chunk| {
+                let begin = chunk.dictionary_page_offset()?;
+                u64::try_from(chunk.data_page_offset() - begin).ok()
+            });
+            if let Some(page_bytes) = page {
+                hints.add(index, page_bytes, hint);
+            }
+        }
+        hints
+    }
 }
 
 impl<W: Write> FileWriter<W> {
@@ -68,6 +136,7 @@ impl<W: Write> FileWriter<W> {
             schema,
             row_groups: Vec::new(),
             pages: Vec::new(),
+            hints: Vec::new(),
             rows: 0,
         };
         writer.put(MAGIC)?;
@@ -90,31 +159,33 @@ impl<W: Write> FileWriter<W> {
         self.rows
     }
 
-    /// Appends a row group; `columns` yields every leaf of the schema in order.
+    /// Appends a row group; `columns` yields every leaf of the schema, in the order of
+    /// [`BlockSchema::layout`], with its position in the schema.
     pub(crate) fn write_row_group(
         &mut self,
         rows: u64,
-        columns: impl Iterator<Item = Result<FinishedColumn, WriteError>>,
+        columns: impl Iterator<Item = Result<(usize, FinishedColumn), WriteError>>,
     ) -> Result<(), WriteError> {
-        let group_offset = self.offset;
-        let mut uncompressed = 0;
-        let mut chunks = Vec::with_capacity(self.schema.leaves().len());
-        let mut pages = Vec::with_capacity(self.schema.leaves().len());
-        for (index, column) in columns.enumerate() {
-            let column = column?;
-            uncompressed += column.uncompressed_bytes;
+        let mut open = OpenRowGroup::new(self.offset, &self.schema);
+        for column in columns {
+            let (index, mut column) = column?;
+            let hint = column.hint.take();
             let (chunk, locations) = self.write_column(index, column)?;
-            chunks.push(chunk);
-            pages.push(locations);
+            open.add(index, chunk, locations, hint);
         }
+        self.close_row_group(rows, open)
+    }
+
+    fn close_row_group(&mut self, rows: u64, mut open: OpenRowGroup) -> Result<(), WriteError> {
+        self.hints.push(open.hints(&self.schema));
         let group = RowGroupMetaData::builder(self.schema.descriptor().clone())
-            .set_column_metadata(chunks)
+            .set_column_metadata(open.chunks.into_iter().flatten().collect())
             .set_num_rows(rows as i64)
-            .set_total_byte_size(uncompressed as i64)
-            .set_file_offset(group_offset as i64)
+            .set_total_byte_size(open.uncompressed)
+            .set_file_offset(open.offset as i64)
             .build()?;
         self.row_groups.push(group);
-        self.pages.push(pages);
+        self.pages.push(open.pages);
         self.rows += rows;
         Ok(())
     }
@@ -159,33 +230,31 @@ impl<W: Write> FileWriter<W> {
         Ok((chunk, locations))
     }
 
-    /// Appends a row group of another file of the same schema. `columns` yields, in order, the
-    /// metadata of every column chunk there, its bytes as they are (from its first page on) and its
-    /// data pages.
+    /// Appends a row group of another file of the same schema. `columns` yields, in the order in
+    /// which they are to lie, the position of every column in the schema, its metadata in the other
+    /// file, its bytes as they are (from its first page on) and its data pages.
     pub(crate) fn copy_row_group<E: From<WriteError>>(
         &mut self,
         rows: u64,
-        columns: impl Iterator<Item = Result<CopiedColumn, E>>,
+        columns: impl Iterator<Item = Result<(usize, CopiedColumn), E>>,
     ) -> Result<(), E> {
-        let group_offset = self.offset;
-        let mut uncompressed = 0;
-        let mut chunks = Vec::with_capacity(self.schema.leaves().len());
-        let mut pages = Vec::with_capacity(self.schema.leaves().len());
+        let mut open = OpenRowGroup::new(self.offset, &self.schema);
         for column in columns {
+            let (index, column) = column?;
             let CopiedColumn {
                 metadata,
                 start,
                 bytes,
                 pages: copied,
-            } = column?;
+                hint,
+            } = column;
             let moved = |offset: i64| offset - start as i64 + self.offset as i64;
-            uncompressed += metadata.uncompressed_size();
             let locations = copied.iter().map(|page| PageLocation {
                 offset: moved(page.bytes.start as i64),
                 bytes: (page.bytes.end - page.bytes.start) as i32,
                 first_row: i64::from(page.rows.start),
             });
-            pages.push(locations.collect());
+            let locations = locations.collect();
             let dictionary = metadata.dictionary_page_offset().map(moved);
             let data = moved(metadata.data_page_offset());
             let chunk = metadata
@@ -198,20 +267,10 @@ impl<W: Write> FileWriter<W> {
                 .set_bloom_filter_length(None)
                 .build()
                 .map_err(WriteError::from)?;
-            chunks.push(chunk);
+            open.add(index, chunk, locations, hint);
             self.put(&bytes)?;
         }
-        let group = RowGroupMetaData::builder(self.schema.descriptor().clone())
-            .set_column_metadata(chunks)
-            .set_num_rows(rows as i64)
-            .set_total_byte_size(uncompressed)
-            .set_file_offset(group_offset as i64)
-            .build()
-            .map_err(WriteError::from)?;
-        self.row_groups.push(group);
-        self.pages.push(pages);
-        self.rows += rows;
-        Ok(())
+        Ok(self.close_row_group(rows, open)?)
     }
 
     /// Writes offset indexes and footer.
@@ -247,7 +306,8 @@ impl<W: Write> FileWriter<W> {
             FILE_VERSION,
             self.rows as i64,
             Some(CREATED_BY.to_owned()),
-            None,
+            hints::encode(&self.hints)
+                .map(|value| vec![KeyValue::new(hints::KEY.to_owned(), value)]),
             self.schema.descriptor().clone(),
             // The library derives the orders from the schema.
             None,

@@ -103,10 +103,11 @@ impl RowGroup {
             pages,
             ..
         } = self;
-        let leaves = schema.leaves().iter().enumerate().zip(chunks);
-        let finished = leaves.map(|((index, leaf), chunk)| {
+        let finished = schema.layout().iter().map(|&index| {
+            let (leaf, chunk) = (&schema.leaves()[index], &mut chunks[index]);
             let dictionary = dictionary_of(index, leaf.column, columns);
             finish_column(leaf, chunk, dictionary, pages.compressor())
+                .map(|column| (index, column))
                 .map_err(|error| error.in_column(&leaf.path))
         });
         file.write_row_group(self.rows, finished)?;

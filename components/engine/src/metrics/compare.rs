@@ -145,7 +145,7 @@ impl Task<'_> {
         let mut picked_attributes: Vec<Vec<Arc<str>>> = vec![Vec::new(); picked.len()];
         let columns = self.columns()?;
         let keys: Vec<ColumnKey> = columns.iter().map(|column| column.key.clone()).collect();
-        self.evaluation.session.table.prefetch(&keys)?;
+        self.evaluation.session.table.prefetch(&keys, &[])?;
         let mut counted_again: Vec<ColumnKey> = Vec::new();
         for mut compared in columns {
             let few = self.few(&compared, cells)?;

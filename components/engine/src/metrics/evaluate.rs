@@ -15,7 +15,7 @@ use super::{
     measure,
     partial::{Head, MetricsPartial, Part, SeriesTable},
     plan::{Fragment, MetricsPlan, What},
-    selected::{Choice, Selected, choose, first_pass},
+    selected::{Choice, Selected, choose, first_pass, later_columns},
     weight,
     window::{Grid, Window},
 };
@@ -53,11 +53,13 @@ pub fn evaluate(
     }
     let clues = Clues::of(table);
     let mut hopeful = Vec::new();
-    let mut keys = Vec::new();
+    let (mut keys, mut later) = (Vec::new(), Vec::new());
+    let has_exemplars = plan.exemplars_per_fragment() > 0;
     for (number, fragment) in plan.fragments.iter().enumerate() {
         if !finds_nothing(&clues, &fragment.plan)? {
             hopeful.push((number, fragment));
             keys.extend(first_pass(fragment));
+            later.extend(later_columns(fragment, has_exemplars));
         }
     }
     if hopeful.is_empty() {
@@ -65,7 +67,7 @@ pub fn evaluate(
     }
     keys.sort();
     keys.dedup();
-    table.prefetch(&keys)?;
+    table.prefetch(&keys, &later)?;
     let mut session = Session::after(clues, limits)?;
     for (number, fragment) in hopeful {
         session.check_cancelled()?;

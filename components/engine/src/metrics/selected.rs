@@ -8,7 +8,9 @@ use super::{
     plan::{Fragment, MetricsPlan, Sampling, SamplingLevel},
     window::{Grid, Window},
 };
-use crate::{error::EngineError, pipeline::Runner, search::run_among, session::Session};
+use crate::{
+    error::EngineError, pipeline::Runner, plan::OperandId, search::run_among, session::Session,
+};
 
 /// Some spans of a table, numbered from 0.
 pub(crate) struct Selected<'a> {
@@ -141,6 +143,25 @@ pub(crate) fn first_pass(fragment: &Fragment) -> Vec<ColumnKey> {
         let operands = fragment.by.iter().chain(&fragment.measured);
         keys.extend(operands.flat_map(|&operand| plan.operands[operand].keys().cloned()));
     }
+    keys
+}
+
+/// The columns that are read if any spans are left, with those that exemplars show.
+pub(crate) fn later_columns(fragment: &Fragment, has_exemplars: bool) -> Vec<ColumnKey> {
+    let plan = &fragment.plan;
+    let mut operands: Vec<OperandId> = fragment
+        .by
+        .iter()
+        .chain(&fragment.measured)
+        .copied()
+        .collect();
+    let mut keys = Vec::new();
+    if has_exemplars {
+        operands.extend(plan.loaded.iter().map(|loaded| loaded.operand));
+        keys.push(Stored::TraceId.into());
+    }
+    let operands = operands.into_iter();
+    keys.extend(operands.flat_map(|operand| plan.operands[operand].keys().cloned()));
     keys
 }
 

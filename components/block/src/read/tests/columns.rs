@@ -230,7 +230,7 @@ fn what_is_prefetched_is_not_read_again() {
                         && *intrinsic != Intrinsic::ChildCount)
             })
             .collect();
-        stored.prefetch(&wanted).unwrap();
+        stored.prefetch(&wanted, &[]).unwrap();
         let requests = stats.requests();
         for key in &wanted {
             stored.column(key, None).unwrap();

@@ -1,8 +1,12 @@
 //! Pages: levels and values, compressed, behind their header.
 
-use crate::schema::Codec;
+use tempo_model::otlp::{varint_len, write_varint};
 
 use super::thrift::Thrift;
+use crate::{
+    hints::{DictionaryHint, FRAGMENT_BYTES},
+    schema::Codec,
+};
 
 /// A page beyond the 2 GiB that the format can describe.
 #[derive(Debug)]
@@ -19,6 +23,8 @@ const PLAIN: i32 = 0;
 pub(crate) struct Compressor {
     snappy: snap::raw::Encoder,
     buffer: Vec<u8>,
+    /// Where the fragments of what was compressed last begin.
+    fragment_starts: Vec<usize>,
 }
 
 impl Compressor {
@@ -26,6 +32,7 @@ impl Compressor {
         Self {
             snappy: snap::raw::Encoder::new(),
             buffer: Vec::new(),
+            fragment_starts: Vec::new(),
         }
     }
 
@@ -56,6 +63,36 @@ impl Compressor {
             }
         };
         Ok(Some(&self.buffer[..length]))
+    }
+
+    /// The same, fragment by fragment, which is what Snappy does by itself.
+    fn compress_fragments(
+        &mut self,
+        codec: Codec,
+        bytes: &[u8],
+    ) -> Result<Option<&[u8]>, PageTooLarge> {
+        self.fragment_starts.clear();
+        if codec != Codec::Snappy || bytes.len() <= FRAGMENT_BYTES {
+            return self.compress(codec, bytes);
+        }
+        let room = snap::raw::max_compress_len(FRAGMENT_BYTES);
+        self.buffer.clear();
+        write_varint(&mut self.buffer, bytes.len() as u64);
+        for fragment in bytes.chunks(FRAGMENT_BYTES) {
+            let start = self.buffer.len();
+            self.fragment_starts.push(start);
+            self.buffer.resize(start + room, 0);
+            let length = self
+                .snappy
+                .compress(fragment, &mut self.buffer[start..])
+                .map_err(|_| PageTooLarge)?;
+            // Its own length, which only the whole has.
+            let prefix = varint_len(fragment.len() as u64);
+            self.buffer
+                .copy_within(start + prefix..start + length, start);
+            self.buffer.truncate(start + length - prefix);
+        }
+        Ok(Some(&self.buffer))
     }
 }
 
@@ -133,33 +170,39 @@ impl DataPage<'_> {
     }
 }
 
-/// The dictionary page of `entries` values that are already laid out PLAIN. Unlike data pages it
-/// cannot opt out of its column's compression.
+/// The dictionary page of `entries` values that are already laid out PLAIN, and what to tell of it.
+/// Unlike data pages it cannot opt out of its column's compression.
 pub(crate) fn dictionary_page(
     plain: &[u8],
     entries: usize,
     codec: Codec,
     compressor: &mut Compressor,
-) -> Result<Encoded, PageTooLarge> {
-    let content = compressor.compress(codec, plain)?.unwrap_or(plain);
+) -> Result<(Encoded, Option<DictionaryHint>), PageTooLarge> {
+    let content = compressor.compress_fragments(codec, plain)?;
+    let content = content.unwrap_or(plain);
     let mut bytes = Vec::with_capacity(32 + content.len());
     let mut thrift = Thrift::new(&mut bytes);
     thrift.i32(1, DICTIONARY_PAGE);
     thrift.i32(2, size(plain.len())?);
     thrift.i32(3, size(content.len())?);
     thrift.i32(4, crc32fast::hash(content) as i32);
-    let entries = size(entries)?;
+    let count = size(entries)?;
     thrift.structure(7, |page| {
-        page.i32(1, entries);
+        page.i32(1, count);
         page.i32(2, PLAIN);
     });
     thrift.end();
     let header = bytes.len();
     bytes.extend_from_slice(content);
-    Ok(Encoded {
+    let page = Encoded {
         uncompressed: header + plain.len(),
         bytes,
-    })
+    };
+    let starts = compressor.fragment_starts.iter_mut();
+    starts.for_each(|start| *start += header);
+    let starts = &compressor.fragment_starts;
+    let hint = DictionaryHint::of(plain, entries, &page.bytes, starts);
+    Ok((page, hint))
 }
 
 fn size(bytes: usize) -> Result<i32, PageTooLarge> {

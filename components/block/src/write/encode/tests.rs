@@ -91,7 +91,7 @@ fn round_trip<T: DataType>(
         let mut pages = Vec::new();
         if let Some((plain, count)) = &dictionary {
             let page = dictionary_page(plain, *count, codec, &mut compressor).unwrap();
-            pages.push(page.bytes);
+            pages.push(page.0.bytes);
         }
         let (mut all_reps, mut all_defs, mut all_values) = (Vec::new(), Vec::new(), Vec::new());
         for _ in 0..2 {

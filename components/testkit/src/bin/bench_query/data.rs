@@ -23,7 +23,7 @@ const SPANS_PER_REQUEST: usize = 222;
 /// Ids that are remembered, so that each request asks for another trace.
 const REMEMBERED_IDS: usize = 200;
 /// Part of the name of the folder: changes whenever the data does.
-const GENERATION: u32 = 2;
+const GENERATION: u32 = 4;
 
 /// Times of the past count for a block, and nothing is refused.
 const WHILE_MAKING: &str = "overrides:
