@@ -1,7 +1,7 @@
 //! A folder as an S3 bucket that counts what is read from it.
 //!
-//! Owns as much of S3 as a process needs to work with blocks: get and head with ranges, list, put,
-//! delete. It looks at no signature and takes no upload in parts. Ends with the process.
+//! Owns as much of S3 as a process needs to work with blocks: get and head with ranges, list, put, at
+//! once or in parts, delete. It looks at no signature. Ends with the process.
 
 use std::{
     collections::BTreeSet,
@@ -19,7 +19,7 @@ use std::{
 
 /// The one bucket.
 pub const BUCKET: &str = "traces";
-/// Larger objects are refused.
+/// Larger objects, or parts of one, are refused.
 const MAX_PUT_BYTES: u64 = 64 * 1024 * 1024;
 /// Longest line of a request.
 const MAX_LINE_BYTES: u64 = 16 * 1024;
@@ -111,7 +111,7 @@ impl ObjectServer {
 /// The block `storage.trace` of a process that finds an [`ObjectServer`] at `address`.
 pub fn storage_yaml(address: &str) -> String {
     format!(
-        "    backend: s3\n    s3:\n      bucket: {BUCKET}\n      endpoint: {address}\n      insecure: true\n      forcepathstyle: true\n      region: us-east-1\n      access_key: a\n      secret_key: b\n      part_size: {MAX_PUT_BYTES}\n"
+        "    backend: s3\n    s3:\n      bucket: {BUCKET}\n      endpoint: {address}\n      insecure: true\n      forcepathstyle: true\n      region: us-east-1\n      access_key: a\n      secret_key: b\n"
     )
 }
 
@@ -183,6 +183,17 @@ fn serve(stream: TcpStream, folder: &Path, counted: &Counters) -> io::Result<()>
                 let sent = object(&mut stream, &path_of(folder, key), &request, is_get)?;
                 counted.bytes.fetch_add(sent, Ordering::SeqCst);
             }
+            ("POST" | "PUT" | "DELETE", Some(key))
+                if !key.is_empty() && request.query.contains("upload") =>
+            {
+                let told = in_parts(folder, key, &request, &body)?;
+                answer(
+                    &mut stream,
+                    "200 OK",
+                    "content-type: application/xml\r\netag: \"written\"\r\n",
+                    told.as_bytes(),
+                )?;
+            }
             ("PUT", Some(key)) if !key.is_empty() => {
                 let path = path_of(folder, key);
                 write_whole(&path, &body)?;
@@ -199,15 +210,66 @@ fn serve(stream: TcpStream, folder: &Path, counted: &Counters) -> io::Result<()>
     }
 }
 
+/// A number that no other file has that is being written.
+fn next_number() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
+/// A step of an upload in parts; returns the answer's body. Parts are files of their own until the
+/// upload is complete.
+fn in_parts(folder: &Path, key: &str, request: &Request, body: &[u8]) -> io::Result<String> {
+    let upload = parameter(&request.query, "uploadId");
+    let number = |text: &str| text.parse::<u64>().map_err(io::Error::other);
+    let part_path = |upload: u64, part: u64| folder.join(format!("{UNFINISHED}{upload}-{part}"));
+    let parts_of = |upload: u64| {
+        let parts = (1..).map(move |part| part_path(upload, part));
+        parts.take_while(|path| path.exists())
+    };
+    match request.method.as_str() {
+        "POST" if upload.is_empty() => Ok(format!(
+            "<InitiateMultipartUploadResult><UploadId>{}</UploadId></InitiateMultipartUploadResult>",
+            next_number()
+        )),
+        "POST" => {
+            let mut whole = Vec::new();
+            for path in parts_of(number(&upload)?) {
+                File::open(&path)?.read_to_end(&mut whole)?;
+                fs::remove_file(path)?;
+            }
+            write_whole(&path_of(folder, key), &whole)?;
+            Ok("<CompleteMultipartUploadResult><ETag>\"written\"</ETag></CompleteMultipartUploadResult>".to_owned())
+        }
+        "PUT" => {
+            let part = number(&parameter(&request.query, "partNumber"))?;
+            fs::write(part_path(number(&upload)?, part), body)?;
+            Ok(String::new())
+        }
+        _ => {
+            for path in parts_of(number(&upload)?) {
+                fs::remove_file(path)?;
+            }
+            Ok(String::new())
+        }
+    }
+}
+
+/// A parameter of a query, decoded; empty when it is not there.
+fn parameter(query: &str, name: &str) -> String {
+    query
+        .split('&')
+        .find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))
+        .map(decode)
+        .unwrap_or_default()
+}
+
 /// Nobody ever sees half an object.
 fn write_whole(path: &Path, body: &[u8]) -> io::Result<()> {
-    static NEXT: AtomicU64 = AtomicU64::new(0);
     let Some(parent) = path.parent() else {
         return Err(io::ErrorKind::InvalidInput.into());
     };
     fs::create_dir_all(parent)?;
-    let number = NEXT.fetch_add(1, Ordering::Relaxed);
-    let unfinished = parent.join(format!("{UNFINISHED}{number}"));
+    let unfinished = parent.join(format!("{UNFINISHED}{}", next_number()));
     fs::write(&unfinished, body)?;
     fs::rename(unfinished, path)
 }
@@ -296,15 +358,8 @@ fn bounds(range: &str, size: u64) -> Option<(u64, u64)> {
 
 /// `ListObjectsV2` in one page.
 fn listing(folder: &Path, query: &str) -> io::Result<String> {
-    let parameter = |name: &str| {
-        query
-            .split('&')
-            .find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))
-            .map(decode)
-            .unwrap_or_default()
-    };
-    let (prefix, delimiter) = (parameter("prefix"), parameter("delimiter"));
-    let after = parameter("start-after");
+    let (prefix, delimiter) = (parameter(query, "prefix"), parameter(query, "delimiter"));
+    let after = parameter(query, "start-after");
     let mut keys = Vec::new();
     collect(folder, "", &mut keys)?;
     keys.sort_by(|a, b| a.0.cmp(&b.0));
@@ -476,6 +531,29 @@ mod tests {
                 (iso, http)
             );
         }
+    }
+
+    #[test]
+    fn takes_objects_in_parts() {
+        let folder = tempfile::tempdir().unwrap();
+        let server = ObjectServer::start(folder.path()).unwrap();
+        let mut client = Client::connect(&server.address).unwrap();
+        let begun = client.request("POST", "/traces/t/data?uploads", &[], &[]);
+        let begun = begun.unwrap().text();
+        let id = begun.split(['<', '>']).nth(4).unwrap();
+        for (part, content) in [(2, "world"), (1, "hello ")] {
+            let path = format!("/traces/t/data?partNumber={part}&uploadId={id}");
+            let put = client.request("PUT", &path, &[], content.as_bytes());
+            assert_eq!(put.unwrap().status, 200);
+        }
+        let listing = client.get("/traces?list-type=2").unwrap().text();
+        assert!(!listing.contains("<Key>"), "{listing}");
+        let path = format!("/traces/t/data?uploadId={id}");
+        let done = client.request("POST", &path, &[], b"<Complete/>").unwrap();
+        assert_eq!(done.status, 200);
+        let whole = client.get("/traces/t/data").unwrap();
+        assert_eq!(whole.text(), "hello world");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 
     #[test]
