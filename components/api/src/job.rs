@@ -2,7 +2,7 @@
 //!
 //! Jobs hold plain values only, so that they can travel between processes as well as within one.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use tempo_engine::metrics::{MetricsPartial, Window};
@@ -176,6 +176,18 @@ pub enum JobError {
 }
 
 impl JobError {
+    /// The list of blocks is too old for a complete answer: blocks were last listed so long ago, or
+    /// never.
+    pub fn outdated_list(listed: Option<Duration>) -> Self {
+        let when = listed.map_or("were not listed yet".to_owned(), |age| {
+            format!("were last listed {} s ago", age.as_secs())
+        });
+        Self::Unavailable(format!(
+            "blocks {when}, and there may be others by now: the object store was not read in time, \
+             or this process stood still; see tempodb_blocklist_poll_errors_total"
+        ))
+    }
+
     /// Whether the same job may succeed at the next attempt.
     pub fn is_retryable(&self) -> bool {
         matches!(self, Self::Unavailable(_))

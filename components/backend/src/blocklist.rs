@@ -7,6 +7,7 @@ use std::{
     collections::{BTreeMap, HashMap, HashSet},
     ops::RangeInclusive,
     sync::Arc,
+    time::{Duration, Instant},
 };
 
 use parking_lot::{Mutex, RwLock};
@@ -27,6 +28,8 @@ struct State {
     /// What this process did since the last poll but one. Whoever changes lists holds this lock
     /// while it makes the new ones.
     changes: Mutex<HashMap<Arc<str>, Vec<LocalChange>>>,
+    /// When the last poll that succeeded began.
+    polled_at: Mutex<Option<Instant>>,
 }
 
 type Tenants = BTreeMap<Arc<str>, Arc<TenantBlocks>>;
@@ -56,6 +59,13 @@ impl Blocklist {
     /// A list without tenants.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// How long ago the last poll that succeeded began; `None` when none has. What others had done to
+    /// the store by then, as far as tenant indexes told, is in the lists; a tenant that could not be
+    /// polled and was tolerated is not told of.
+    pub fn age(&self) -> Option<Duration> {
+        self.state.polled_at.lock().map(|at| at.elapsed())
     }
 
     /// Tenants that have any block, sorted.
@@ -107,6 +117,11 @@ impl Blocklist {
             change,
             polled: false,
         });
+    }
+
+    /// Notes when the poll began whose findings were applied.
+    pub(crate) fn polled_at(&self, began: Instant) {
+        *self.state.polled_at.lock() = Some(began);
     }
 
     /// Replaces the lists of the polled tenants by what a poll found, keeps those of

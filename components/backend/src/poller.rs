@@ -9,7 +9,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use futures::{StreamExt, TryStreamExt, stream};
@@ -32,7 +32,8 @@ pub struct PollerConfig {
     pub tenant_concurrency: usize,
     /// `blocklist_poll_fallback`: list the store when the tenant index cannot be used.
     pub fallback: bool,
-    /// `blocklist_poll_stale_tenant_index`: an older index cannot be used; zero: any can.
+    /// `blocklist_poll_stale_tenant_index`: an older index cannot be used; zero: one that is older
+    /// than one and a half polls is not used where the store may be listed instead.
     pub stale_tenant_index: Duration,
     /// `blocklist_poll_jitter_ms`: longest random pause before a meta is read.
     pub jitter: Duration,
@@ -184,6 +185,7 @@ impl Poller {
     /// stay as they were.
     pub async fn poll_once(&self) -> Result<PollOutcome, Error> {
         let _timer = self.metrics.poll_duration_seconds.start_timer();
+        let began = Instant::now();
         let tenants = self.backend.list_tenants().await.inspect_err(|_| {
             self.metrics.poll_errors.with_label_values(&[""]).inc();
         })?;
@@ -223,6 +225,7 @@ impl Poller {
         outcome.polled_tenants = found.len();
         outcome.failed_tenants.sort_unstable();
         self.blocklist.apply_poll(found, &kept);
+        self.blocklist.polled_at(began);
         self.metrics.report_blocks(&self.blocklist);
         self.polled.store(true, Ordering::Relaxed);
         Ok(outcome)
@@ -282,6 +285,15 @@ impl Poller {
         (age < self.config.poll_interval * 3 / 4).then_some(index)
     }
 
+    /// Indexes are written anew at every poll. One that is clearly older is written by nobody any
+    /// more, and lacks what was built since: whoever may lists the store instead, and writes it.
+    fn max_index_age(&self) -> Duration {
+        match self.config.stale_tenant_index {
+            Duration::ZERO if self.config.fallback => self.config.poll_interval * 3 / 2,
+            configured => configured,
+        }
+    }
+
     async fn read_index(&self, tenant: &str) -> Result<TenantIndex, Error> {
         let index = self.backend.read_tenant_index(tenant).await?;
         let age = (self.now)().saturating_since(index.created_at);
@@ -289,7 +301,7 @@ impl Poller {
             .index_age_seconds
             .with_label_values(&[tenant])
             .set(age.as_secs_f64());
-        let limit = self.config.stale_tenant_index;
+        let limit = self.max_index_age();
         if !limit.is_zero() && age > limit {
             return Err(Error::StaleTenantIndex {
                 tenant: tenant.to_owned(),

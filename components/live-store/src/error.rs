@@ -151,7 +151,7 @@ pub enum ReadError {
     /// The query asks for what was not read from Kafka yet.
     #[error("cannot guarantee complete results")]
     Lagging,
-    /// The query counts here what only blocks of the object store hold by now.
+    /// The query looks here for what only blocks of the object store hold by now.
     #[error(
         "spans of that time are only in blocks by now, which the query-frontend has not heard yet"
     )]

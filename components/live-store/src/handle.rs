@@ -425,16 +425,19 @@ impl LiveStore {
         self.lagged(reading, route)
     }
 
-    /// Spans are counted here from the time on until which blocks are complete. A query-frontend
-    /// that has not heard for long how far that is, such as after a pause, asks for earlier ones,
-    /// and would not look for them in blocks.
+    /// Spans are counted and searched here from the time on until which blocks are complete. A
+    /// query-frontend that has not heard or listed blocks for long, such as after a pause, asks for
+    /// earlier ones, and would not look for them in blocks.
     fn check_forgotten(
         &self,
         start_unix_nanos: u64,
         operation: Operation,
     ) -> Result<(), ReadError> {
-        let is_counted_once = self.shared.reading.is_some() && operation == Operation::QueryRange;
-        if is_counted_once && self.shared.has_forgotten_since(start_unix_nanos) {
+        let must_be_whole = matches!(operation, Operation::QueryRange | Operation::Search);
+        if must_be_whole
+            && self.shared.reading.is_some()
+            && self.shared.has_forgotten_since(start_unix_nanos)
+        {
             return Err(ReadError::Forgotten);
         }
         Ok(())

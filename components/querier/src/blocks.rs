@@ -4,6 +4,7 @@ use std::{
     collections::HashSet,
     ops::RangeInclusive,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use futures::{StreamExt as _, TryStreamExt as _, stream};
@@ -27,9 +28,10 @@ const MAX_TOLD_BLOCKS: usize = 10_000;
 pub(crate) struct Blocks {
     backend: Backend,
     blocklist: Blocklist,
+    max_list_age: Duration,
     cache: Cache,
     now_nanos: NowNanos,
-    compacted_lookback: std::time::Duration,
+    compacted_lookback: Duration,
     concurrent_lookups: usize,
     /// Blocks that cannot be read, which the log has told of.
     told: Arc<Mutex<HashSet<Uuid>>>,
@@ -69,6 +71,7 @@ impl Blocks {
         Self {
             backend: source.backend,
             blocklist: source.blocklist,
+            max_list_age: source.max_list_age,
             cache: source.cache,
             now_nanos: source.now_nanos,
             compacted_lookback: config.compacted_block_lookback,
@@ -107,6 +110,10 @@ impl Blocks {
         range: Option<(i64, i64)>,
         mut found: FoundTrace,
     ) -> Result<TraceParts, JobError> {
+        let listed = self.blocklist.age();
+        if listed.unwrap_or(Duration::MAX) > self.max_list_age {
+            return Err(JobError::outdated_list(listed));
+        }
         let second = Timestamp::from_unix_seconds;
         let now = Timestamp::from_unix_nanos((self.now_nanos)());
         let lookup = TraceLookup {

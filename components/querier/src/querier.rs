@@ -7,6 +7,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
     time::Instant,
 };
 
@@ -43,6 +44,9 @@ pub struct BlockSource {
     pub backend: Backend,
     /// Which blocks there are.
     pub blocklist: Blocklist,
+    /// With an older list no trace is looked for: others may have built blocks since, and have let go
+    /// of what is in them.
+    pub max_list_age: Duration,
     /// Where footers and the like are kept between jobs.
     pub cache: Cache,
     /// The clock.

@@ -47,6 +47,11 @@ pub enum BuiltUntil {
     UnixSeconds(i64),
     /// Not known yet.
     Unknown,
+    /// Known, but the list of blocks is older than that is.
+    Outdated {
+        /// How long ago blocks were last listed; `None` when they never were.
+        listed: Option<Duration>,
+    },
 }
 
 /// Tells how far the object store has everything that came.
@@ -216,6 +221,9 @@ impl Frontend {
                      see /partition-ring"
                         .to_owned(),
                 )));
+            }
+            BuiltUntil::Outdated { listed } => {
+                return Err(QueryError::Job(JobError::outdated_list(listed)));
             }
         };
         let nanos = |time: i64| u64::try_from(time).unwrap_or(0);

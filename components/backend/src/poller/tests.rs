@@ -234,24 +234,32 @@ async fn without_fallback_a_missing_or_stale_index_fails_the_tenant() {
 
 #[tokio::test]
 async fn a_stale_index_is_replaced_by_a_listing() {
-    let config = PollerConfig {
-        stale_tenant_index: HOUR,
-        ..PollerConfig::default()
-    };
-    let store = testing::memory();
-    put(&store, "t", 1).await;
-    Scene::over(
-        store.clone(),
-        TenantIndexRole::Builder,
-        PollerConfig::default(),
-    )
-    .poll()
-    .await;
-    put(&store, "t", 2).await;
-    let reader = Scene::over(store, TenantIndexRole::Reader, config);
-    reader.clock_seconds.fetch_add(7200, Ordering::SeqCst);
-    reader.poll().await;
-    assert_eq!(reader.live("t"), [1, 2]);
+    let poll = PollerConfig::default().poll_interval;
+    for (stale_tenant_index, still_taken, too_old) in [
+        (HOUR, HOUR, 2 * HOUR),
+        // Whoever writes them would have written it anew.
+        (Duration::ZERO, poll * 3 / 2, poll * 2),
+    ] {
+        let config = PollerConfig {
+            stale_tenant_index,
+            ..PollerConfig::default()
+        };
+        let store = testing::memory();
+        put(&store, "t", 1).await;
+        let builder = PollerConfig::default();
+        Scene::over(store.clone(), TenantIndexRole::Builder, builder)
+            .poll()
+            .await;
+        put(&store, "t", 2).await;
+        let reader = Scene::over(store, TenantIndexRole::Reader, config);
+        let begun = reader.clock_seconds.load(Ordering::SeqCst);
+        for (age, found) in [(still_taken, &[1][..]), (too_old, &[1, 2])] {
+            let now = begun + age.as_secs() as i64;
+            reader.clock_seconds.store(now, Ordering::SeqCst);
+            reader.poll().await;
+            assert_eq!(reader.live("t"), found);
+        }
+    }
 }
 
 #[tokio::test]

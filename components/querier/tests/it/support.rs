@@ -6,6 +6,7 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 use prost::Message as _;
@@ -122,6 +123,7 @@ pub(crate) async fn querier(
             blocks: Some(BlockSource {
                 backend,
                 blocklist,
+                max_list_age: Duration::MAX,
                 cache: Cache::new(1 << 20, &registry).unwrap(),
                 now_nanos: Arc::new(|| i64::from(NOW) * 1_000_000_000),
             }),

@@ -1,5 +1,7 @@
 //! Block-builders that are behind: what they have not brought is asked of live-stores, however old.
 
+use std::time::Duration;
+
 use tempo_api::job::{DataPlace, Job};
 use tempo_query_frontend::{BuiltUntil, Config};
 
@@ -62,10 +64,11 @@ async fn spans_are_counted_in_one_place() {
     assert_eq!(asked(built(4_000), path).await, (vec![4_000], 1));
 }
 
-#[tokio::test]
-async fn while_nothing_is_known_nothing_is_told() {
-    let stack = Stack::with_built(Config::default(), BuiltUntil::Unknown);
+/// Asks for what needs to be known of blocks; tells what the refusals say.
+async fn refusals(built: BuiltUntil) -> Vec<String> {
+    let stack = Stack::with_built(Config::default(), built);
     let _querier = stack.querier(|_, job| nothing(job));
+    let mut texts = Vec::new();
     for path in [
         "/api/search?q=%7B%7D",
         "/api/v2/search/tags?scope=span",
@@ -74,6 +77,26 @@ async fn while_nothing_is_known_nothing_is_told() {
         let url = format!("{path}&start={}&end={NOW}", NOW - 7_200);
         let reply = stack.get(&url).await;
         assert_eq!(reply.status, 500, "{reply:?}");
-        assert!(reply.pair().1.contains("/partition-ring"), "{reply:?}");
+        texts.push(reply.pair().1.to_owned());
+    }
+    texts
+}
+
+#[tokio::test]
+async fn while_nothing_is_known_nothing_is_told() {
+    for text in refusals(BuiltUntil::Unknown).await {
+        assert!(text.contains("/partition-ring"), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_told_by_an_old_list_of_blocks() {
+    for (listed, words) in [
+        (Some(Duration::from_secs(47)), "last listed 47 s ago"),
+        (None, "not listed yet"),
+    ] {
+        for text in refusals(BuiltUntil::Outdated { listed }).await {
+            assert!(text.contains(words), "{text}");
+        }
     }
 }

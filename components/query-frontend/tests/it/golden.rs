@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
+    time::Duration,
 };
 
 use serde_json::Value;
@@ -103,6 +104,7 @@ async fn stack(golden: &Golden, now: i64, recent: Recent, blocks: Option<&str>) 
             blocks: Some(BlockSource {
                 backend,
                 blocklist: stack.blocklist.clone(),
+                max_list_age: Duration::MAX,
                 cache: Cache::new(64 << 20, &registry).unwrap(),
                 now_nanos: Arc::new(move || now * 1_000_000_000),
             }),

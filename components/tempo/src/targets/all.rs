@@ -1,7 +1,7 @@
 //! `-target=all`: the monolith. The distributor writes into the live-store of the same process,
 //! which keeps its own log and flushes its own blocks.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use tempo_backend::{TenantIndexRole, cache::remote::RemoteCaches};
 use tempo_config::Config;
@@ -91,6 +91,8 @@ pub(super) async fn open(base: &Base, config: &Config) -> Result<Assembly, AppEr
             blocks: Some(BlockSource {
                 backend: storage.backend,
                 blocklist: storage.blocklist,
+                // What this process lets go of it has listed itself.
+                max_list_age: Duration::MAX,
                 cache: storage.cache,
                 now_nanos: Arc::new(now_nanos),
             }),

@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    fs,
+    fs, thread,
     time::{Duration, Instant},
 };
 
@@ -81,7 +81,7 @@ impl Installation {
             live_store_yaml: format!("{QUICK}{live_store_yaml}"),
             data: Some(data),
             storage_yaml: Some(format!(
-                "    backend: local\n    local:\n      path: {}\n",
+                "    backend: local\n    local:\n      path: {}\n    blocklist_poll: 1s\n",
                 self.folder.path().join("bucket").display()
             )),
             ..Options::default()
@@ -90,9 +90,13 @@ impl Installation {
     }
 
     fn live_store(&self, zone: &str, partition: i32) -> Tempo {
+        self.live_store_with(zone, partition, "")
+    }
+
+    fn live_store_with(&self, zone: &str, partition: i32, yaml: &str) -> Tempo {
         let id = format!("live-store-zone-{zone}-{partition}");
         let ring = format!(
-            "  ring:\n    instance_id: {id}\n    instance_zone: zone-{zone}\n    instance_addr: 127.0.0.1\n"
+            "{yaml}  ring:\n    instance_id: {id}\n    instance_zone: zone-{zone}\n    instance_addr: 127.0.0.1\n"
         );
         self.process("live-store", &id, "", &ring)
     }
@@ -263,7 +267,12 @@ fn count(frontend: &Tempo) -> (u16, f64) {
 
 /// The processes that ask.
 fn readers(installation: &Installation) -> (Tempo, Tempo) {
-    let mut frontend = installation.process("query-frontend", "query-frontend", RECENT_ONLY, "");
+    let frontend = installation.process("query-frontend", "query-frontend", RECENT_ONLY, "");
+    readers_behind(frontend, installation)
+}
+
+/// A query-frontend, which is started, and a querier.
+fn readers_behind(mut frontend: Tempo, installation: &Installation) -> (Tempo, Tempo) {
     frontend.spawn().unwrap();
     let querier = installation.started(
         "querier",
@@ -371,6 +380,54 @@ fn kill_9_at_any_time_loses_and_doubles_nothing() {
     sent.push(&distributor, &mut maker, 1);
     sent.until_found(&frontend);
     assert!(processed() > 0.0, "records are counted");
+}
+
+#[test]
+fn what_only_blocks_hold_is_not_left_out_of_a_count() {
+    let kafka = Kafka::shared().unwrap();
+    let installation = Installation::new(&kafka, 1);
+    let mut store = installation.live_store_with("a", 0, "  complete_block_timeout: 20s\n");
+    store.start().unwrap();
+    let distributor = installation.started("distributor", "");
+    let soon_from_blocks = RECENT_ONLY.replace("1h", "1s");
+    let frontend = installation.process("query-frontend", "frontend", &soon_from_blocks, "");
+    let (frontend, _querier) = readers_behind(frontend, &installation);
+    let mut sent = Sent::default();
+    sent.push(&distributor, &mut TraceMaker::new(8), 5);
+    sent.until_counted(&frontend);
+
+    let kept = || metric(&store, "tempo_live_store_local_blocks");
+    eventually("all is in blocks of the live-store", || {
+        let live = "tempo_live_store_live_traces{tenant=\"single-tenant\"}";
+        (kept() > 0.0 && metric(&store, live) == 0.0).then_some(())
+    });
+
+    // While it is stopped it does not hear that all of it is built and no longer kept here.
+    frontend.signal("STOP").unwrap();
+    let spill = installation.folder.path().join("spill");
+    let _builder = installation.started(
+        "block-builder",
+        &format!(
+            "block_builder:\n  instance_id: block-builder-0\n  partitions_per_instance: 1\n  consume_cycle_duration: 500ms\n  wal:\n    path: {}\n",
+            spill.display()
+        ),
+    );
+    eventually("the live-store lets go of what is built", || {
+        (kept() == 0.0).then_some(())
+    });
+    thread::scope(|scope| {
+        let asked_before_it_goes_on = scope.spawn(|| count(&frontend));
+        thread::sleep(Duration::from_millis(200));
+        frontend.signal("CONT").unwrap();
+        let mut answer = asked_before_it_goes_on.join().unwrap();
+        eventually("it is counted in blocks", || {
+            let (status, counted) = answer;
+            let is_whole = counted == sent.total() as f64;
+            assert!(status != 200 || is_whole, "{counted} of {}", sent.total());
+            answer = count(&frontend);
+            (status == 200).then_some(())
+        });
+    });
 }
 
 /// `{"timestamp", "state"}`.
