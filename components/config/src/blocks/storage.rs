@@ -305,7 +305,7 @@ block! {
         used blocklist_poll_fallback: bool = true,
         /// Processes that write the tenant's index.
         later blocklist_poll_tenant_index_builders: u32 = 2u32,
-        /// Age at which a tenant's index is not believed; 0 means never.
+        /// Age at which a tenant's index is not believed; 0 means one and a half polls where all blocks may be looked for instead, else never.
         used blocklist_poll_stale_tenant_index: GoDuration = GoDuration::ZERO,
         /// Milliseconds by which looks are spread.
         used blocklist_poll_jitter_ms: u64 = 0u64,
