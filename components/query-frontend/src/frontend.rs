@@ -47,7 +47,7 @@ pub enum BuiltUntil {
     UnixSeconds(i64),
     /// Not known yet.
     Unknown,
-    /// Known, but the list of blocks is older than that is.
+    /// Told, but no list of blocks was young enough yet to go by it.
     Outdated {
         /// How long ago blocks were last listed; `None` when they never were.
         listed: Option<Duration>,

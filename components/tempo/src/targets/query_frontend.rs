@@ -10,9 +10,7 @@ use tempo_backend::TenantIndexRole;
 use tempo_config::Config;
 use tempo_query_frontend::{BuiltUntil, TellBuiltUntil};
 
-use super::{
-    Storage, first_poll, fresh_list_age, gossip_stage, max_list_age, now_nanos, overrides_api,
-};
+use super::{Storage, first_poll, fresh_list_age, gossip_stage, now_nanos, overrides_api};
 use crate::{
     process::{AppError, Assembly, Base, Stage},
     ring_page, settings,
@@ -38,20 +36,19 @@ pub(super) async fn open(base: &Base, config: &Config) -> Result<Assembly, AppEr
             gossip = Some(gossip_stage(service));
             pages = ring_page::router(membership.clone());
             let blocklist = storage.blocklist.clone();
-            let (fresh, max_age) = (fresh_list_age(config), max_list_age(config));
-            // What is built stays built: it counts also while no live-store is heard. What was built
-            // since counts once blocks are listed.
+            let fresh = fresh_list_age(config);
+            // What is built stays built: it counts also while no live-store is heard, or the store can't
+            // be read. What was built since counts once blocks are listed.
             let last_told = AtomicI64::new(NEVER);
             Arc::new(move || {
                 let ring = membership.partitions();
                 let told = ring.built_until();
                 let listed = blocklist.age();
-                let is_no_older_than = |limit| listed.is_some_and(|age| age <= limit);
-                if let (true, Some(seconds)) = (is_no_older_than(fresh), told) {
+                let is_fresh = listed.is_some_and(|age| age <= fresh);
+                if let (true, Some(seconds)) = (is_fresh, told) {
                     last_told.store(seconds, Ordering::Release);
                 }
                 match last_told.load(Ordering::Acquire) {
-                    _ if !is_no_older_than(max_age) => BuiltUntil::Outdated { listed },
                     NEVER if told.is_some() => BuiltUntil::Outdated { listed },
                     NEVER if ring.is_settled => BuiltUntil::AsConfigured,
                     NEVER => BuiltUntil::Unknown,
