@@ -34,10 +34,17 @@ install_missing() {
   [ ${#missing[@]} = 0 ] || install_packages "${missing[@]}"
 }
 
+# Distributions have old ones, which fetch the one that is asked for.
+need_go() {
+  PATH=$PATH:/usr/local/go/bin
+  command -v go >/dev/null || install_packages golang-go
+  command -v go >/dev/null || fail "go is missing; it builds Kubernetes (see https://go.dev/dl)"
+}
+
 go_build() {
   local output=$1 package=$2
   shift 2
-  command -v go >/dev/null || fail "go is missing; it builds Kubernetes (see https://go.dev/dl)"
+  need_go
   (cd "$source_dir" && go build -trimpath "$@" -o "$output.new" "$package" >&2)
   mv "$output.new" "$output"
 }
@@ -81,6 +88,7 @@ install_node() {
 install_helm() {
   if [ "$(cat "$tools/helm.version" 2>/dev/null)" != "$helm_version" ]; then
     say "installing helm $helm_version"
+    need_go
     # Told which Kubernetes it belongs to, as its releases are, it takes charts for that one.
     GOBIN=$tools go install -trimpath -ldflags "-s -w \
       -X helm.sh/helm/v3/internal/version.version=$helm_version \
