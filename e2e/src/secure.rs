@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use tokio::{
     io::copy_bidirectional,
     net::{TcpListener, TcpStream},
@@ -14,27 +14,26 @@ use tokio::{
 };
 use tokio_rustls::{
     TlsConnector,
-    rustls::{
-        ClientConfig, RootCertStore,
-        pki_types::{CertificateDer, ServerName, pem::PemObject},
-    },
+    rustls::{ClientConfig, RootCertStore, pki_types::ServerName},
 };
 
 use crate::{Failure, Outcome};
 
 /// Who signs certificates.
-pub struct Authority {
-    pem: String,
-    issuer: Issuer<'static, KeyPair>,
-}
+pub struct Authority(CertifiedIssuer<'static, KeyPair>);
 
-/// A certificate and its key, as PEM.
+/// A certificate and its key.
 #[derive(Debug)]
 pub struct Certificate {
-    /// `tls.crt`
-    pub certificate: String,
-    /// `tls.key`
-    pub key: String,
+    certificate: rcgen::Certificate,
+    key: KeyPair,
+}
+
+impl Certificate {
+    /// `tls.crt` and `tls.key`, as PEM.
+    pub fn pems(&self) -> (String, String) {
+        (self.certificate.pem(), self.key.serialize_pem())
+    }
 }
 
 fn failed(error: impl std::fmt::Display) -> Failure {
@@ -53,14 +52,13 @@ impl Authority {
             .distinguished_name
             .push(DnType::CommonName, "tempo-e2e");
         let key = KeyPair::generate().map_err(failed)?;
-        let pem = params.self_signed(&key).map_err(failed)?.pem();
-        let issuer = Issuer::new(params, key);
-        Ok(Self { pem, issuer })
+        let issuer = CertifiedIssuer::self_signed(params, key).map_err(failed)?;
+        Ok(Self(issuer))
     }
 
     /// `ca.crt`, as PEM.
-    pub fn pem(&self) -> &str {
-        &self.pem
+    pub fn pem(&self) -> String {
+        self.0.pem()
     }
 
     /// A new certificate for these names.
@@ -71,11 +69,8 @@ impl Authority {
         let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
         let params = CertificateParams::new(names).map_err(failed)?;
         let key = KeyPair::generate().map_err(failed)?;
-        let certificate = params.signed_by(&key, &self.issuer).map_err(failed)?;
-        Ok(Certificate {
-            certificate: certificate.pem(),
-            key: key.serialize_pem(),
-        })
+        let certificate = params.signed_by(&key, &self.0).map_err(failed)?;
+        Ok(Certificate { certificate, key })
     }
 }
 
@@ -98,8 +93,7 @@ impl Door {
         let target: SocketAddr = target.parse().map_err(failed)?;
         let name = ServerName::try_from(name.to_owned()).map_err(failed)?;
         let mut roots = RootCertStore::empty();
-        let root = CertificateDer::from_pem_slice(authority.pem.as_bytes()).map_err(failed)?;
-        roots.add(root).map_err(failed)?;
+        roots.add(authority.0.der().clone()).map_err(failed)?;
         let config = ClientConfig::builder()
             .with_root_certificates(roots)
             .with_no_client_auth();
@@ -138,12 +132,8 @@ impl Door {
     }
 
     /// Whether the last server that was reached showed `certificate`.
-    ///
-    /// # Errors
-    /// When `certificate` is none.
-    pub fn was_shown(&self, certificate: &Certificate) -> Outcome<bool> {
-        let wanted = CertificateDer::from_pem_slice(certificate.certificate.as_bytes());
+    pub fn was_shown(&self, certificate: &Certificate) -> bool {
         let shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
-        Ok(*shown == wanted.map_err(failed)?.to_vec())
+        *shown == **certificate.certificate.der()
     }
 }

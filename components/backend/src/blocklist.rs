@@ -119,15 +119,11 @@ impl Blocklist {
         });
     }
 
-    /// Notes when the poll began whose findings were applied.
-    pub(crate) fn polled_at(&self, began: Instant) {
-        *self.state.polled_at.lock() = Some(began);
-    }
-
-    /// Replaces the lists of the polled tenants by what a poll found, keeps those of
+    /// Replaces the lists of the polled tenants by what a poll found that `began` then, keeps those of
     /// `kept` (tenants that could not be polled), and forgets all others.
     pub(crate) fn apply_poll(
         &self,
+        began: Instant,
         polled: Vec<(Arc<str>, TenantBlocks)>,
         kept: &HashSet<Arc<str>>,
     ) {
@@ -162,6 +158,7 @@ impl Blocklist {
         }
         all_changes.retain(|_, changes| !changes.is_empty());
         *self.state.tenants.write() = tenants;
+        *self.state.polled_at.lock() = Some(began);
     }
 }
 

@@ -5,10 +5,7 @@
 
 use std::{
     collections::HashSet,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -105,7 +102,6 @@ pub struct Poller {
     blocklist: Blocklist,
     metrics: PollerMetrics,
     now: Arc<dyn Fn() -> Timestamp + Send + Sync>,
-    polled: AtomicBool,
 }
 
 impl Poller {
@@ -138,7 +134,6 @@ impl Poller {
             blocklist,
             metrics: PollerMetrics::register(registry)?,
             now: Arc::new(Timestamp::now),
-            polled: AtomicBool::new(false),
         })
     }
 
@@ -152,7 +147,7 @@ impl Poller {
     /// Polls at every interval until shut down; at once when it has never polled, and often until
     /// it has. Failures are logged and counted, and the lists stay as they were.
     pub async fn run(self, shutdown: CancellationToken) {
-        let mut wait = if self.polled.load(Ordering::Relaxed) {
+        let mut wait = if self.has_polled() {
             self.config.poll_interval
         } else {
             Duration::ZERO
@@ -170,12 +165,16 @@ impl Poller {
                     }
                 }
             }
-            wait = if self.polled.load(Ordering::Relaxed) {
+            wait = if self.has_polled() {
                 self.config.poll_interval
             } else {
                 self.config.poll_interval.min(FIRST_POLL_RETRY)
             };
         }
+    }
+
+    fn has_polled(&self) -> bool {
+        self.blocklist.age().is_some()
     }
 
     /// Polls all tenants once.
@@ -224,10 +223,8 @@ impl Poller {
         drop(answers);
         outcome.polled_tenants = found.len();
         outcome.failed_tenants.sort_unstable();
-        self.blocklist.apply_poll(found, &kept);
-        self.blocklist.polled_at(began);
+        self.blocklist.apply_poll(began, found, &kept);
         self.metrics.report_blocks(&self.blocklist);
-        self.polled.store(true, Ordering::Relaxed);
         Ok(outcome)
     }
 

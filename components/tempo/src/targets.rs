@@ -161,17 +161,6 @@ async fn first_poll(poller: &Poller) {
     }
 }
 
-/// A list that is no older has all blocks of which live-stores say that everybody sees them: they
-/// wait for two and a half polls, of which one is until an index is written anew.
-fn fresh_list_age(config: &Config) -> Duration {
-    config.storage.trace.blocklist_poll.0 * 3 / 2
-}
-
-/// A list that is older may lack blocks that live-stores have let go of: they wait for as long again.
-fn max_list_age(config: &Config) -> Duration {
-    config.storage.trace.blocklist_poll.0 * 3
-}
-
 fn now_nanos() -> i64 {
     let since = SystemTime::now()
         .duration_since(UNIX_EPOCH)

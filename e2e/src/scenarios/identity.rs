@@ -4,13 +4,11 @@ use std::{process::Command, time::Duration};
 
 use serde_json::{Value, json};
 
-use super::{FIND_LIMIT, microservices, minimal, refusals};
+use super::{FIND_LIMIT, microservices, minimal};
 use crate::{
     Failure, Outcome, command,
     context::Context,
-    ensure,
-    neighbours::FIRST,
-    operator,
+    ensure, operator,
     stack::{READY_LIMIT, Stack, quick},
 };
 
@@ -20,10 +18,7 @@ const ENDPOINTS: [&str; 2] = ["tempo-demo-distributor", "tempo-demo-query-fronte
 const MIGRATION_LIMIT: Duration = Duration::from_secs(480);
 
 pub(super) fn stable_endpoints(context: &Context<'_>) -> Outcome {
-    let neighbours = &context.world.neighbours;
-    let (kafka, s3) = (neighbours.kafka()?, neighbours.s3()?);
-    neighbours.make_bucket(&context.namespace)?;
-    context.apply(&refusals::s3_secret("access_key_secret", FIRST))?;
+    let (kafka, s3) = microservices::surroundings(context)?;
     let target = microservices::manifest(&s3, &context.namespace, &kafka)
         + "  migration: {writeQuietPeriod: 5s, keepSourceVolumesFor: 1m}\n";
     context.apply(&target.replace("mode: Microservices", "mode: Monolithic"))?;
@@ -66,10 +61,7 @@ fn endpoints(stack: &Stack<'_>) -> Outcome<Vec<(Value, Vec<Value>)>> {
 }
 
 pub(super) fn long_name(context: &Context<'_>) -> Outcome {
-    let neighbours = &context.world.neighbours;
-    let (kafka, s3) = (neighbours.kafka()?, neighbours.s3()?);
-    neighbours.make_bucket(&context.namespace)?;
-    context.apply(&refusals::s3_secret("access_key_secret", FIRST))?;
+    let (kafka, s3) = microservices::surroundings(context)?;
     let name = "a-name-of-twenty-eight-chars";
     let manifest = microservices::manifest(&s3, &context.namespace, &kafka);
     context.apply(&manifest.replace("name: demo", &format!("name: {name}")))?;

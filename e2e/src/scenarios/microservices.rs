@@ -62,12 +62,19 @@ pub(super) fn under_load(s3: &str, bucket: &str, kafka: &str) -> String {
         .replace("drainWait: 30s", "drainWait: 100s")
 }
 
-/// The stack of [`manifest`], ready.
-pub(super) fn ready<'w>(context: &Context<'w>) -> Outcome<Stack<'w>> {
+/// Where Kafka and the store are, after a bucket with the name of the namespace was made, and the
+/// Secret to it.
+pub(super) fn surroundings(context: &Context<'_>) -> Outcome<(String, String)> {
     let neighbours = &context.world.neighbours;
     let (kafka, s3) = (neighbours.kafka()?, neighbours.s3()?);
     neighbours.make_bucket(&context.namespace)?;
     context.apply(&refusals::s3_secret("access_key_secret", FIRST))?;
+    Ok((kafka, s3))
+}
+
+/// The stack of [`manifest`], ready.
+pub(super) fn ready<'w>(context: &Context<'w>) -> Outcome<Stack<'w>> {
+    let (kafka, s3) = surroundings(context)?;
     context.apply(&manifest(&s3, &context.namespace, &kafka))?;
     let stack = context.stack("demo");
     stack.wait_ready(CLUSTER_READY_LIMIT)?;

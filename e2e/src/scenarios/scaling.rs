@@ -5,13 +5,12 @@ use std::{collections::BTreeMap, thread, time::Duration};
 
 use serde_json::{Value, json};
 
-use super::{ROLLOUT_LIMIT, microservices, refusals};
+use super::{ROLLOUT_LIMIT, microservices};
 use crate::{
     Failure, Outcome,
     access::Access,
     context::Context,
     ensure,
-    neighbours::FIRST,
     operator::pod_is_ready,
     stack::{Stack, uids},
     traffic::Traffic,
@@ -32,10 +31,7 @@ struct Busy<'c, 'w> {
 
 impl<'c, 'w> Busy<'c, 'w> {
     fn with(context: &'c Context<'w>, live_stores: usize) -> Outcome<Self> {
-        let neighbours = &context.world.neighbours;
-        let (kafka, s3) = (neighbours.kafka()?, neighbours.s3()?);
-        neighbours.make_bucket(&context.namespace)?;
-        context.apply(&refusals::s3_secret("access_key_secret", FIRST))?;
+        let (kafka, s3) = microservices::surroundings(context)?;
         let spec = microservices::under_load(&s3, &context.namespace, &kafka)
             .replace(
                 "partitions: 3,",

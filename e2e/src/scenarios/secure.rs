@@ -4,12 +4,11 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use super::{FIND_LIMIT, RELOAD_LIMIT, microservices, refusals};
+use super::{FIND_LIMIT, RELOAD_LIMIT, microservices};
 use crate::{
     Outcome,
     context::Context,
     ensure,
-    neighbours::FIRST,
     secure::{Authority, Certificate, Door},
     stack::{Stack, uids},
     traces::{Protocol, Query, until},
@@ -21,23 +20,21 @@ const DRAIN_LIMIT: Duration = Duration::from_secs(240);
 const RENEWAL_LIMIT: Duration = RELOAD_LIMIT.saturating_mul(2);
 
 fn secret(authority: &Authority, certificate: &Certificate) -> String {
+    let (crt, key) = certificate.pems();
     json!({
         "apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/tls",
         "metadata": {"name": "internal"},
         "stringData": {
             "ca.crt": authority.pem(),
-            "tls.crt": certificate.certificate,
-            "tls.key": certificate.key,
+            "tls.crt": crt,
+            "tls.key": key,
         },
     })
     .to_string()
 }
 
 pub(super) fn internal_tls(context: &Context<'_>) -> Outcome {
-    let neighbours = &context.world.neighbours;
-    let (kafka, s3) = (neighbours.kafka()?, neighbours.s3()?);
-    neighbours.make_bucket(&context.namespace)?;
-    context.apply(&refusals::s3_secret("access_key_secret", FIRST))?;
+    let (kafka, s3) = microservices::surroundings(context)?;
     let authority = Authority::new()?;
     let name = format!("tempo-demo-query-frontend.{}.svc", context.namespace);
     let first = authority.certify(&[&name])?;
@@ -51,7 +48,7 @@ pub(super) fn internal_tls(context: &Context<'_>) -> Outcome {
     let (way, plain) = stack.query(None)?;
     let door = Door::open(&way.address, &name, &authority)?;
     send_and_find(context, &stack, &door, "first")?;
-    ensure(door.was_shown(&first)?, || {
+    ensure(door.was_shown(&first), || {
         "the query-frontend shows another certificate than the Secret's".to_owned()
     })?;
     ensure(plain.get("/ready").is_err(), || {
@@ -82,7 +79,7 @@ pub(super) fn internal_tls(context: &Context<'_>) -> Outcome {
     let query = Query::new(&door.address, None);
     until(Instant::now() + RENEWAL_LIMIT, || {
         query.get("/ready")?;
-        ensure(door.was_shown(&second)?, || {
+        ensure(door.was_shown(&second), || {
             "the query-frontend still shows the old certificate".to_owned()
         })
     })?;

@@ -119,7 +119,7 @@ fn poll(blocklist: &Blocklist, tenants: Vec<(&str, Vec<Arc<BlockMeta>>)>, kept: 
         .map(|(tenant, live)| (Arc::from(tenant), TenantBlocks::new(live, vec![])))
         .collect();
     let kept = kept.iter().map(|tenant| Arc::from(*tenant)).collect();
-    blocklist.apply_poll(found, &kept);
+    blocklist.apply_poll(Instant::now(), found, &kept);
 }
 
 fn live(blocklist: &Blocklist, tenant: &str) -> Vec<u128> {
@@ -215,7 +215,11 @@ fn a_snapshot_does_not_change_under_its_reader() {
 fn removed_and_cleared_blocks_disappear() {
     let blocklist = Blocklist::new();
     let start = TenantBlocks::new(vec![block(1, 0, 1)], vec![compacted(2, 0, 1, 1)]);
-    blocklist.apply_poll(vec![(Arc::from("t"), start)], &HashSet::new());
+    blocklist.apply_poll(
+        Instant::now(),
+        vec![(Arc::from("t"), start)],
+        &HashSet::new(),
+    );
     blocklist.apply_change(
         "t",
         BlockChange {

@@ -7,7 +7,7 @@ use tempo_config::Config;
 use tempo_live_store::{KafkaFeed, partition_of};
 use tempo_membership::Instance;
 
-use super::{UnusableSetting, host_name, kafka, membership, writes};
+use super::{UnusableSetting, blocks_visible_after, host_name, kafka, membership, writes};
 
 /// In the live-store's data folder: the partitions that it knew before it stopped.
 const PARTITIONS_FILE: &str = "partitions.json";
@@ -36,8 +36,7 @@ pub(crate) fn live_store_on_kafka(
             partition,
             group,
             builders_group: tempo_block_builder::GROUP.to_owned(),
-            // One until the list is made anew, one until it is read, and the time that both take.
-            blocks_visible_after: config.storage.trace.blocklist_poll.0 * 5 / 2,
+            blocks_visible_after: blocks_visible_after(config),
             max_span_delay: live_store.complete_block_timeout.0 / SPAN_DELAY_SHARE,
             commit_interval: live_store.commit_interval.0,
             readiness_target_lag: live_store.readiness_target_lag.0,

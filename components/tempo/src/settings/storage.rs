@@ -241,6 +241,23 @@ pub(crate) fn poller(config: &Config) -> PollerConfig {
     }
 }
 
+/// How long after a block was built everybody sees it: one poll until the list is made anew, one until
+/// it is read, and the time that both take. Live-stores tell of it then, and keep it for as long again.
+pub(crate) fn blocks_visible_after(config: &Config) -> Duration {
+    config.storage.trace.blocklist_poll.0 * 5 / 2
+}
+
+/// A list that is no older has all blocks of which live-stores tell: of [`blocks_visible_after`] one
+/// poll is until the list is made anew.
+pub(crate) fn fresh_list_age(config: &Config) -> Duration {
+    config.storage.trace.blocklist_poll.0 * 3 / 2
+}
+
+/// A list that is older may lack blocks that live-stores have let go of.
+pub(crate) fn max_list_age(config: &Config) -> Duration {
+    config.storage.trace.blocklist_poll.0 * 3
+}
+
 /// How long blocks are kept where the tenant does not say.
 pub(crate) fn retention(config: &Config) -> RetentionPolicy {
     let compaction = &config.backend_worker.compaction;

@@ -8,7 +8,7 @@ use tempo_backend::TenantIndexRole;
 use tempo_config::Config;
 use tempo_querier::{BlockSource, LiveStores, Querier, Recent, Worker};
 
-use super::{Storage, first_poll, gossip_stage, max_list_age, now_nanos};
+use super::{Storage, first_poll, gossip_stage, now_nanos};
 use crate::{
     connect_ring::RingOwners,
     process::{AppError, Assembly, Base, Stage},
@@ -49,7 +49,7 @@ pub(super) async fn open(base: &Base, config: &Config) -> Result<Assembly, AppEr
             blocks: Some(BlockSource {
                 backend: storage.backend,
                 blocklist: storage.blocklist,
-                max_list_age: max_list_age(config),
+                max_list_age: settings::max_list_age(config),
                 cache: storage.cache,
                 now_nanos: Arc::new(now_nanos),
             }),

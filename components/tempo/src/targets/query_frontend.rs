@@ -10,7 +10,7 @@ use tempo_backend::TenantIndexRole;
 use tempo_config::Config;
 use tempo_query_frontend::{BuiltUntil, TellBuiltUntil};
 
-use super::{Storage, first_poll, fresh_list_age, gossip_stage, now_nanos, overrides_api};
+use super::{Storage, first_poll, gossip_stage, now_nanos, overrides_api};
 use crate::{
     process::{AppError, Assembly, Base, Stage},
     ring_page, settings,
@@ -36,7 +36,7 @@ pub(super) async fn open(base: &Base, config: &Config) -> Result<Assembly, AppEr
             gossip = Some(gossip_stage(service));
             pages = ring_page::router(membership.clone());
             let blocklist = storage.blocklist.clone();
-            let fresh = fresh_list_age(config);
+            let fresh = settings::fresh_list_age(config);
             // What is built stays built: it counts also while no live-store is heard, or the store can't
             // be read. What was built since counts once blocks are listed.
             let last_told = AtomicI64::new(NEVER);
