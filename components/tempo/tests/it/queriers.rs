@@ -182,6 +182,14 @@ fn a_querier_that_is_lost_with_a_job_does_not_fail_the_query() {
         let way = Proxy::to(&cluster.frontend.grpc).unwrap();
         cluster.add_querier(&way.address, 20);
         cluster.until_ready();
+        eventually("all places are taken", || {
+            (cluster.places() == 20.0).then_some(())
+        });
+        // As many jobs as the query below has; its own answers would be remembered.
+        let other = path.replace("limit=1000", "limit=999");
+        assert_eq!(search(&cluster.frontend.http, &other), (200, TRACES));
+        let jobs = cluster.jobs_taken();
+        assert!(jobs <= 20.0, "one querier can have all {jobs} jobs at once");
         // It takes jobs, and does nothing about them.
         cluster.queriers[0].signal("STOP").unwrap();
         let address = cluster.frontend.http.clone();
@@ -189,8 +197,9 @@ fn a_querier_that_is_lost_with_a_job_does_not_fail_the_query() {
             let path = path.clone();
             move || search(&address, &path)
         });
-        eventually("jobs are handed out", || {
-            (cluster.jobs_taken() > 0.0).then_some(())
+        // All of them: nobody else would take one that is left when this querier goes.
+        eventually("all jobs are handed out", || {
+            (cluster.jobs_taken() == 2.0 * jobs).then_some(())
         });
         assert!(!query.is_finished());
         let frontend = cluster.frontend.grpc.clone();
