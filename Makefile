@@ -83,8 +83,10 @@ bench: dist ## Measure the binary from OTLP to flushed block
 
 .PHONY: bench-query
 bench-query: setup ## Measure queries on blocks of a million spans; BENCH_QUERY_ARGS=--help
+	cargo build --release --locked -p tempo --features count-allocations
+	cp $(CARGO_TARGET_DIR)/release/tempo $(CARGO_TARGET_DIR)/release/tempo-counting
 	cargo build --release --locked -p tempo -p tempo-testkit --bin tempo --bin tempo-bench-query
-	$(CARGO_TARGET_DIR)/release/tempo-bench-query --binary $(CARGO_TARGET_DIR)/release/tempo $(BENCH_QUERY_ARGS)
+	$(CARGO_TARGET_DIR)/release/tempo-bench-query --binary $(CARGO_TARGET_DIR)/release/tempo --counting $(CARGO_TARGET_DIR)/release/tempo-counting $(BENCH_QUERY_ARGS)
 
 .PHONY: bench-cluster
 bench-cluster: setup ## Measure every target around a real Kafka; BENCH_CLUSTER_ARGS=write, whole or growth

@@ -5,13 +5,18 @@
 //! a transactional id shuts out whoever had it before, and offsets committed in a transaction are
 //! refused from then on to the former.
 
-use std::time::Duration;
+use std::{
+    io,
+    sync::{Arc, Weak},
+    thread,
+    time::Duration,
+};
 
 use rdkafka::{
     Offset, TopicPartitionList,
     consumer::Consumer,
     error::{KafkaError, RDKafkaError, RDKafkaErrorCode},
-    producer::{Producer, ProducerContext, ThreadedProducer},
+    producer::{BaseProducer, Producer, ProducerContext},
 };
 
 use crate::{
@@ -27,6 +32,11 @@ const TRANSACTION_TIMEOUT_MILLIS: u32 = 15_000;
 
 /// Attempts at one step.
 const ATTEMPTS: u32 = 5;
+
+/// How long the library is listened to at a time. At the end of each, it spins for up to a
+/// millisecond: with the 100 ms of its own polling thread, that was a hundredth of a processor per
+/// partition.
+const LISTEN: Duration = Duration::from_secs(1);
 
 /// Why a commit was not made.
 #[derive(Debug, thiserror::Error)]
@@ -46,7 +56,7 @@ pub enum FenceError {
 
 /// The right to commit offsets of one partition for a group, until another process takes it.
 pub struct Fence {
-    producer: ThreadedProducer<Context>,
+    producer: Arc<BaseProducer<Context>>,
     offsets: Offsets,
     config: KafkaConfig,
     partition: i32,
@@ -56,6 +66,19 @@ impl ProducerContext for Context {
     type DeliveryOpaque = ();
 
     fn delivery(&self, _: &rdkafka::message::DeliveryResult<'_>, (): ()) {}
+}
+
+/// Hears what the library has to say, such as that its token runs out, until nobody else needs the
+/// producer. It says so at once; how long it is listened to only tells when the thread ends.
+fn listen(producer: Weak<BaseProducer<Context>>) -> io::Result<()> {
+    thread::Builder::new()
+        .name("kafka fence".to_owned())
+        .spawn(move || {
+            while let Some(producer) = producer.upgrade() {
+                producer.poll(LISTEN);
+            }
+        })
+        .map(drop)
 }
 
 enum Step {
@@ -71,7 +94,7 @@ impl Fence {
     /// Those of the brokers.
     pub fn raise(config: &KafkaConfig, group: &str, partition: i32) -> Result<Self, FenceError> {
         let action = || format!("taking over partition {partition} for group '{group}'");
-        let producer: ThreadedProducer<Context> = client_config(config)
+        let producer: BaseProducer<Context> = client_config(config)
             .set(
                 "transactional.id",
                 format!("{group}/{}/{partition}", config.topic),
@@ -82,6 +105,11 @@ impl Fence {
             )
             .create_with_context(Context::new(config))
             .map_err(|error| Error::of(action(), config, &error))?;
+        let producer = Arc::new(producer);
+        listen(Arc::downgrade(&producer)).map_err(|error| Error::Failed {
+            action: action(),
+            cause: format!("no thread for it: {error}"),
+        })?;
         let fence = Self {
             producer,
             offsets: Offsets::settled(config, group)?,

@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     admin::{self, Admin, ConfigPages, Flush},
-    grpc_health,
+    allocations, grpc_health,
     limits::Limits,
     settings::{self, UnusableSetting},
     targets, version,
@@ -86,6 +86,7 @@ impl Base {
         mut overrides: tempo_overrides::Config,
     ) -> Result<Self, AppError> {
         let registry = metrics::registry(version::VERSION, version::REVISION)?;
+        allocations::register(&registry)?;
         let requests = RequestMetrics::register(&registry)?;
         let (endpoint, settings) = settings::server::http(config)?;
         let http = Listener::bind(&endpoint, settings)?;

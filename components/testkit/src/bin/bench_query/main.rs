@@ -2,8 +2,8 @@
 //!
 //! Makes its data once with the binary it is given, then asks each class of query of a fresh
 //! process that has nothing but the blocks, and again at a tenth of the data. Another binary may be
-//! asked the very same beside it. Allocations are not measured: they cannot be seen from outside of
-//! a process.
+//! asked the very same beside it. Allocations cannot be seen from outside of a process: they are
+//! told by a binary that counts them, which is asked the same and not timed.
 
 #![allow(clippy::print_stdout)]
 
@@ -17,7 +17,7 @@ use std::{io, path::PathBuf, process::ExitCode, time::Duration};
 use crate::{
     classes::classes,
     data::data,
-    measure::{Figures, measure},
+    measure::{Figures, allocated, measure},
     report::{Measured, Row},
 };
 
@@ -26,6 +26,7 @@ tempo-bench-query: measure the queries of a tempo binary on blocks
 
   --binary PATH        the tempo binary (required)
   --beside PATH        another binary with Tempo's API, to ask the same of the same blocks
+  --counting PATH      the binary, built with the feature count-allocations
   --cache PATH         where data is kept (~/.cache/tempostack/bench-query)
   --spans N            spans, at least; a tenth is measured too (1000000)
   --spans-per-block N  (200000)
@@ -38,6 +39,7 @@ tempo-bench-query: measure the queries of a tempo binary on blocks
 struct Arguments {
     binary: PathBuf,
     beside: Option<PathBuf>,
+    counting: Option<PathBuf>,
     cache: PathBuf,
     spans: u64,
     spans_per_block: u64,
@@ -58,6 +60,7 @@ fn arguments() -> Result<Arguments, String> {
     let mut parsed = Arguments {
         binary: PathBuf::new(),
         beside: None,
+        counting: None,
         cache: cache_folder(),
         spans: 1_000_000,
         spans_per_block: 200_000,
@@ -84,6 +87,7 @@ fn arguments() -> Result<Arguments, String> {
                 match option {
                     "--binary" => parsed.binary = PathBuf::from(&value),
                     "--beside" => parsed.beside = Some(PathBuf::from(&value)),
+                    "--counting" => parsed.counting = Some(PathBuf::from(&value)),
                     "--cache" => parsed.cache = PathBuf::from(&value),
                     "--spans" => parsed.spans = number()?.max(10),
                     "--spans-per-block" => parsed.spans_per_block = number()?.max(1),
@@ -125,7 +129,10 @@ fn measure_all(arguments: &Arguments, spans: u64) -> io::Result<Measured> {
             continue;
         }
         eprintln!("{spans} spans: {}", class.name);
-        let figures = measure(&arguments.binary, &data, &class, budget)?;
+        let mut figures = measure(&arguments.binary, &data, &class, budget)?;
+        if let Some(counting) = &arguments.counting {
+            figures.allocated = Some(allocated(counting, &data, &class)?);
+        }
         if (figures.answer.len() == 0) != class.is_empty {
             let results = figures.answer.len();
             return Err(io::Error::other(format!(

@@ -35,6 +35,17 @@ usage_report:
 const SERVER_PATIENCE: &str = "  http_server_write_timeout: 10m
 ";
 
+/// Turns among which allocations are shared out; they are alike.
+const COUNTED_TURNS: u64 = 3;
+
+/// Memory that was asked for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Allocated {
+    /// How often.
+    pub(crate) times: f64,
+    pub(crate) bytes: f64,
+}
+
 /// What a class costs.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Figures {
@@ -56,6 +67,8 @@ pub(crate) struct Figures {
     pub(crate) read_bytes: u64,
     /// Peak resident memory of the process, warm requests included.
     pub(crate) peak_resident_bytes: u64,
+    /// For a further request; none when no binary counts them.
+    pub(crate) allocated: Option<Allocated>,
 }
 
 fn fresh(binary: &Path, storage_yaml: String) -> io::Result<Tempo> {
@@ -113,13 +126,58 @@ pub(crate) fn measure(
     Ok(figures)
 }
 
-fn on_files(binary: &Path, data: &Data, class: &Class, budget: Duration) -> io::Result<Figures> {
-    let mut figures = Figures::default();
-    let local = format!(
+/// What a further request allocates, as told by a binary that counts it.
+///
+/// # Errors
+/// As [`measure`], and when the binary does not count.
+pub(crate) fn allocated(binary: &Path, data: &Data, class: &Class) -> io::Result<Allocated> {
+    let mut tempo = fresh(binary, local_storage(data))?;
+    let mut client = connect(&tempo)?;
+    let mut told = Client::connect(&tempo.http)?;
+    let mut read = || {
+        let page = told.get("/metrics")?.text();
+        let value = |name: &str| {
+            page.lines()
+                .find_map(|line| line.strip_prefix(name)?.trim().parse::<f64>().ok())
+                .ok_or_else(|| {
+                    io::Error::other(format!(
+                        "{}: no {name}: build it with --features count-allocations",
+                        binary.display()
+                    ))
+                })
+        };
+        Ok::<_, io::Error>((
+            value("tempo_allocations ")?,
+            value("tempo_allocated_bytes ")?,
+        ))
+    };
+    ask(&mut client, class, &class.path(data, 0))?;
+    // Telling allocates, too.
+    let (first, before) = (read()?, read()?);
+    for turn in 1..=COUNTED_TURNS {
+        ask(&mut client, class, &class.path(data, turn))?;
+    }
+    let after = read()?;
+    tempo.kill()?;
+    let of_each = |first: f64, before: f64, after: f64| {
+        (after - before - (before - first)).max(0.0) / COUNTED_TURNS as f64
+    };
+    Ok(Allocated {
+        times: of_each(first.0, before.0, after.0),
+        bytes: of_each(first.1, before.1, after.1),
+    })
+}
+
+fn local_storage(data: &Data) -> String {
+    format!(
         "    backend: local\n    local:\n      path: {}\n",
         data.bucket.display()
-    );
-    let mut tempo = fresh(binary, local)?;
+    )
+}
+
+fn on_files(binary: &Path, data: &Data, class: &Class, budget: Duration) -> io::Result<Figures> {
+    let mut figures = Figures::default();
+    let mut tempo = fresh(binary, local_storage(data))?;
     let cpu = || tempo.cpu_seconds().unwrap_or_default() * 1000.0;
     let mut client = connect(&tempo)?;
     let cpu_before = cpu();

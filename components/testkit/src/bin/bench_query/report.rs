@@ -30,6 +30,8 @@ fn figures_json(figures: &Figures) -> Value {
         "gets": figures.gets,
         "read_bytes": figures.read_bytes,
         "peak_resident_bytes": figures.peak_resident_bytes,
+        "allocations": figures.allocated.map(|allocated| allocated.times),
+        "allocated_bytes": figures.allocated.map(|allocated| allocated.bytes),
     })
 }
 
@@ -87,12 +89,12 @@ fn print_table(measured: &Measured) {
         loads[1]
     );
     println!(
-        "| query | results | cold, ms | warm p50, ms | repeated, ms | CPU cold, ms | CPU warm, ms | GETs | read, MiB | peak, MiB |"
+        "| query | results | cold, ms | warm p50, ms | repeated, ms | CPU cold, ms | CPU warm, ms | GETs | read, MiB | peak, MiB | allocations | allocated, MiB |"
     );
-    println!("|---|---|---|---|---|---|---|---|---|---|");
+    println!("|---|---|---|---|---|---|---|---|---|---|---|---|");
     for Row { class, figures, .. } in rows {
         println!(
-            "| {} | {} | {:.1} | {:.1} | {:.1} | {:.0} | {:.1} | {} | {:.2} | {:.0} |",
+            "| {} | {} | {:.1} | {:.1} | {:.1} | {:.0} | {:.1} | {} | {:.2} | {:.0} | {} |",
             class.name,
             figures.answer.len(),
             figures.cold_ms,
@@ -102,7 +104,14 @@ fn print_table(measured: &Measured) {
             figures.warm_cpu_ms,
             figures.gets,
             mib(figures.read_bytes),
-            mib(figures.peak_resident_bytes)
+            mib(figures.peak_resident_bytes),
+            figures
+                .allocated
+                .map_or("– | –".to_owned(), |allocated| format!(
+                    "{:.0} | {:.2}",
+                    allocated.times,
+                    allocated.bytes / f64::from(1 << 20)
+                ))
         );
     }
     println!();
@@ -162,13 +171,14 @@ fn times(more: f64, less: f64) -> String {
     }
 }
 
-/// How much more the whole costs than its tenth.
+/// How much more the whole has and costs than its tenth.
 fn print_growth(whole: &[Row], tenth: &[Row]) {
-    println!("| query | CPU warm | GETs | bytes read |\n|---|---|---|---|");
+    println!("| query | results | CPU warm | GETs | bytes read |\n|---|---|---|---|---|");
     for (whole, tenth) in whole.iter().zip(tenth) {
         let (name, whole, tenth) = (whole.class.name, &whole.figures, &tenth.figures);
         println!(
-            "| {name} | {} | {} | {} |",
+            "| {name} | {} | {} | {} | {} |",
+            times(whole.answer.len() as f64, tenth.answer.len() as f64),
             times(whole.warm_cpu_ms, tenth.warm_cpu_ms),
             times(whole.gets as f64, tenth.gets as f64),
             times(whole.read_bytes as f64, tenth.read_bytes as f64)
