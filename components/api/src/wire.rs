@@ -6,7 +6,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use prost::Message as _;
+use prost::Message;
 use tempo_engine::metrics::{MetricsPartial, Window, WireError};
 use tempo_model::TraceId;
 use tempo_proto::tempostack::query::v1 as wire;
@@ -241,6 +241,35 @@ pub fn encode_output(output: JobOutput) -> wire::JobOutput {
         }),
     };
     wire::JobOutput { kind: Some(kind) }
+}
+
+/// The bytes of [`encode_output`]'s message, without a copy of what was found; `None` when they are
+/// more than `max_bytes`.
+pub fn output_bytes(output: &JobOutput, max_bytes: usize) -> Option<Vec<u8>> {
+    match output {
+        JobOutput::Search(found) => field_bytes(2, found, max_bytes),
+        JobOutput::TagNames(found) => field_bytes(3, found, max_bytes),
+        JobOutput::TagValues(found) => field_bytes(4, found, max_bytes),
+        JobOutput::Trace(_) | JobOutput::QueryRange(_) => {
+            let message = encode_output(output.clone());
+            (message.encoded_len() <= max_bytes).then(|| message.encode_to_vec())
+        }
+    }
+}
+
+/// A message that has one field, of a number below 16, which is a message.
+fn field_bytes(number: u8, field: &impl Message, max_bytes: usize) -> Option<Vec<u8>> {
+    const LENGTH_DELIMITED: u8 = 2;
+    let len = field.encoded_len();
+    let head = 1 + prost::length_delimiter_len(len);
+    if head + len > max_bytes {
+        return None;
+    }
+    let mut bytes = Vec::with_capacity(head + len);
+    bytes.push(number << 3 | LENGTH_DELIMITED);
+    prost::encode_length_delimiter(len, &mut bytes).ok()?;
+    field.encode(&mut bytes).ok()?;
+    Some(bytes)
 }
 
 /// The output of a message. Series may take `max_series_bytes`.

@@ -36,6 +36,9 @@ const MAX_HELD: usize = 16;
 /// A section that is decided is waited for so many times longer than the silence that ends others.
 const DECIDED_PATIENCE: u32 = 6;
 
+/// However many partitions a process has, it listens so long whether more comes of a young section.
+const MIN_SILENCE: Duration = Duration::from_secs(1);
+
 /// Waits after failed sections: from the first, doubled up to the longest.
 const FIRST_BACKOFF: Duration = Duration::from_millis(500);
 const MAX_BACKOFF: Duration = Duration::from_secs(30);
@@ -233,12 +236,12 @@ impl Worker {
 
     async fn try_section(&mut self, partition: i32) -> Result<Option<Read>, SectionError> {
         let offsets = Arc::clone(&self.offsets);
-        let (is_empty, committed) = blocking(move || {
+        let (is_empty, high, committed) = blocking(move || {
             let high = offsets.watermarks(partition)?.high;
             let committed = offsets.committed(&[partition])?.remove(&partition);
             let from = committed.as_ref().map_or(0, |found| found.offset);
             // An offset beyond the end is one of a log that is gone; reading begins anew.
-            Ok::<_, tempo_ingest::Error>((high == from || high == 0, committed))
+            Ok::<_, tempo_ingest::Error>((high == from || high == 0, high, committed))
         })
         .await??;
         if is_empty {
@@ -251,7 +254,7 @@ impl Worker {
             Some(held) => held,
             None => Holding::take(&self.config, partition).await?,
         };
-        let Some(read) = self.section_of(partition, &fence).await? else {
+        let Some(read) = self.section_of(partition, &fence, high).await? else {
             return Ok(None);
         };
         if self.held.len() < MAX_HELD {
@@ -264,6 +267,7 @@ impl Worker {
         &mut self,
         partition: i32,
         fence: &Holding,
+        high: i64,
     ) -> Result<Option<Read>, SectionError> {
         let committed = fence.committed().await;
         let note = note_of(committed.as_ref());
@@ -276,7 +280,7 @@ impl Worker {
             Some(committed) if committed.offset >= 0 => StartAt::Offset(committed.offset),
             _ => StartAt::Beginning,
         };
-        let Some(read) = self.read(partition, start, decided).await? else {
+        let Some(read) = self.read(partition, start, decided, high).await? else {
             return Ok(None);
         };
         if decided.is_none() {
@@ -326,6 +330,7 @@ impl Worker {
         partition: i32,
         start: StartAt,
         decided: Option<Plan>,
+        high: i64,
     ) -> Result<Option<Read>, SectionError> {
         let bounds = match decided {
             Some(plan) => Bounds::Decided {
@@ -336,6 +341,8 @@ impl Worker {
                 span_millis: self.builder.cycle_millis,
                 max_bytes: self.config.section_limit_bytes(),
                 max_silence: self.config.max_silence,
+                max_silence_at_end: self.silence_at_end(),
+                high,
             },
         };
         let mut sorter =
@@ -373,6 +380,14 @@ impl Worker {
             Err(ReadError::Spill(error)) => Err(error.into()),
             Err(short @ ReadError::Short { .. }) => Err(SectionError::Short(short.to_string())),
         }
+    }
+
+    /// How long to listen at the end of a partition: all that wait for their turn share the time, so
+    /// that a first round over many quiet ones takes no longer than over one.
+    fn silence_at_end(&self) -> Duration {
+        let max = self.config.max_silence;
+        let partitions = u32::try_from(self.owned.lock().len().max(1)).unwrap_or(u32::MAX);
+        (max / partitions).max(MIN_SILENCE.min(max))
     }
 
     /// From the decision to the commit after the section.

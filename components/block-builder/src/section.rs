@@ -24,6 +24,10 @@ pub(crate) enum Bounds {
         max_bytes: u64,
         /// Silence after which it ends.
         max_silence: Duration,
+        /// The same once everything was read that there was when reading began.
+        max_silence_at_end: Duration,
+        /// Offset after the last record at that time.
+        high: i64,
     },
     /// It was decided before: blocks of it may exist, so it is read to that end and no other.
     Decided {
@@ -244,7 +248,18 @@ impl Reading {
     fn is_over_after(&self, silence: Duration) -> bool {
         match self.bounds {
             Bounds::Decided { .. } => false,
-            Bounds::Open { max_silence, .. } => silence >= max_silence || self.ends_at_end(),
+            Bounds::Open {
+                max_silence,
+                max_silence_at_end,
+                high,
+                ..
+            } => {
+                let limit = match self.read {
+                    Some(_) if self.next >= high => max_silence_at_end,
+                    _ => max_silence,
+                };
+                silence >= limit || self.ends_at_end()
+            }
         }
     }
 
@@ -285,4 +300,44 @@ pub(crate) fn now_millis() -> i64 {
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_young_section_waits_long_for_what_must_come_and_shortly_for_what_may() {
+        let (long, short) = (Duration::from_secs(10), Duration::from_secs(1));
+        let mut reading = Reading {
+            bounds: Bounds::Open {
+                span_millis: 300_000,
+                max_bytes: 1 << 20,
+                max_silence: long,
+                max_silence_at_end: short,
+                high: 1,
+            },
+            read: None,
+            next: 0,
+            bytes: 0,
+        };
+        assert!(!reading.is_over_after(short), "nothing was read yet");
+        assert!(reading.is_over_after(long));
+        let timestamp_millis = now_millis();
+        reading.next = 1;
+        reading.read = Some(Read {
+            plan: Plan {
+                start: 0,
+                until: 1,
+                timestamp_millis,
+            },
+            last_timestamp_millis: timestamp_millis,
+        });
+        assert!(reading.is_over_after(short));
+        if let Bounds::Open { high, .. } = &mut reading.bounds {
+            *high = 2;
+        }
+        assert!(!reading.is_over_after(short), "there is more to read");
+        assert!(reading.is_over_after(long));
+    }
 }

@@ -88,11 +88,10 @@ impl Results {
         if is_surely_large(output) {
             return;
         }
-        let message = wire::encode_output(output.clone());
-        if message.encoded_len() > MAX_KEPT_ANSWER_BYTES {
+        let Some(encoded) = wire::output_bytes(output, MAX_KEPT_ANSWER_BYTES) else {
             return;
-        }
-        let encoded = Bytes::from(message.encode_to_vec());
+        };
+        let encoded = Bytes::from(encoded);
         let remote = self.cache.remote();
         if remote.has(CacheRole::FrontendSearch) {
             remote.put(CacheRole::FrontendSearch, key.text(), encoded.clone());
@@ -142,11 +141,8 @@ impl Results {
 fn is_surely_large(output: &JobOutput) -> bool {
     match output {
         JobOutput::Trace(_) => true,
-        JobOutput::Search(found) => {
-            found.traces.len() > MAX_KEPT_TRACES || found.encoded_len() > MAX_KEPT_ANSWER_BYTES
-        }
-        JobOutput::TagNames(found) => found.encoded_len() > MAX_KEPT_ANSWER_BYTES,
-        JobOutput::TagValues(found) => found.encoded_len() > MAX_KEPT_ANSWER_BYTES,
+        JobOutput::Search(found) => found.traces.len() > MAX_KEPT_TRACES,
+        JobOutput::TagNames(_) | JobOutput::TagValues(_) => false,
         JobOutput::QueryRange(counted) => counted.series.len() > MAX_KEPT_SERIES,
     }
 }

@@ -183,6 +183,16 @@ proptest! {
     }
 
     #[test]
+    fn the_bytes_of_an_output_are_those_of_its_message(result in result()) {
+        if let Ok(output) = result {
+            let message = encode_output(output.clone()).encode_to_vec();
+            let len = message.len();
+            prop_assert_eq!(output_bytes(&output, len), Some(message));
+            prop_assert_eq!(output_bytes(&output, len.saturating_sub(1)).is_some(), len == 0);
+        }
+    }
+
+    #[test]
     fn arbitrary_bytes_are_refused_or_read_but_never_panic(bytes in any::<Vec<u8>>()) {
         if let Ok(message) = wire::Job::decode(bytes.as_slice()) {
             let _ = decode_job(message);
