@@ -329,7 +329,10 @@ impl Shared {
                 let built = &reading.built;
                 let is_counted_here = built.of_all_until_millis().is_some_and(|until| {
                     let end_millis = block.meta().end_time.unix_nanos() / 1_000_000;
-                    end_millis >= until.saturating_sub(millis(reading.feed.blocks_visible_after))
+                    // Told in whole seconds.
+                    let told_millis = until - until.rem_euclid(1_000);
+                    end_millis
+                        >= told_millis.saturating_sub(millis(reading.feed.blocks_visible_after))
                 });
                 block.last_record() >= built.wanted_from() || is_counted_here
             }
@@ -337,11 +340,10 @@ impl Shared {
         }
     }
 
-    /// Whether spans that began at this time or later (nanoseconds since the epoch, a whole second)
-    /// may have been here and are no longer.
+    /// Whether spans that began at this time or later (nanoseconds since the epoch) may have been here
+    /// and are no longer.
     pub(crate) fn has_forgotten_since(&self, start_unix_nanos: u64) -> bool {
-        let next_second = start_unix_nanos.saturating_add(1_000_000_000);
-        next_second <= self.forgotten_until.load(Ordering::Acquire)
+        start_unix_nanos < self.forgotten_until.load(Ordering::Acquire)
     }
 
     /// The list of what a block of these chunks holds of the log.
