@@ -329,10 +329,7 @@ impl Shared {
                 let built = &reading.built;
                 let is_counted_here = built.of_all_until_millis().is_some_and(|until| {
                     let end_millis = block.meta().end_time.unix_nanos() / 1_000_000;
-                    // Told in whole seconds.
-                    let told_millis = until - until.rem_euclid(1_000);
-                    end_millis
-                        >= told_millis.saturating_sub(millis(reading.feed.blocks_visible_after))
+                    end_millis >= until.saturating_sub(millis(reading.feed.blocks_visible_after))
                 });
                 block.last_record() >= built.wanted_from() || is_counted_here
             }
