@@ -68,8 +68,8 @@ pub struct Config {
 /// Largest section, in bytes of records: bounds the disk space and the runs to be merged.
 pub const MAX_SECTION_BYTES: u64 = 16 << 30;
 
-/// Most runs that a section may be sorted in: they are merged at once, each an open file and two
-/// buffers.
+/// Most runs of all that memory holds that a section may be sorted in, beside the few smaller ones
+/// that come first: they are merged at once, each an open file and two buffers.
 pub const MAX_RUNS: u64 = 256;
 
 /// Bytes of the largest section, for a [`Config::max_consuming_bytes`].

@@ -363,8 +363,8 @@ impl Worker {
                     section::read(&consumer, oldest, bounds, &mut sorter, &metrics, || {
                         stop.is_cancelled()
                     })
-                })
-                .and_then(|outcome| Ok(sorter.finish().map(|()| outcome)?));
+                });
+            sorter.finish();
             (sorter, outcome)
         })
         .await?;

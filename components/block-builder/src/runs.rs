@@ -1,14 +1,16 @@
 //! Sorting the traces of a section by tenant and id, in bounded memory.
 //!
-//! What arrives is kept in memory until that is full; then it is sorted and written to a file, a
-//! *run*, and memory is free again. Reading merges the runs. Chunks of the same trace keep the order
-//! of their arrival.
+//! What arrives is kept in memory until that is full; then the oldest of it is sorted and written to
+//! a file, a *run*. Reading merges the runs and what is left in memory. Chunks of the same trace keep
+//! the order of their arrival. Writing and reading back costs as much as half of building, so a
+//! section that is little more than memory holds must not be written whole: the first run is an
+//! eighth of memory, and each has twice the size of the one before until it is all.
 //!
 //! A file holds, for each tenant, a table of its entries (trace id and length) and then their bytes,
 //! both in order. Nothing is synced: after a crash the files are worthless and deleted.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, VecDeque},
     fs::{self, File},
     io::{self, BufWriter, Write},
     ops::Range,
@@ -24,6 +26,18 @@ const SLAB_BYTES: usize = 4 << 20;
 
 /// Bytes of an entry in a file's table.
 const ENTRY_BYTES: usize = 20;
+
+/// The first run takes one of so many parts of what is in memory.
+const PARTS: u64 = 8;
+
+/// Chunks that are fetched from memory before they are needed.
+const AHEAD: usize = 16;
+
+/// Bytes of each chunk that are. The processor itself fetches what follows.
+const AHEAD_BYTES: usize = 256;
+
+/// Bytes of a line of a processor's cache.
+const LINE_BYTES: usize = 64;
 
 /// Bytes of each of the two buffers of a run that is read.
 const READ_BYTES: usize = 256 << 10;
@@ -42,12 +56,29 @@ pub(crate) struct Sorter {
     folder: PathBuf,
     limit_bytes: u64,
     tenants: BTreeMap<Arc<str>, u32>,
+    /// In the order of arrival, until that ends.
     entries: Vec<Entry>,
-    slabs: Vec<Vec<u8>>,
+    slabs: Slabs,
     /// Slabs that are free again.
     spare: Vec<Vec<u8>>,
     buffered_bytes: u64,
     runs: Vec<FileRun>,
+}
+
+/// Memory for chunks. Pieces are numbered on, whatever was let go.
+#[derive(Default)]
+struct Slabs {
+    pieces: VecDeque<Vec<u8>>,
+    /// Number of the first piece.
+    first: u32,
+}
+
+impl Slabs {
+    fn chunk(&self, entry: &Entry) -> &[u8] {
+        let begin = entry.offset as usize;
+        let piece = &self.pieces[(entry.slab - self.first) as usize];
+        &piece[begin..begin + entry.len as usize]
+    }
 }
 
 /// A run on disk. Its file has no name any more: it goes with the process.
@@ -71,7 +102,7 @@ impl Sorter {
             limit_bytes,
             tenants: BTreeMap::new(),
             entries: Vec::new(),
-            slabs: Vec::new(),
+            slabs: Slabs::default(),
             spare: Vec::new(),
             buffered_bytes: 0,
             runs: Vec::new(),
@@ -82,18 +113,21 @@ impl Sorter {
     pub(crate) fn clear(&mut self) {
         self.tenants.clear();
         self.runs.clear();
-        self.forget_buffered();
-    }
-
-    fn forget_buffered(&mut self) {
         self.entries.clear();
         self.buffered_bytes = 0;
-        for mut slab in self.slabs.drain(..) {
+        self.let_go(self.slabs.pieces.len());
+        self.slabs.first = 0;
+    }
+
+    /// Frees the first pieces.
+    fn let_go(&mut self, pieces: usize) {
+        for mut slab in self.slabs.pieces.drain(..pieces) {
             slab.clear();
             if slab.capacity() == SLAB_BYTES {
                 self.spare.push(slab);
             }
         }
+        self.slabs.first += pieces as u32;
     }
 
     /// The number of a tenant.
@@ -111,29 +145,29 @@ impl Sorter {
     /// # Errors
     /// When the folder does not take what no longer fits into memory.
     pub(crate) fn push(&mut self, tenant: u32, id: TraceId, chunk: &[u8]) -> io::Result<()> {
-        let held = (chunk.len() + size_of::<Entry>()) as u64;
+        let held = held_bytes(chunk.len());
         if self.buffered_bytes + held > self.limit_bytes && !self.entries.is_empty() {
             self.spill()?;
         }
         let len = u32::try_from(chunk.len())
             .map_err(|_| io::Error::other("a chunk of more than 4 GiB"))?;
-        let fits = self
-            .slabs
-            .last()
+        let pieces = &mut self.slabs.pieces;
+        let fits = pieces
+            .back()
             .is_some_and(|slab| slab.capacity() - slab.len() >= chunk.len());
         if !fits {
             let slab = match self.spare.pop() {
                 Some(slab) if chunk.len() <= SLAB_BYTES => slab,
                 _ => Vec::with_capacity(SLAB_BYTES.max(chunk.len())),
             };
-            self.slabs.push(slab);
+            pieces.push_back(slab);
         }
-        let at = self.slabs.len() - 1;
-        let slab = &mut self.slabs[at];
+        let at = pieces.len() - 1;
+        let slab = &mut pieces[at];
         self.entries.push(Entry {
             id,
             tenant,
-            slab: at as u32,
+            slab: self.slabs.first + at as u32,
             offset: slab.len() as u32,
             len,
         });
@@ -142,13 +176,29 @@ impl Sorter {
         Ok(())
     }
 
-    fn sort(&mut self) {
-        // Stable: entries are in the order of their arrival.
-        self.entries.sort_by_key(|entry| (entry.tenant, entry.id));
+    /// How many entries the next run takes, the oldest, and how many pieces of memory they fill.
+    fn next_run(&self) -> (usize, usize) {
+        let parts = PARTS >> self.runs.len().min(PARTS.ilog2() as usize);
+        let wanted = self.buffered_bytes / parts;
+        let (mut taken, mut entries) = (0, 0);
+        for piece in self.entries.chunk_by(|one, other| one.slab == other.slab) {
+            if taken >= wanted {
+                break;
+            }
+            let held = piece.iter().map(|entry| held_bytes(entry.len as usize));
+            taken += held.sum::<u64>();
+            entries += piece.len();
+        }
+        let pieces = match self.entries.get(entries) {
+            Some(next) => (next.slab - self.slabs.first) as usize,
+            None => self.slabs.pieces.len(),
+        };
+        (entries, pieces)
     }
 
     fn spill(&mut self) -> io::Result<()> {
-        self.sort();
+        let (taken, pieces) = self.next_run();
+        sort(&mut self.entries[..taken]);
         let path = self.folder.join(format!("run-{}", self.runs.len()));
         let file = File::options()
             .read(true)
@@ -159,19 +209,18 @@ impl Sorter {
         let mut segments = BTreeMap::new();
         let mut out = BufWriter::with_capacity(1 << 20, &file);
         let mut at = 0;
-        for entries in self
-            .entries
-            .chunk_by(|one, other| one.tenant == other.tenant)
-        {
+        let mut bytes = 0;
+        for entries in self.entries[..taken].chunk_by(|one, other| one.tenant == other.tenant) {
             let table = at..at + (entries.len() * ENTRY_BYTES) as u64;
             let mut data = table.end..table.end;
             for entry in entries {
                 out.write_all(entry.id.as_bytes())?;
                 out.write_all(&entry.len.to_le_bytes())?;
                 data.end += u64::from(entry.len);
+                bytes += held_bytes(entry.len as usize);
             }
             for entry in entries {
-                out.write_all(chunk(&self.slabs, entry))?;
+                out.write_all(self.slabs.chunk(entry))?;
             }
             at = data.end;
             if let Some(first) = entries.first() {
@@ -185,24 +234,15 @@ impl Sorter {
             file: Arc::new(file),
             segments,
         });
-        self.forget_buffered();
+        self.entries.drain(..taken);
+        self.buffered_bytes -= bytes;
+        self.let_go(pieces);
         Ok(())
     }
 
     /// Ends the arrival: everything can be read, tenant by tenant.
-    ///
-    /// # Errors
-    /// As [`Sorter::push`].
-    pub(crate) fn finish(&mut self) -> io::Result<()> {
-        if self.runs.is_empty() {
-            self.sort();
-            return Ok(());
-        }
-        // Either all of a section is in memory, or none of it.
-        if self.entries.is_empty() {
-            return Ok(());
-        }
-        self.spill()
+    pub(crate) fn finish(&mut self) {
+        sort(&mut self.entries);
     }
 
     /// Tenants, by name.
@@ -249,25 +289,27 @@ impl Sorter {
         &self.entries[begin..begin + len]
     }
 
-    fn merge(&self, tenant: u32) -> io::Result<Merge> {
+    fn merge(&self, tenant: u32) -> io::Result<Merge<'_>> {
         let mut merge = Merge {
-            tables: Vec::new(),
-            data: Vec::new(),
+            slabs: &self.slabs,
+            sources: Vec::new(),
             heads: Vec::new(),
         };
         for run in &self.runs {
             let Some(segment) = run.segments.get(&tenant) else {
                 continue;
             };
-            let mut table = Reader::new(&run.file, segment.table.clone());
-            if let Some(head) = read_entry(&mut table)? {
-                merge.tables.push(table);
-                merge
-                    .data
-                    .push(Reader::new(&run.file, segment.data.clone()));
-                merge.heads.push(head);
-            }
+            merge.add(Source::File {
+                table: Reader::new(&run.file, segment.table.clone()),
+                data: Reader::new(&run.file, segment.data.clone()),
+            })?;
         }
+        // What is left in memory came last.
+        merge.add(Source::Memory {
+            head: None,
+            rest: self.entries_of(tenant).iter(),
+            ahead: Ahead::of(&self.slabs, self.entries_of(tenant)),
+        })?;
         Ok(merge)
     }
 
@@ -285,17 +327,16 @@ impl Sorter {
     ) -> Result<(), E> {
         if self.runs.is_empty() {
             let mut chunks: Vec<&[u8]> = Vec::new();
-            for entries in self
-                .entries_of(tenant)
-                .chunk_by(|one, other| one.id == other.id)
-            {
+            let mut ahead = Ahead::of(&self.slabs, self.entries_of(tenant));
+            for entries in ahead.entries.chunk_by(|one, other| one.id == other.id) {
+                ahead.pass(entries.len());
                 let Some(first) = entries.first() else {
                     continue;
                 };
                 chunks.clear();
                 let mut accepted = 0;
                 for entry in entries {
-                    let chunk = chunk(&self.slabs, entry);
+                    let chunk = self.slabs.chunk(entry);
                     if accepted + chunk.len() as u64 > max_trace_bytes {
                         too_large(first.id, chunk);
                         continue;
@@ -317,15 +358,13 @@ impl Sorter {
             // Runs are in the order of their arrival, and so are the entries of one.
             while let Some(at) = merge.lowest().filter(|&at| merge.heads[at].0 == id) {
                 let before = bytes.len();
-                let len = merge.heads[at].1 as usize;
-                merge.data[at].read_into(&mut bytes, len)?;
+                merge.take_into(at, &mut bytes)?;
                 if bytes.len() as u64 > max_trace_bytes {
                     too_large(id, &bytes[before..]);
                     bytes.truncate(before);
                 } else {
                     ends.push(bytes.len());
                 }
-                merge.advance_table(at)?;
             }
             let mut begin = 0;
             let chunks: Vec<&[u8]> = ends
@@ -338,38 +377,128 @@ impl Sorter {
     }
 }
 
-fn chunk<'a>(slabs: &'a [Vec<u8>], entry: &Entry) -> &'a [u8] {
-    let begin = entry.offset as usize;
-    &slabs[entry.slab as usize][begin..begin + entry.len as usize]
+/// What a chunk of so many bytes takes of memory.
+fn held_bytes(chunk_len: usize) -> u64 {
+    (chunk_len + size_of::<Entry>()) as u64
 }
 
-/// The runs of one tenant, side by side. There are few, so the lowest is looked for.
-struct Merge {
-    tables: Vec<Reader>,
-    data: Vec<Reader>,
+/// By tenant and id. Stable: entries are in the order of their arrival.
+fn sort(entries: &mut [Entry]) {
+    entries.sort_by_key(|entry| (entry.tenant, entry.id));
+}
+
+/// Fetches the beginnings of chunks that come next. They lie in the order of their arrival and are
+/// read in that of their ids, so each begins where the processor does not expect it; waiting for them
+/// one by one took a tenth of building.
+struct Ahead<'a> {
+    slabs: &'a Slabs,
+    entries: &'a [Entry],
+    passed: usize,
+    fetched: usize,
+}
+
+impl<'a> Ahead<'a> {
+    fn of(slabs: &'a Slabs, entries: &'a [Entry]) -> Self {
+        Self {
+            slabs,
+            entries,
+            passed: 0,
+            fetched: 0,
+        }
+    }
+
+    /// So many more entries are read now.
+    fn pass(&mut self, entries: usize) {
+        self.passed += entries;
+        while self.fetched < self.passed + AHEAD && self.fetched < self.entries.len() {
+            let next = self.entries[self.fetched..].iter().take(AHEAD);
+            for chunk in next.map(|entry| self.slabs.chunk(entry)) {
+                // Nothing waits for these bytes, so they come all at the same time.
+                for line in chunk[..chunk.len().min(AHEAD_BYTES)].chunks(LINE_BYTES) {
+                    std::hint::black_box(line.first().copied());
+                }
+            }
+            self.fetched += AHEAD;
+        }
+    }
+}
+
+/// The runs of one tenant and what memory has of it, side by side, in the order of their arrival.
+/// They are few, so the lowest is looked for.
+struct Merge<'a> {
+    slabs: &'a Slabs,
+    sources: Vec<Source<'a>>,
     /// Id and length of the next entry of each.
     heads: Vec<(TraceId, u32)>,
 }
 
-impl Merge {
-    /// The run with the lowest id; of equal ones the earliest.
+enum Source<'a> {
+    File {
+        table: Reader,
+        data: Reader,
+    },
+    Memory {
+        /// The entry that is the head.
+        head: Option<&'a Entry>,
+        rest: std::slice::Iter<'a, Entry>,
+        ahead: Ahead<'a>,
+    },
+}
+
+impl Source<'_> {
+    /// Goes to the next entry; the bytes of the one before were taken or skipped.
+    fn next(&mut self) -> io::Result<Option<(TraceId, u32)>> {
+        match self {
+            Self::File { table, .. } => read_entry(table),
+            Self::Memory { head, rest, ahead } => {
+                *head = rest.next();
+                ahead.pass(1);
+                Ok(head.map(|entry| (entry.id, entry.len)))
+            }
+        }
+    }
+}
+
+impl<'a> Merge<'a> {
+    fn add(&mut self, mut source: Source<'a>) -> io::Result<()> {
+        if let Some(head) = source.next()? {
+            self.sources.push(source);
+            self.heads.push(head);
+        }
+        Ok(())
+    }
+
+    /// The source with the lowest id; of equal ones the earliest.
     fn lowest(&self) -> Option<usize> {
         (0..self.heads.len()).min_by_key(|&at| self.heads[at].0)
     }
 
-    /// Goes past the next entry of a run and its bytes.
+    /// Goes past the next entry of a source and its bytes.
     fn advance(&mut self, at: usize) -> io::Result<()> {
-        let len = u64::from(self.heads[at].1);
-        self.data[at].skip(len);
-        self.advance_table(at)
+        if let Source::File { data, .. } = &mut self.sources[at] {
+            data.skip(u64::from(self.heads[at].1));
+        }
+        self.step(at)
     }
 
-    fn advance_table(&mut self, at: usize) -> io::Result<()> {
-        match read_entry(&mut self.tables[at])? {
+    /// Appends the bytes of the next entry of a source, and goes past it.
+    fn take_into(&mut self, at: usize, out: &mut Vec<u8>) -> io::Result<()> {
+        match &mut self.sources[at] {
+            Source::File { data, .. } => data.read_into(out, self.heads[at].1 as usize)?,
+            Source::Memory { head, .. } => {
+                if let Some(entry) = head {
+                    out.extend_from_slice(self.slabs.chunk(entry));
+                }
+            }
+        }
+        self.step(at)
+    }
+
+    fn step(&mut self, at: usize) -> io::Result<()> {
+        match self.sources[at].next()? {
             Some(head) => self.heads[at] = head,
             None => {
-                self.tables.remove(at);
-                self.data.remove(at);
+                self.sources.remove(at);
                 self.heads.remove(at);
             }
         }
@@ -500,7 +629,7 @@ mod tests {
         sorter
             .push(tenants[0], TraceId::default(), &vec![9; 5 << 20])
             .unwrap();
-        sorter.finish().unwrap();
+        sorter.finish();
         sorter
     }
 
@@ -536,6 +665,41 @@ mod tests {
     }
 
     #[test]
+    fn a_section_that_is_little_more_than_memory_holds_is_hardly_written() {
+        const CHUNK_BYTES: usize = 1 << 20;
+        let folder = tempfile::tempdir().unwrap();
+        let limit = 64 * held_bytes(CHUNK_BYTES);
+        let mut sorter = Sorter::new(folder.path(), limit);
+        let tenant = sorter.tenant("a");
+        let push = |sorter: &mut Sorter, n: u32| {
+            // Two chunks of a trace lie far from each other.
+            let id = TraceId::from_padded(&(n % 150).to_be_bytes());
+            let mut chunk = n.to_be_bytes().to_vec();
+            chunk.resize(CHUNK_BYTES, 1);
+            sorter.push(tenant, id, &chunk).unwrap();
+        };
+        // Chunks that each run took.
+        let mut runs = Vec::new();
+        for n in 0..300 {
+            push(&mut sorter, n);
+            if sorter.run_count() > runs.len() {
+                runs.push(64 - sorter.buffered_bytes / held_bytes(CHUNK_BYTES) + 1);
+            }
+            assert!(sorter.buffered_bytes <= limit);
+        }
+        assert_eq!(runs, [8, 16, 32, 64, 64, 64]);
+        sorter.finish();
+        let (found, _) = traces(&sorter, tenant, u64::MAX);
+        assert_eq!(found.len(), 150);
+        assert_eq!(sorter.count_traces(tenant).unwrap(), 150);
+        for (n, (_, chunks)) in found.iter().enumerate() {
+            let numbers: Vec<_> = chunks.iter().map(|chunk| &chunk[..4]).collect();
+            let n = n as u32;
+            assert_eq!(numbers, [n.to_be_bytes(), (n + 150).to_be_bytes()]);
+        }
+    }
+
+    #[test]
     fn memory_is_used_again() {
         let folder = tempfile::tempdir().unwrap();
         let mut sorter = filled(folder.path(), 100_000);
@@ -543,7 +707,7 @@ mod tests {
         assert_eq!(sorter.tenants().count(), 0);
         let tenant = sorter.tenant("c");
         sorter.push(tenant, TraceId::default(), b"one").unwrap();
-        sorter.finish().unwrap();
+        sorter.finish();
         let expected = vec![(TraceId::default(), vec![b"one".to_vec()])];
         assert_eq!(traces(&sorter, tenant, u64::MAX), (expected, 0));
     }
