@@ -15,11 +15,16 @@ use crate::{
     record::{self, DecodeError, PushRequest},
 };
 
-/// Bytes that the library fetches ahead of whoever reads, in KiB.
-const QUEUED_MAX_KIBIBYTES: usize = 32 << 10;
+/// Bytes of records that the library holds ahead of whoever reads, in KiB. Beyond, it asks for no
+/// more.
+const QUEUED_MAX_KIBIBYTES: usize = 16 << 10;
 
-/// Bytes that one fetch asks of a partition.
-const PARTITION_FETCH_BYTES: usize = 16_000_000;
+/// How long it waits then before it looks again, in milliseconds.
+const QUEUE_FULL_MILLIS: u32 = 5;
+
+/// Compressed bytes that one fetch asks of a partition. Records come to several times as much, all at
+/// once: together with those held they should fit into a processor's cache.
+const PARTITION_FETCH_BYTES: usize = 2_000_000;
 
 /// Longest time that a broker keeps a fetch waiting for records, in milliseconds.
 const FETCH_WAIT_MILLIS: u32 = 5000;
@@ -81,6 +86,7 @@ impl PartitionConsumer {
                 "queued.max.messages.kbytes",
                 QUEUED_MAX_KIBIBYTES.to_string(),
             )
+            .set("fetch.queue.backoff.ms", QUEUE_FULL_MILLIS.to_string())
             .create_with_context(Context::new(config))
             .map_err(failed)?;
         let mut assignment = TopicPartitionList::new();

@@ -231,16 +231,31 @@ async fn records_beyond_a_limit_are_refused_by_what_is_to_be_done() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_topic_of_ours_takes_the_largest_record() {
+async fn a_topic_of_ours_takes_and_gives_the_largest_record() {
     let kafka = blocking(|| Kafka::shared().unwrap()).await;
     let config = config(&kafka, 1);
     admin::ensure_topic(&config).await.unwrap();
     let producer = producer(&KafkaConfig {
         compression: Compression::None,
-        ..config
+        ..config.clone()
     });
-    let largest = vec![7; MAX_RECORD_BYTES];
-    producer.send(0, "t", &[largest]).await.unwrap();
+    let sizes = [MAX_RECORD_BYTES, 1, MAX_RECORD_BYTES];
+    for bytes in sizes {
+        producer.send(0, "t", &[vec![7; bytes]]).await.unwrap();
+    }
+    // Each is more than is asked for at once.
+    let read = blocking(move || {
+        let consumer = PartitionConsumer::open(&config, 0, StartAt::Beginning).unwrap();
+        let begun = Instant::now();
+        let mut read = Vec::new();
+        while read.len() < sizes.len() && begun.elapsed() < PATIENCE {
+            if let Polled::Record(record) = consumer.poll(Duration::from_secs(1)).unwrap() {
+                read.push(record.value().len());
+            }
+        }
+        read
+    });
+    assert_eq!(read.await, sizes);
 }
 
 #[tokio::test(flavor = "multi_thread")]

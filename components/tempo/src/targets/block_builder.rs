@@ -6,6 +6,7 @@ use tempo_backend::Backend;
 use tempo_config::Config;
 
 use crate::{
+    allocations::keep_freed_c_memory,
     connect_kafka::RingPartitions,
     process::{AppError, Assembly, Base, Stage},
     ring_page, settings,
@@ -13,6 +14,7 @@ use crate::{
 };
 
 pub(super) async fn open(base: &Base, config: &Config) -> Result<Assembly, AppError> {
+    keep_freed_c_memory();
     let registry = &base.registry;
     // What may be refused for its settings comes before what takes time.
     let builder_config = settings::block_builder(config)?;
