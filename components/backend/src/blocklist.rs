@@ -28,8 +28,15 @@ struct State {
     /// What this process did since the last poll but one. Whoever changes lists holds this lock
     /// while it makes the new ones.
     changes: Mutex<HashMap<Arc<str>, Vec<LocalChange>>>,
+    polls: Mutex<Polls>,
+}
+
+#[derive(Debug, Default)]
+struct Polls {
     /// When the last poll that succeeded began.
-    polled_at: Mutex<Option<Instant>>,
+    began: Option<Instant>,
+    /// The tenants that it left out, with the beginning of the last poll that did not.
+    missed: HashMap<Arc<str>, Option<Instant>>,
 }
 
 type Tenants = BTreeMap<Arc<str>, Arc<TenantBlocks>>;
@@ -62,10 +69,23 @@ impl Blocklist {
     }
 
     /// How long ago the last poll that succeeded began; `None` when none has. What others had done to
-    /// the store by then, as far as tenant indexes told, is in the lists; a tenant that could not be
-    /// polled and was tolerated is not told of.
+    /// the store by then, as far as tenant indexes told, is in the lists, except those of tenants that
+    /// could not be polled and were tolerated; see [`Blocklist::tenant_age`].
     pub fn age(&self) -> Option<Duration> {
-        self.state.polled_at.lock().map(|at| at.elapsed())
+        self.state.polls.lock().began.map(|at| at.elapsed())
+    }
+
+    /// Whether the last poll could not list the blocks of a tenant and was content with the others.
+    pub fn is_left_out(&self, tenant: &str) -> bool {
+        self.state.polls.lock().missed.contains_key(tenant)
+    }
+
+    /// How old the list of a tenant is: as [`Blocklist::age`], of the last poll that did not leave it
+    /// out.
+    pub fn tenant_age(&self, tenant: &str) -> Option<Duration> {
+        let polls = self.state.polls.lock();
+        let began = polls.missed.get(tenant).copied().unwrap_or(polls.began);
+        began.map(|at| at.elapsed())
     }
 
     /// Tenants that have any block, sorted.
@@ -158,7 +178,15 @@ impl Blocklist {
         }
         all_changes.retain(|_, changes| !changes.is_empty());
         *self.state.tenants.write() = tenants;
-        *self.state.polled_at.lock() = Some(began);
+        let mut polls = self.state.polls.lock();
+        polls.missed = kept
+            .iter()
+            .map(|tenant| {
+                let last = polls.missed.get(tenant).copied().unwrap_or(polls.began);
+                (Arc::clone(tenant), last)
+            })
+            .collect();
+        polls.began = Some(began);
     }
 }
 

@@ -110,7 +110,7 @@ impl Blocks {
         range: Option<(i64, i64)>,
         mut found: FoundTrace,
     ) -> Result<TraceParts, JobError> {
-        let listed = self.blocklist.age();
+        let listed = self.blocklist.tenant_age(tenant);
         if listed.unwrap_or(Duration::MAX) > self.max_list_age {
             return Err(JobError::outdated_list(listed));
         }

@@ -47,15 +47,15 @@ pub enum BuiltUntil {
     UnixSeconds(i64),
     /// Not known yet.
     Unknown,
-    /// Told, but no list of blocks was young enough yet to go by it.
+    /// Told, but no list of the tenants' blocks is young enough to go by it.
     Outdated {
-        /// How long ago blocks were last listed; `None` when they never were.
+        /// How long ago they were last listed; `None` when they never were.
         listed: Option<Duration>,
     },
 }
 
-/// Tells how far the object store has everything that came.
-pub type TellBuiltUntil = Arc<dyn Fn() -> BuiltUntil + Send + Sync>;
+/// Tells how far the object store has everything that came of these tenants.
+pub type TellBuiltUntil = Arc<dyn Fn(&[Arc<str>]) -> BuiltUntil + Send + Sync>;
 
 /// What the frontend needs from others.
 pub struct Deps<'a> {
@@ -207,10 +207,14 @@ impl Frontend {
     }
 
     /// Where time is divided.
-    pub(crate) fn division(&self, query_backend_after: Duration) -> Result<Division, QueryError> {
+    pub(crate) fn division(
+        &self,
+        tenants: &Tenants,
+        query_backend_after: Duration,
+    ) -> Result<Division, QueryError> {
         let back = i64::try_from(query_backend_after.as_nanos()).unwrap_or(i64::MAX);
         let configured = self.now_nanos().saturating_sub(back);
-        let built = match (self.built_until)() {
+        let built = match (self.built_until)(tenants.names()) {
             BuiltUntil::AsConfigured => configured,
             BuiltUntil::UnixSeconds(seconds) => {
                 configured.min(seconds.saturating_mul(NANOS_PER_SECOND))

@@ -208,7 +208,9 @@ impl Frontend {
         let mut plans = Vec::new();
         let mut jobs = Vec::new();
         if !plan.matches_nothing() {
-            let cutoff = self.division(config.query_backend_after)?.recent_from_nanos;
+            let cutoff = self
+                .division(tenants, config.query_backend_after)?
+                .recent_from_nanos;
             for (index, tenant) in tenants.names().iter().enumerate() {
                 let blocks = self.counted_blocks(tenant, counted.until(cutoff));
                 let (shards, pieces) = plan_range(counted, cutoff, blocks, max_exemplars, config);

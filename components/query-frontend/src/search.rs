@@ -107,7 +107,7 @@ impl Frontend {
         request: &Arc<SearchRequest>,
     ) -> Result<(Vec<SearchPlan>, Vec<PlannedJob>), QueryError> {
         let search = &self.config.search;
-        let division = self.division(search.query_backend_after)?;
+        let division = self.division(tenants, search.query_backend_after)?;
         let recent_from = whole_seconds(division.recent_from_nanos);
         let blocks_until = whole_seconds(division.blocks_until_nanos);
         let mut plans = Vec::new();

@@ -320,6 +320,39 @@ async fn too_many_failing_tenants_abort_the_poll_and_all_lists_stay() {
 }
 
 #[tokio::test]
+async fn a_tenant_that_was_left_out_has_an_older_list() {
+    let scene = Scene::builder();
+    scene.put("a", 1).await;
+    scene.put("b", 1).await;
+    scene.poll().await;
+    let fault = |tenant: &str| Fault {
+        operation: Some(Operation::List),
+        key_contains: tenant.to_owned(),
+        times: None,
+        effect: Effect::Fail,
+    };
+    let pause = Duration::from_millis(5);
+    let age = |tenant: &str| scene.blocklist.tenant_age(tenant);
+    scene.faults.inject(fault("a"));
+    for polls in 1..=2 {
+        tokio::time::sleep(pause).await;
+        scene.poll().await;
+        assert!(scene.blocklist.is_left_out("a") && !scene.blocklist.is_left_out("b"));
+        assert!(age("a").unwrap() >= age("b").unwrap() + pause * polls);
+    }
+    scene.faults.heal();
+    scene.poll().await;
+    assert!(!scene.blocklist.is_left_out("a"));
+    assert!(age("a").unwrap() < pause * 2);
+
+    let scene = Scene::builder();
+    scene.put("a", 1).await;
+    scene.faults.inject(fault("a"));
+    scene.poll().await;
+    assert_eq!(scene.blocklist.tenant_age("a"), None, "never listed");
+}
+
+#[tokio::test]
 async fn when_the_store_is_down_the_lists_stay() {
     let scene = Scene::builder();
     scene.put("t", 1).await;

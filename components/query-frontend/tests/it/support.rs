@@ -89,7 +89,7 @@ impl Stack {
                 limits: Arc::new(limits),
                 results,
                 now_nanos: Arc::new(move || now * 1_000_000_000),
-                built_until: Arc::new(move || built),
+                built_until: Arc::new(move |_| built),
                 registry: &registry,
             },
         )

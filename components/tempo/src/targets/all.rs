@@ -81,7 +81,7 @@ pub(super) async fn open(base: &Base, config: &Config) -> Result<Assembly, AppEr
             limits,
             results: Some(storage.cache.clone()),
             now_nanos: Arc::new(now_nanos),
-            built_until: Arc::new(|| BuiltUntil::AsConfigured),
+            built_until: Arc::new(|_| BuiltUntil::AsConfigured),
             registry,
         },
     )?;
