@@ -31,7 +31,7 @@ const ROOM_CHECK_PERIOD: Duration = Duration::from_secs(1);
 /// The live-store. Cheap to clone.
 #[derive(Clone)]
 pub struct LiveStore {
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
 }
 
 /// What became of a push that was acknowledged.
@@ -346,7 +346,6 @@ impl LiveStore {
     ) -> Result<LiveView, ReadError> {
         self.ready().map_err(ReadError::NotRunning)?;
         self.check_lag(end_unix_nanos, operation)?;
-        self.check_forgotten(start_unix_nanos, operation)?;
         let mut view = LiveView {
             tables: Vec::new(),
             opening: ReadStats::new(),
@@ -355,10 +354,16 @@ impl LiveStore {
             metrics: self.shared.metrics.clone(),
             _blocks: Vec::new(),
         };
-        let Some(tenant) = self.shared.tenant(tenant) else {
+        let tenant = self.shared.tenant(tenant);
+        let seen = tenant.map(|tenant| {
+            let seen = tenant.view(&self.shared.wal, start_unix_nanos, end_unix_nanos);
+            (tenant, seen)
+        });
+        // Not before: a block may be removed at any time.
+        self.check_forgotten(start_unix_nanos, operation)?;
+        let Some((tenant, (live, blocks))) = seen else {
             return Ok(view);
         };
-        let (live, blocks) = tenant.view(&self.shared.wal, start_unix_nanos, end_unix_nanos);
         for table in live {
             view.tables
                 .push(table.table().map_err(|error| ReadError::Columns {

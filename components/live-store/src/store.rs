@@ -57,7 +57,7 @@ pub(crate) struct Shared {
     pub(crate) jobs: Mutex<BTreeMap<Uuid, Arc<Job>>>,
     /// Removed from sight, and from disk as soon as no query reads them.
     retired: Mutex<Vec<Arc<LocalBlock>>>,
-    /// Nanoseconds since the epoch: the last time of any block that was removed.
+    /// Nanoseconds since the epoch: what began before may have been in a block that was removed.
     forgotten_until: AtomicU64,
     pub(crate) columns: Arc<AllColumns>,
     /// Bits of a double.
@@ -310,7 +310,9 @@ impl Shared {
             wanting = wanting.saturating_sub(block.bytes());
             too_many_bytes = too_many_bytes.saturating_sub(block.bytes());
             let end = u64::try_from(block.meta().end_time.unix_nanos()).unwrap_or(0);
-            self.forgotten_until.fetch_max(end, Ordering::AcqRel);
+            // A span without duration may begin where the block ends.
+            let until = end.saturating_add(1);
+            self.forgotten_until.fetch_max(until, Ordering::AcqRel);
             tenant.remove_block(block.id());
             if self.jobs.lock().contains_key(&block.id()) {
                 // Its mark could not be written, and whoever tries to keeps it on disk.

@@ -56,6 +56,32 @@ async fn the_log_is_removed_when_blocks_have_it_and_blocks_when_their_time_is_ov
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn it_is_known_to_the_nanosecond_what_was_let_go() {
+    let mut world = World::new();
+    world.config.flush_check_period = Duration::from_millis(1);
+    let running = world.start().await;
+    running.push_trace(1, 1, 2).await;
+    running.store.flush_all().await.unwrap();
+    let shared = &running.store.shared;
+    let tenant = shared.tenant("t").unwrap();
+    let end = tenant.blocks()[0].meta().end_time.unix_nanos() as u64;
+    assert!(
+        end > TEST_TIME && end - TEST_TIME < 1_000_000_000,
+        "in one second"
+    );
+    assert!(!shared.has_forgotten_since(0), "all is here");
+    world.clock.advance(Duration::from_secs(3600));
+    until(|| running.store.stats().local_blocks == 0).await;
+    assert!(shared.has_forgotten_since(TEST_TIME));
+    assert!(
+        shared.has_forgotten_since(end),
+        "of a span without duration"
+    );
+    assert!(!shared.has_forgotten_since(end + 1));
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_block_stays_while_a_query_reads_it() {
     let mut world = World::new();
     world.config.flush_check_period = Duration::from_millis(1);
