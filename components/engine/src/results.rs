@@ -2,21 +2,21 @@
 //!
 //! Read for those alone that an answer shows: whole columns are not touched here.
 
-use std::sync::Arc;
+use std::{cell::RefCell, collections::HashMap, sync::Arc};
+
+use foldhash::fast::RandomState;
 
 use tempo_model::TraceId;
 use tempo_table::{
-    ArrayValue, AttributeScope, Bitmap, Column, ColumnKey, Intrinsic as Stored, SERVICE_NAME,
-    shape::ServiceStats,
+    ABSENT, ArrayValue, AttributeScope, Bitmap, Column, ColumnKey, Intrinsic as Stored,
+    SERVICE_NAME, StringLane, shape::ServiceStats,
 };
 use tempo_traceql::{Attribute, Intrinsic};
 
 use crate::{
     error::EngineError,
-    operand::Reading,
     plan::{Loaded, Plan},
     rows::RowReader,
-    scan,
     search::{FoundService, FoundSpan, FoundSpanSet, FoundTrace},
     session::Session,
     test::elements,
@@ -29,10 +29,31 @@ pub(crate) fn number(column: &Column, row: usize) -> u64 {
     value.unwrap_or_default() as u64
 }
 
-fn text(column: &Column, row: usize) -> Arc<str> {
-    match scan::value(column, Reading::Plain, row).to_value() {
-        Value::String(text) => text,
-        _ => Arc::from(""),
+/// The texts of a column that answers show. Traces have the same few roots and services, so each is
+/// made once.
+#[derive(Default)]
+struct Texts(RefCell<HashMap<u32, Arc<str>, RandomState>>);
+
+impl Texts {
+    /// The text of a row; empty when there is none.
+    fn of(&self, column: &Column, row: usize) -> Arc<str> {
+        match &column.strings {
+            Some(lane) => self.of_code(lane, lane.codes[row]),
+            None => Arc::from(""),
+        }
+    }
+
+    /// The text of a code; empty for [`ABSENT`].
+    fn of_code(&self, lane: &StringLane, code: u32) -> Arc<str> {
+        if code == ABSENT {
+            return Arc::from("");
+        }
+        let mut texts = self.0.borrow_mut();
+        Arc::clone(
+            texts
+                .entry(code)
+                .or_insert_with(|| lane.dict.text(code).into()),
+        )
     }
 }
 
@@ -77,12 +98,16 @@ pub(crate) struct TraceColumns<'a> {
     starts: Column,
     durations: Column,
     root_services: Column,
+    root_service_texts: Texts,
     root_names: Column,
+    root_name_texts: Texts,
     /// Rows of the services and of the statuses, and their values.
     resources: Vec<u32>,
     services: Column,
+    service_texts: Texts,
     spans: Vec<u32>,
     statuses: Column,
+    stats: RefCell<ServiceStats<u32>>,
 }
 
 impl<'a> TraceColumns<'a> {
@@ -103,13 +128,17 @@ impl<'a> TraceColumns<'a> {
             starts: of_traces(Stored::TraceStartNano)?,
             durations: of_traces(Stored::TraceDurationNano)?,
             root_services: of_traces(Stored::RootServiceName)?,
+            root_service_texts: Texts::default(),
             root_names: of_traces(Stored::RootSpanName)?,
+            root_name_texts: Texts::default(),
             services: session.gather(&service, &resources)?,
             statuses: session.gather(&Stored::StatusCode.into(), &spans)?,
             session,
             traces: traces.to_vec(),
             resources,
+            service_texts: Texts::default(),
             spans,
+            stats: RefCell::default(),
         })
     }
 
@@ -123,8 +152,8 @@ impl<'a> TraceColumns<'a> {
         };
         FoundTrace {
             trace_id,
-            root_service_name: text(&self.root_services, at),
-            root_trace_name: text(&self.root_names, at),
+            root_service_name: self.root_service_texts.of(&self.root_services, at),
+            root_trace_name: self.root_name_texts.of(&self.root_names, at),
             start_unix_nano: number(&self.starts, at),
             duration_nano: number(&self.durations, at),
             service_stats: self.service_stats(trace),
@@ -141,15 +170,15 @@ impl<'a> TraceColumns<'a> {
             .spans
             .partition_point(|&row| (row as usize) < spans.start);
         // Only texts name services: a number in their place counts as none.
-        const NO_SERVICE: u32 = u32::MAX;
         let code = |resource: u32| {
             let at = first_resource + (resource - resources.start) as usize;
             match &self.services.strings {
                 Some(lane) if !lane.dict.is_empty() => lane.codes[at],
-                _ => NO_SERVICE,
+                _ => ABSENT,
             }
         };
-        let mut stats = ServiceStats::default();
+        let mut stats = self.stats.borrow_mut();
+        stats.clear();
         for (number_of_span, span) in spans.enumerate() {
             let status = number(&self.statuses, first_span + number_of_span);
             let service = code(structure.span_resource[span]);
@@ -160,10 +189,8 @@ impl<'a> TraceColumns<'a> {
             .iter()
             .map(|entry| FoundService {
                 name: match &self.services.strings {
-                    Some(lane) if entry.service != NO_SERVICE => {
-                        lane.dict.text(entry.service).into()
-                    }
-                    _ => Arc::from(""),
+                    Some(lane) => self.service_texts.of_code(lane, entry.service),
+                    None => Arc::from(""),
                 },
                 spans: entry.spans,
                 errors: entry.errors,
