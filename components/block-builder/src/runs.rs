@@ -9,17 +9,22 @@
 //! A file holds, for each tenant, a table of its entries (trace id and length) and then their bytes,
 //! both in order. Nothing is synced: after a crash the files are worthless and deleted.
 
+mod merge;
+#[cfg(test)]
+mod tests;
+
 use std::{
     collections::{BTreeMap, VecDeque},
     fs::{self, File},
     io::{self, BufWriter, Write},
     ops::Range,
-    os::unix::fs::FileExt,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
 use tempo_model::TraceId;
+
+use merge::{Ahead, Merge};
 
 /// Memory is taken in pieces of this size.
 const SLAB_BYTES: usize = 4 << 20;
@@ -29,18 +34,6 @@ const ENTRY_BYTES: usize = 20;
 
 /// The first run takes one of so many parts of what is in memory.
 const PARTS: u64 = 8;
-
-/// Chunks that are fetched from memory before they are needed.
-const AHEAD: usize = 16;
-
-/// Bytes of each chunk that are. The processor itself fetches what follows.
-const AHEAD_BYTES: usize = 256;
-
-/// Bytes of a line of a processor's cache.
-const LINE_BYTES: usize = 64;
-
-/// Bytes of each of the two buffers of a run that is read.
-const READ_BYTES: usize = 256 << 10;
 
 #[derive(Debug, Clone, Copy)]
 struct Entry {
@@ -276,7 +269,7 @@ impl Sorter {
         } else {
             let mut merge = self.merge(tenant)?;
             while let Some(at) = merge.lowest() {
-                note(merge.heads[at].0);
+                note(merge.id(at));
                 merge.advance(at)?;
             }
         }
@@ -290,26 +283,13 @@ impl Sorter {
     }
 
     fn merge(&self, tenant: u32) -> io::Result<Merge<'_>> {
-        let mut merge = Merge {
-            slabs: &self.slabs,
-            sources: Vec::new(),
-            heads: Vec::new(),
-        };
+        let mut merge = Merge::new(&self.slabs);
         for run in &self.runs {
-            let Some(segment) = run.segments.get(&tenant) else {
-                continue;
-            };
-            merge.add(Source::File {
-                table: Reader::new(&run.file, segment.table.clone()),
-                data: Reader::new(&run.file, segment.data.clone()),
-            })?;
+            if let Some(Segment { table, data }) = run.segments.get(&tenant) {
+                merge.add_file(&run.file, table.clone(), data.clone())?;
+            }
         }
-        // What is left in memory came last.
-        merge.add(Source::Memory {
-            head: None,
-            rest: self.entries_of(tenant).iter(),
-            ahead: Ahead::of(&self.slabs, self.entries_of(tenant)),
-        })?;
+        merge.add_memory(self.entries_of(tenant))?;
         Ok(merge)
     }
 
@@ -352,11 +332,11 @@ impl Sorter {
         let mut bytes: Vec<u8> = Vec::new();
         let mut ends: Vec<usize> = Vec::new();
         while let Some(first) = merge.lowest() {
-            let id = merge.heads[first].0;
+            let id = merge.id(first);
             bytes.clear();
             ends.clear();
             // Runs are in the order of their arrival, and so are the entries of one.
-            while let Some(at) = merge.lowest().filter(|&at| merge.heads[at].0 == id) {
+            while let Some(at) = merge.lowest().filter(|&at| merge.id(at) == id) {
                 let before = bytes.len();
                 merge.take_into(at, &mut bytes)?;
                 if bytes.len() as u64 > max_trace_bytes {
@@ -385,330 +365,4 @@ fn held_bytes(chunk_len: usize) -> u64 {
 /// By tenant and id. Stable: entries are in the order of their arrival.
 fn sort(entries: &mut [Entry]) {
     entries.sort_by_key(|entry| (entry.tenant, entry.id));
-}
-
-/// Fetches the beginnings of chunks that come next. They lie in the order of their arrival and are
-/// read in that of their ids, so each begins where the processor does not expect it; waiting for them
-/// one by one took a tenth of building.
-struct Ahead<'a> {
-    slabs: &'a Slabs,
-    entries: &'a [Entry],
-    passed: usize,
-    fetched: usize,
-}
-
-impl<'a> Ahead<'a> {
-    fn of(slabs: &'a Slabs, entries: &'a [Entry]) -> Self {
-        Self {
-            slabs,
-            entries,
-            passed: 0,
-            fetched: 0,
-        }
-    }
-
-    /// So many more entries are read now.
-    fn pass(&mut self, entries: usize) {
-        self.passed += entries;
-        while self.fetched < self.passed + AHEAD && self.fetched < self.entries.len() {
-            let next = self.entries[self.fetched..].iter().take(AHEAD);
-            for chunk in next.map(|entry| self.slabs.chunk(entry)) {
-                // Nothing waits for these bytes, so they come all at the same time.
-                for line in chunk[..chunk.len().min(AHEAD_BYTES)].chunks(LINE_BYTES) {
-                    std::hint::black_box(line.first().copied());
-                }
-            }
-            self.fetched += AHEAD;
-        }
-    }
-}
-
-/// The runs of one tenant and what memory has of it, side by side, in the order of their arrival.
-/// They are few, so the lowest is looked for.
-struct Merge<'a> {
-    slabs: &'a Slabs,
-    sources: Vec<Source<'a>>,
-    /// Id and length of the next entry of each.
-    heads: Vec<(TraceId, u32)>,
-}
-
-enum Source<'a> {
-    File {
-        table: Reader,
-        data: Reader,
-    },
-    Memory {
-        /// The entry that is the head.
-        head: Option<&'a Entry>,
-        rest: std::slice::Iter<'a, Entry>,
-        ahead: Ahead<'a>,
-    },
-}
-
-impl Source<'_> {
-    /// Goes to the next entry; the bytes of the one before were taken or skipped.
-    fn next(&mut self) -> io::Result<Option<(TraceId, u32)>> {
-        match self {
-            Self::File { table, .. } => read_entry(table),
-            Self::Memory { head, rest, ahead } => {
-                *head = rest.next();
-                ahead.pass(1);
-                Ok(head.map(|entry| (entry.id, entry.len)))
-            }
-        }
-    }
-}
-
-impl<'a> Merge<'a> {
-    fn add(&mut self, mut source: Source<'a>) -> io::Result<()> {
-        if let Some(head) = source.next()? {
-            self.sources.push(source);
-            self.heads.push(head);
-        }
-        Ok(())
-    }
-
-    /// The source with the lowest id; of equal ones the earliest.
-    fn lowest(&self) -> Option<usize> {
-        (0..self.heads.len()).min_by_key(|&at| self.heads[at].0)
-    }
-
-    /// Goes past the next entry of a source and its bytes.
-    fn advance(&mut self, at: usize) -> io::Result<()> {
-        if let Source::File { data, .. } = &mut self.sources[at] {
-            data.skip(u64::from(self.heads[at].1));
-        }
-        self.step(at)
-    }
-
-    /// Appends the bytes of the next entry of a source, and goes past it.
-    fn take_into(&mut self, at: usize, out: &mut Vec<u8>) -> io::Result<()> {
-        match &mut self.sources[at] {
-            Source::File { data, .. } => data.read_into(out, self.heads[at].1 as usize)?,
-            Source::Memory { head, .. } => {
-                if let Some(entry) = head {
-                    out.extend_from_slice(self.slabs.chunk(entry));
-                }
-            }
-        }
-        self.step(at)
-    }
-
-    fn step(&mut self, at: usize) -> io::Result<()> {
-        match self.sources[at].next()? {
-            Some(head) => self.heads[at] = head,
-            None => {
-                self.sources.remove(at);
-                self.heads.remove(at);
-            }
-        }
-        Ok(())
-    }
-}
-
-fn read_entry(table: &mut Reader) -> io::Result<Option<(TraceId, u32)>> {
-    let Some(entry) = table.read::<ENTRY_BYTES>()? else {
-        return Ok(None);
-    };
-    let mut id = [0; 16];
-    id.copy_from_slice(&entry[..16]);
-    let mut len = [0; 4];
-    len.copy_from_slice(&entry[16..]);
-    Ok(Some((TraceId::from_bytes(id), u32::from_le_bytes(len))))
-}
-
-/// A part of a file, read from its beginning with a buffer of its own.
-struct Reader {
-    file: Arc<File>,
-    rest: Range<u64>,
-    buffer: Vec<u8>,
-    taken: usize,
-}
-
-impl Reader {
-    fn new(file: &Arc<File>, range: Range<u64>) -> Self {
-        Self {
-            file: Arc::clone(file),
-            rest: range,
-            buffer: Vec::new(),
-            taken: 0,
-        }
-    }
-
-    fn fill(&mut self) -> io::Result<()> {
-        let len = (READ_BYTES as u64).min(self.rest.end - self.rest.start);
-        self.buffer.resize(len as usize, 0);
-        self.taken = 0;
-        self.file.read_exact_at(&mut self.buffer, self.rest.start)?;
-        self.rest.start += len;
-        Ok(())
-    }
-
-    /// As many bytes; `None` at the end.
-    fn read<const N: usize>(&mut self) -> io::Result<Option<[u8; N]>> {
-        let mut out = [0; N];
-        let mut filled = 0;
-        while filled < N {
-            if self.taken == self.buffer.len() {
-                if self.rest.is_empty() {
-                    return match filled {
-                        0 => Ok(None),
-                        _ => Err(io::ErrorKind::UnexpectedEof.into()),
-                    };
-                }
-                self.fill()?;
-            }
-            let len = (N - filled).min(self.buffer.len() - self.taken);
-            out[filled..filled + len].copy_from_slice(&self.buffer[self.taken..self.taken + len]);
-            filled += len;
-            self.taken += len;
-        }
-        Ok(Some(out))
-    }
-
-    fn read_into(&mut self, out: &mut Vec<u8>, mut len: usize) -> io::Result<()> {
-        while len > 0 {
-            if self.taken == self.buffer.len() {
-                if self.rest.is_empty() {
-                    return Err(io::ErrorKind::UnexpectedEof.into());
-                }
-                self.fill()?;
-            }
-            let part = len.min(self.buffer.len() - self.taken);
-            out.extend_from_slice(&self.buffer[self.taken..self.taken + part]);
-            self.taken += part;
-            len -= part;
-        }
-        Ok(())
-    }
-
-    fn skip(&mut self, len: u64) {
-        let buffered = (self.buffer.len() - self.taken) as u64;
-        let here = len.min(buffered);
-        self.taken += here as usize;
-        self.rest.start += len - here;
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    type Traces = Vec<(TraceId, Vec<Vec<u8>>)>;
-
-    fn traces(sorter: &Sorter, tenant: u32, max_trace_bytes: u64) -> (Traces, usize) {
-        let mut found = Vec::new();
-        let mut refused = 0;
-        sorter
-            .for_each_trace::<io::Error>(
-                tenant,
-                max_trace_bytes,
-                |id, chunks| {
-                    found.push((id, chunks.iter().map(|chunk| chunk.to_vec()).collect()));
-                    Ok(())
-                },
-                |_, _| refused += 1,
-            )
-            .unwrap();
-        (found, refused)
-    }
-
-    /// Fills a sorter; the chunk of trace `id` number `n` is told by its content.
-    fn filled(folder: &Path, limit_bytes: u64) -> Sorter {
-        let mut sorter = Sorter::new(folder, limit_bytes);
-        let tenants = [sorter.tenant("b"), sorter.tenant("a")];
-        let mut state = 7_u32;
-        for n in 0..5000_u32 {
-            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            let id = TraceId::from_padded(&(state >> 22).to_be_bytes());
-            let mut chunk = n.to_be_bytes().to_vec();
-            chunk.resize(4 + (state >> 8) as usize % 300, 1);
-            let tenant = tenants[(state >> 16) as usize % 2];
-            sorter.push(tenant, id, &chunk).unwrap();
-        }
-        sorter
-            .push(tenants[0], TraceId::default(), &vec![9; 5 << 20])
-            .unwrap();
-        sorter.finish();
-        sorter
-    }
-
-    #[test]
-    fn files_give_what_memory_gives() {
-        let folder = tempfile::tempdir().unwrap();
-        let in_memory = filled(folder.path(), u64::MAX);
-        let spilled = filled(folder.path(), 100_000);
-        assert_eq!(in_memory.run_count(), 0);
-        assert!(spilled.run_count() > 5, "{}", spilled.run_count());
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0, "no names");
-        let names: Vec<_> = spilled
-            .tenants()
-            .map(|(name, _)| name.to_string())
-            .collect();
-        assert_eq!(names, ["a", "b"]);
-        for tenant in [0, 1] {
-            for limit in [u64::MAX, 400] {
-                let (expected, refused) = traces(&in_memory, tenant, limit);
-                assert!(expected.is_sorted_by(|one, other| one.0 < other.0));
-                for (_, chunks) in &expected {
-                    let numbers = chunks.iter().map(|chunk| &chunk[..4]);
-                    assert!(numbers.is_sorted(), "in order of arrival");
-                }
-                assert_eq!(refused > 0, limit == 400);
-                assert_eq!(traces(&spilled, tenant, limit), (expected, refused));
-            }
-            let count = in_memory.count_traces(tenant).unwrap();
-            assert_eq!(count, traces(&in_memory, tenant, u64::MAX).0.len() as u64);
-            assert_eq!(spilled.count_traces(tenant).unwrap(), count);
-        }
-        assert_eq!(in_memory.count_traces(7).unwrap(), 0);
-    }
-
-    #[test]
-    fn a_section_that_is_little_more_than_memory_holds_is_hardly_written() {
-        const CHUNK_BYTES: usize = 1 << 20;
-        let folder = tempfile::tempdir().unwrap();
-        let limit = 64 * held_bytes(CHUNK_BYTES);
-        let mut sorter = Sorter::new(folder.path(), limit);
-        let tenant = sorter.tenant("a");
-        let push = |sorter: &mut Sorter, n: u32| {
-            // Two chunks of a trace lie far from each other.
-            let id = TraceId::from_padded(&(n % 150).to_be_bytes());
-            let mut chunk = n.to_be_bytes().to_vec();
-            chunk.resize(CHUNK_BYTES, 1);
-            sorter.push(tenant, id, &chunk).unwrap();
-        };
-        // Chunks that each run took.
-        let mut runs = Vec::new();
-        for n in 0..300 {
-            push(&mut sorter, n);
-            if sorter.run_count() > runs.len() {
-                runs.push(64 - sorter.buffered_bytes / held_bytes(CHUNK_BYTES) + 1);
-            }
-            assert!(sorter.buffered_bytes <= limit);
-        }
-        assert_eq!(runs, [8, 16, 32, 64, 64, 64]);
-        sorter.finish();
-        let (found, _) = traces(&sorter, tenant, u64::MAX);
-        assert_eq!(found.len(), 150);
-        assert_eq!(sorter.count_traces(tenant).unwrap(), 150);
-        for (n, (_, chunks)) in found.iter().enumerate() {
-            let numbers: Vec<_> = chunks.iter().map(|chunk| &chunk[..4]).collect();
-            let n = n as u32;
-            assert_eq!(numbers, [n.to_be_bytes(), (n + 150).to_be_bytes()]);
-        }
-    }
-
-    #[test]
-    fn memory_is_used_again() {
-        let folder = tempfile::tempdir().unwrap();
-        let mut sorter = filled(folder.path(), 100_000);
-        sorter.clear();
-        assert_eq!(sorter.tenants().count(), 0);
-        let tenant = sorter.tenant("c");
-        sorter.push(tenant, TraceId::default(), b"one").unwrap();
-        sorter.finish();
-        let expected = vec![(TraceId::default(), vec![b"one".to_vec()])];
-        assert_eq!(traces(&sorter, tenant, u64::MAX), (expected, 0));
-    }
 }
