@@ -15,7 +15,7 @@ use tempo_testkit::{
 };
 
 use crate::{
-    SPANS_PER_REQUEST, Senders, binary,
+    GOSSIP_INTERVAL, SPANS_PER_REQUEST, Senders, binary,
     cluster::{Owners, caught_up, process, topic},
     line, seconds,
 };
@@ -39,7 +39,7 @@ fn write(kafka: &Kafka, partitions: i32, tenants: u64) {
         0 => format!("{partitions} partitions"),
         _ => format!("{tenants} tenants"),
     };
-    let owners = Owners::of(partitions);
+    let owners = Owners::of(partitions, GOSSIP_INTERVAL);
     let topic = topic(&owners, kafka, partitions);
     let multitenancy = match tenants {
         0 => "",

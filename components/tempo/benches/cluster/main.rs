@@ -36,6 +36,9 @@ use tempo_testkit::{
     process::Tempo,
 };
 
+/// As by default: what processes do without spans counts, too.
+const GOSSIP_INTERVAL: Duration = Duration::from_secs(1);
+
 const SPANS_PER_REQUEST: usize = 222;
 
 fn main() {

@@ -17,7 +17,7 @@ use tempo_testkit::{
 };
 
 use crate::{
-    SPANS_PER_REQUEST, Senders, binary,
+    GOSSIP_INTERVAL, SPANS_PER_REQUEST, Senders, binary,
     cluster::{Owners, PATIENCE, caught_up, process, topic},
     line, memory, percentile,
     requests::Counter,
@@ -74,7 +74,7 @@ pub(crate) fn run() {
     })
     .unwrap();
     counter.aim(kafka.entrance(0).next().unwrap());
-    let owners = Owners::of(PARTITIONS);
+    let owners = Owners::of(PARTITIONS, GOSSIP_INTERVAL);
     let partitions = owners.first.partitions().active().count();
     line("partitions", partitions as f64);
     let topic = KafkaConfig {

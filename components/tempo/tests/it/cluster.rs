@@ -26,6 +26,7 @@ pub(crate) struct Owners {
     /// What one of them knows.
     pub(crate) first: Membership,
     seed: String,
+    gossip_interval: Duration,
 }
 
 pub(crate) fn free_port() -> u16 {
@@ -33,7 +34,8 @@ pub(crate) fn free_port() -> u16 {
 }
 
 impl Owners {
-    pub(crate) fn of(partitions: i32) -> Self {
+    /// They and all processes around them gossip so often.
+    pub(crate) fn of(partitions: i32, gossip_interval: Duration) -> Self {
         let runtime = Runtime::new().unwrap();
         let stop = CancellationToken::new();
         let seed = format!("127.0.0.1:{}", free_port());
@@ -49,7 +51,7 @@ impl Owners {
                 bind_addr: IpAddr::V4(Ipv4Addr::LOCALHOST),
                 bind_port: port,
                 join_members: vec![seed.clone()],
-                gossip_interval: Duration::from_millis(100),
+                gossip_interval,
                 min_partition_owners_duration: Duration::ZERO,
                 instance: Some(Instance {
                     id,
@@ -81,6 +83,7 @@ impl Owners {
             stop,
             first,
             seed,
+            gossip_interval,
         }
     }
 }
@@ -119,9 +122,10 @@ pub(crate) fn process(
     let options = Options {
         extra_yaml: format!(
             "target: {target}\n\
-             memberlist:\n  bind_addr: [127.0.0.1]\n  bind_port: {}\n  gossip_interval: 100ms\n  join_members: ['{}']\n\
+             memberlist:\n  bind_addr: [127.0.0.1]\n  bind_port: {}\n  gossip_interval: {}ms\n  join_members: ['{}']\n\
              ingest:\n  kafka:\n    address: {}\n    topic: {}\n    auto_create_topic_enabled: false\n{}",
             free_port(),
+            owners.gossip_interval.as_millis(),
             owners.seed,
             kafka.address,
             kafka.topic,

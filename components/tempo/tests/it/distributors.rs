@@ -15,7 +15,7 @@ use tempo_testkit::{
 
 use crate::{
     cluster::{self, Owners, PATIENCE, topic},
-    support::{binary, eventually, terminate, unix_seconds},
+    support::{QUICK_GOSSIP, binary, eventually, terminate, unix_seconds},
 };
 
 fn distributor(owners: &Owners, topic: &KafkaConfig, yaml: &str) -> Tempo {
@@ -60,7 +60,7 @@ fn a_tenant_has_as_many_partitions_as_its_shard() {
     const PARTITIONS: i32 = 8;
     const SHARD: usize = 2;
     let kafka = Kafka::shared().unwrap();
-    let owners = Owners::of(PARTITIONS);
+    let owners = Owners::of(PARTITIONS, QUICK_GOSSIP);
     let topic = topic(&owners, &kafka, PARTITIONS);
     let yaml = format!(
         "multitenancy_enabled: true\noverrides:\n  defaults:\n    ingestion:\n      tenant_shard_size: {SHARD}\n"
@@ -111,7 +111,7 @@ fn a_tenant_has_as_many_partitions_as_its_shard() {
 #[test]
 fn distributors_share_a_global_rate() {
     let kafka = Kafka::shared().unwrap();
-    let owners = Owners::of(1);
+    let owners = Owners::of(1, QUICK_GOSSIP);
     let topic = topic(&owners, &kafka, 1);
     let yaml = "overrides:\n  defaults:\n    ingestion:\n      rate_strategy: global\n      rate_limit_bytes: 1000\n      burst_size_bytes: 10\n";
     let trace = TraceMaker::new(4).next_trace(unix_seconds() * 1_000_000_000);

@@ -23,7 +23,7 @@ use tempo_testkit::{
 use crate::{
     cluster::{self, Owners, PATIENCE, caught_up, topic},
     crash::{self, Acknowledged},
-    support::{binary, eventually, on_bucket, rounds, terminate, unix_seconds},
+    support::{QUICK_GOSSIP, binary, eventually, on_bucket, rounds, terminate, unix_seconds},
 };
 
 fn process(target: &str, owners: &Owners, kafka: &KafkaConfig, options: &Options) -> Tempo {
@@ -45,7 +45,7 @@ fn push(tempo: &Tempo, body: &[u8]) -> http_client::Response {
 fn a_distributor_answers_when_kafka_has_the_spans() {
     const PARTITIONS: i32 = 3;
     let kafka = Kafka::shared().unwrap();
-    let owners = Owners::of(PARTITIONS);
+    let owners = Owners::of(PARTITIONS, QUICK_GOSSIP);
     let topic = topic(&owners, &kafka, PARTITIONS);
     let mut tempo = process("distributor", &owners, &topic, &Options::default());
     tempo.start().unwrap();
@@ -165,7 +165,7 @@ fn rows_and_flags(bucket: &Path) -> (i64, usize) {
 fn kill_9_of_a_block_builder_loses_and_doubles_nothing() {
     const PARTITIONS: i32 = 2;
     let kafka = Kafka::shared().unwrap();
-    let owners = Owners::of(PARTITIONS);
+    let owners = Owners::of(PARTITIONS, QUICK_GOSSIP);
     let topic = topic(&owners, &kafka, PARTITIONS);
     let folder = tempfile::tempdir().unwrap();
     let bucket = folder.path().join("bucket");
@@ -228,7 +228,7 @@ fn kill_9_of_a_block_builder_loses_and_doubles_nothing() {
 
 #[test]
 fn a_process_without_its_settings_says_which() {
-    let owners = Owners::of(1);
+    let owners = Owners::of(1, QUICK_GOSSIP);
     let nowhere = KafkaConfig {
         address: "127.0.0.1:1".to_owned(),
         topic: String::new(),

@@ -15,6 +15,9 @@ use tempo_testkit::{
     process::{BACKEND_ONLY, Options, Tempo},
 };
 
+/// So that a test sees in moments what takes seconds.
+pub(crate) const QUICK_GOSSIP: Duration = Duration::from_millis(100);
+
 pub(crate) fn binary() -> PathBuf {
     PathBuf::from(env!("CARGO_BIN_EXE_tempo"))
 }
