@@ -74,6 +74,14 @@ impl Slabs {
     }
 }
 
+/// What goes from memory to a run.
+struct NextRun {
+    entries: usize,
+    /// Pieces of memory that they fill.
+    pieces: usize,
+    bytes: u64,
+}
+
 /// A run on disk. Its file has no name any more: it goes with the process.
 struct FileRun {
     file: Arc<File>,
@@ -169,29 +177,33 @@ impl Sorter {
         Ok(())
     }
 
-    /// How many entries the next run takes, the oldest, and how many pieces of memory they fill.
-    fn next_run(&self) -> (usize, usize) {
+    /// What the next run takes: the oldest entries.
+    fn next_run(&self) -> NextRun {
         let parts = PARTS >> self.runs.len().min(PARTS.ilog2() as usize);
         let wanted = self.buffered_bytes / parts;
-        let (mut taken, mut entries) = (0, 0);
+        let (mut entries, mut bytes) = (0, 0);
         for piece in self.entries.chunk_by(|one, other| one.slab == other.slab) {
-            if taken >= wanted {
+            if bytes >= wanted {
                 break;
             }
             let held = piece.iter().map(|entry| held_bytes(entry.len as usize));
-            taken += held.sum::<u64>();
+            bytes += held.sum::<u64>();
             entries += piece.len();
         }
         let pieces = match self.entries.get(entries) {
             Some(next) => (next.slab - self.slabs.first) as usize,
             None => self.slabs.pieces.len(),
         };
-        (entries, pieces)
+        NextRun {
+            entries,
+            pieces,
+            bytes,
+        }
     }
 
     fn spill(&mut self) -> io::Result<()> {
-        let (taken, pieces) = self.next_run();
-        sort(&mut self.entries[..taken]);
+        let run = self.next_run();
+        sort(&mut self.entries[..run.entries]);
         let path = self.folder.join(format!("run-{}", self.runs.len()));
         let file = File::options()
             .read(true)
@@ -202,15 +214,14 @@ impl Sorter {
         let mut segments = BTreeMap::new();
         let mut out = BufWriter::with_capacity(1 << 20, &file);
         let mut at = 0;
-        let mut bytes = 0;
-        for entries in self.entries[..taken].chunk_by(|one, other| one.tenant == other.tenant) {
+        for entries in self.entries[..run.entries].chunk_by(|one, other| one.tenant == other.tenant)
+        {
             let table = at..at + (entries.len() * ENTRY_BYTES) as u64;
             let mut data = table.end..table.end;
             for entry in entries {
                 out.write_all(entry.id.as_bytes())?;
                 out.write_all(&entry.len.to_le_bytes())?;
                 data.end += u64::from(entry.len);
-                bytes += held_bytes(entry.len as usize);
             }
             for entry in entries {
                 out.write_all(self.slabs.chunk(entry))?;
@@ -227,9 +238,9 @@ impl Sorter {
             file: Arc::new(file),
             segments,
         });
-        self.entries.drain(..taken);
-        self.buffered_bytes -= bytes;
-        self.let_go(pieces);
+        self.entries.drain(..run.entries);
+        self.buffered_bytes -= run.bytes;
+        self.let_go(run.pieces);
         Ok(())
     }
 

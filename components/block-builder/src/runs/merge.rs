@@ -40,6 +40,11 @@ impl<'a> Ahead<'a> {
         }
     }
 
+    /// The last entry that was passed; `None` before the first and after the last.
+    fn last(&self) -> Option<&'a Entry> {
+        self.entries.get(self.passed.checked_sub(1)?)
+    }
+
     /// So many more entries are read now.
     pub(super) fn pass(&mut self, entries: usize) {
         self.passed += entries;
@@ -70,12 +75,8 @@ enum Source<'a> {
         table: Reader,
         data: Reader,
     },
-    Memory {
-        /// The entry that is the head.
-        head: Option<&'a Entry>,
-        rest: std::slice::Iter<'a, Entry>,
-        ahead: Ahead<'a>,
-    },
+    /// The head is the last entry that was passed.
+    Memory(Ahead<'a>),
 }
 
 impl Source<'_> {
@@ -83,10 +84,9 @@ impl Source<'_> {
     fn next(&mut self) -> io::Result<Option<(TraceId, u32)>> {
         match self {
             Self::File { table, .. } => read_entry(table),
-            Self::Memory { head, rest, ahead } => {
-                *head = rest.next();
+            Self::Memory(ahead) => {
                 ahead.pass(1);
-                Ok(head.map(|entry| (entry.id, entry.len)))
+                Ok(ahead.last().map(|entry| (entry.id, entry.len)))
             }
         }
     }
@@ -116,11 +116,7 @@ impl<'a> Merge<'a> {
 
     /// Adds what memory has; it came after all runs.
     pub(super) fn add_memory(&mut self, entries: &'a [Entry]) -> io::Result<()> {
-        self.add(Source::Memory {
-            head: None,
-            rest: entries.iter(),
-            ahead: Ahead::of(self.slabs, entries),
-        })
+        self.add(Source::Memory(Ahead::of(self.slabs, entries)))
     }
 
     fn add(&mut self, mut source: Source<'a>) -> io::Result<()> {
@@ -153,8 +149,8 @@ impl<'a> Merge<'a> {
     pub(super) fn take_into(&mut self, at: usize, out: &mut Vec<u8>) -> io::Result<()> {
         match &mut self.sources[at] {
             Source::File { data, .. } => data.read_into(out, self.heads[at].1 as usize)?,
-            Source::Memory { head, .. } => {
-                if let Some(entry) = head {
+            Source::Memory(ahead) => {
+                if let Some(entry) = ahead.last() {
                     out.extend_from_slice(self.slabs.chunk(entry));
                 }
             }
