@@ -181,6 +181,16 @@ impl Faults {
         self.fail_next_on(None, "", times);
     }
 
+    /// All requests of this operation, on keys that contain this, fail.
+    pub fn fail_on(&self, operation: Operation, key_contains: &str) {
+        self.inject(Fault {
+            operation: Some(operation),
+            key_contains: key_contains.to_owned(),
+            times: None,
+            effect: Effect::Fail,
+        });
+    }
+
     /// The next `times` requests of this operation, on keys that contain this, fail.
     pub fn fail_next_on(
         &self,

@@ -288,12 +288,7 @@ mod tests {
     async fn a_failed_part_fails_the_stream_and_leaves_nothing() {
         let (backend, faults) = store();
         let mut writer = backend.put_stream(&key()).await.unwrap();
-        faults.inject(Fault {
-            operation: Some(Operation::Write),
-            key_contains: "object".to_owned(),
-            times: None,
-            effect: testing::Effect::Fail,
-        });
+        faults.fail_on(Operation::Write, "object");
         let mut failed = false;
         for byte in 0..6 {
             failed |= writer.write(chunk(byte)).await.is_err();

@@ -569,12 +569,7 @@ async fn blocks_of_a_process_that_died_are_let_go_without_new_records() {
     let sent = send(&config, 10, 20).await;
     let memory = testing::memory();
     let (store, faults) = testing::faulty(&memory);
-    faults.inject(Fault {
-        operation: Some(Operation::Delete),
-        key_contains: "nocompact.flg".to_owned(),
-        times: None,
-        effect: Effect::Fail,
-    });
+    faults.fail_on(Operation::Delete, "nocompact.flg");
     let one_section = |config: &mut Config| {
         config.max_consuming_bytes = 0;
         config.consume_cycle_duration = Duration::from_secs(3);

@@ -298,12 +298,7 @@ async fn too_many_failing_tenants_abort_the_poll_and_all_lists_stay() {
         scene.put(tenant, 2).await;
     }
     for tenant in ["b", "c"] {
-        scene.faults.inject(Fault {
-            operation: Some(Operation::List),
-            key_contains: tenant.to_owned(),
-            times: None,
-            effect: Effect::Fail,
-        });
+        scene.faults.fail_on(Operation::List, tenant);
     }
     assert!(matches!(
         scene.poller.poll_once().await,
@@ -325,15 +320,9 @@ async fn a_tenant_that_was_left_out_has_an_older_list() {
     scene.put("a", 1).await;
     scene.put("b", 1).await;
     scene.poll().await;
-    let fault = |tenant: &str| Fault {
-        operation: Some(Operation::List),
-        key_contains: tenant.to_owned(),
-        times: None,
-        effect: Effect::Fail,
-    };
     let pause = Duration::from_millis(5);
     let age = |tenant: &str| scene.blocklist.tenant_age(tenant);
-    scene.faults.inject(fault("a"));
+    scene.faults.fail_on(Operation::List, "a");
     for polls in 1..=2 {
         tokio::time::sleep(pause).await;
         scene.poll().await;
@@ -347,7 +336,7 @@ async fn a_tenant_that_was_left_out_has_an_older_list() {
 
     let scene = Scene::builder();
     scene.put("a", 1).await;
-    scene.faults.inject(fault("a"));
+    scene.faults.fail_on(Operation::List, "a");
     scene.poll().await;
     assert_eq!(scene.blocklist.tenant_age("a"), None, "never listed");
 }

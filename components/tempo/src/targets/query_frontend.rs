@@ -133,7 +133,7 @@ pub(super) async fn open(base: &Base, config: &Config) -> Result<Assembly, AppEr
 mod tests {
     use tempo_backend::{
         BlockFormat, BlockMeta, Poller, PollerConfig,
-        testing::{self, Effect, Fault, Operation},
+        testing::{self, Operation},
     };
     use tempo_membership::{Owner, OwnerState, Partition, PartitionState};
     use uuid::Uuid;
@@ -224,12 +224,7 @@ mod tests {
         assert_eq!(boundary.of(&tenants, &unheard), BuiltUntil::UnixSeconds(1));
 
         // Blocks of one tenant were listed, those of the other were not.
-        faults.inject(Fault {
-            operation: Some(Operation::List),
-            key_contains: "a".to_owned(),
-            times: None,
-            effect: Effect::Fail,
-        });
+        faults.fail_on(Operation::List, "a");
         poller.poll_once().await.unwrap();
         boundary.fresh_list_age = ANY;
         assert_eq!(
