@@ -30,6 +30,11 @@ const STEP_TIMEOUT: Duration = Duration::from_secs(20);
 /// After this time brokers abort a transaction that nobody ends, in milliseconds.
 const TRANSACTION_TIMEOUT_MILLIS: u32 = 15_000;
 
+/// After this time connections that nobody uses are closed, in milliseconds. While the library waits
+/// for a group coordinator that is gone, it looks for the new one only when some connection comes or
+/// goes, and no timeout ends the wait (confluentinc/librdkafka#5456 and #5511, open as of 2.14).
+const MAX_IDLE_MILLIS: u32 = 10_000;
+
 /// Attempts at one step.
 const ATTEMPTS: u32 = 5;
 
@@ -103,6 +108,7 @@ impl Fence {
                 "transaction.timeout.ms",
                 TRANSACTION_TIMEOUT_MILLIS.to_string(),
             )
+            .set("connections.max.idle.ms", MAX_IDLE_MILLIS.to_string())
             .create_with_context(Context::new(config))
             .map_err(|error| Error::of(action(), config, &error))?;
         let producer = Arc::new(producer);

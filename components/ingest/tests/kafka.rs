@@ -375,3 +375,54 @@ async fn acknowledged_records_outlive_a_broker_and_come_once() {
         assert_eq!(times, 1);
     }
 }
+
+#[test]
+fn a_commit_ends_whichever_broker_is_lost() {
+    let (done, ended) = std::sync::mpsc::channel();
+    // One that hangs would keep a runtime from ending, too.
+    let commits = std::thread::spawn(move || {
+        commit_while_brokers_are_lost();
+        let _ = done.send(());
+    });
+    match ended.recv_timeout(5 * PATIENCE) {
+        Err(std::sync::mpsc::RecvTimeoutError::Timeout) => panic!("a commit never ends"),
+        _ => commits.join().unwrap(),
+    }
+}
+
+fn commit_while_brokers_are_lost() {
+    let options = KafkaOptions {
+        brokers: 3,
+        ..KafkaOptions::default()
+    };
+    let kafka = Kafka::start(&options).unwrap();
+    let config = config(&kafka, 1);
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(admin::ensure_topic(&config)).unwrap();
+    let raise = || {
+        let begun = Instant::now();
+        loop {
+            match Fence::raise(&config, "builders", 0) {
+                Ok(fence) => return fence,
+                Err(error) => assert!(begun.elapsed() < PATIENCE, "{error}"),
+            }
+        }
+    };
+    let mut fence = raise();
+    for broker in 1..=3 {
+        // One of them keeps the group's offsets, and one the transaction.
+        let before = i64::from(broker) * 10;
+        let after = before + 1;
+        for offset in [before, after] {
+            while fence.commit(offset, "").is_err() {
+                fence = raise();
+            }
+            if offset == before {
+                kafka.kill_broker(broker).unwrap();
+            }
+        }
+        let committed = fence.committed().unwrap().unwrap();
+        assert_eq!(committed.offset, after);
+        kafka.start_broker(broker).unwrap();
+    }
+}
