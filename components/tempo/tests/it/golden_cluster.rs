@@ -23,9 +23,31 @@ use crate::{
 
 const PARTITIONS: u32 = 2;
 
-fn blocks(bucket: &Path) -> usize {
+/// How often each block was merged, sorted.
+fn levels(bucket: &Path) -> Vec<u64> {
     let blocks = json(bucket, &["list", "blocks", TENANT]);
-    blocks.as_array().unwrap().len()
+    let level = |block: &serde_json::Value| block["lvl"].as_u64().unwrap();
+    let mut levels: Vec<_> = blocks.as_array().unwrap().iter().map(level).collect();
+    levels.sort_unstable();
+    levels
+}
+
+/// Whether merging has come to its end: only blocks of one level are merged.
+fn is_at_rest(levels: &[u64]) -> bool {
+    levels.windows(2).all(|pair| pair[0] != pair[1])
+}
+
+/// Sends everything recorded while block-builders are away, so that it comes into few blocks.
+fn push_for_few_blocks(cluster: &mut Cluster, recorded: &Golden) {
+    for builder in 0..PARTITIONS {
+        let builder = cluster.node_mut(&format!("block-builder-{builder}"));
+        builder.kill().unwrap();
+    }
+    push(cluster, recorded);
+    for builder in 0..PARTITIONS {
+        let builder = cluster.node_mut(&format!("block-builder-{builder}"));
+        builder.spawn().unwrap();
+    }
 }
 
 /// Sends everything recorded, again where it was not acknowledged: a block-builder keeps one of what
@@ -86,33 +108,33 @@ fn a_whole_installation_answers_as_recorded() {
     let mut cluster = Cluster::start(&binary(), &shape, Some(data.path())).unwrap();
     let begin = i64::try_from(unix_seconds() - golden::AGE_SECONDS).unwrap();
     let recorded = Golden::load().moved_to(begin);
-    // Most traces of several requests are in one block then, as conditions on whole traces need;
-    // the others are united when blocks are merged.
-    for builder in 0..PARTITIONS {
-        let builder = cluster.node_mut(&format!("block-builder-{builder}"));
-        builder.kill().unwrap();
-    }
-    push(&cluster, &recorded);
-    for builder in 0..PARTITIONS {
-        let builder = cluster.node_mut(&format!("block-builder-{builder}"));
-        builder.spawn().unwrap();
-    }
+    // Most traces of several requests are in one block, as conditions on whole traces need; the others
+    // are united when blocks are merged.
+    push_for_few_blocks(&mut cluster, &recorded);
     until_right("built", &cluster, &recorded);
     until_built(&cluster);
     let begun = Instant::now();
-    while blocks(&bucket) > 1 {
+    while !is_at_rest(&levels(&bucket)) {
         let frontend = cluster.node("query-frontend");
         golden::check("while blocks are merged", frontend, &recorded);
         assert!(begun.elapsed() < PATIENCE, "blocks are never merged");
     }
     golden::check("merged", cluster.node("query-frontend"), &recorded);
 
-    push(&cluster, &recorded);
-    until_built(&cluster);
-    eventually_within(PATIENCE, "the same spans are merged into one block", || {
-        thread::sleep(Duration::from_millis(100));
-        (blocks(&bucket) == 1).then_some(())
-    });
+    // Blocks of different levels are left apart: with more of the same they find their like.
+    eventually_within(
+        3 * PATIENCE,
+        "the same spans are merged into one block",
+        || {
+            push_for_few_blocks(&mut cluster, &recorded);
+            until_built(&cluster);
+            eventually_within(PATIENCE, "blocks are merged", || {
+                thread::sleep(Duration::from_millis(100));
+                is_at_rest(&levels(&bucket)).then_some(())
+            });
+            (levels(&bucket).len() == 1).then_some(())
+        },
+    );
     until_right("sent twice", &cluster, &recorded);
     golden::check("sent twice", cluster.node("query-frontend"), &recorded);
 
