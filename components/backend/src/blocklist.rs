@@ -35,8 +35,16 @@ struct State {
 struct Polls {
     /// When the last poll that succeeded began.
     began: Option<Instant>,
-    /// The tenants that it left out, with the beginning of the last poll that did not.
-    missed: HashMap<Arc<str>, Option<Instant>>,
+    /// The tenants that it found or left out. Of one that was never listed nothing is known.
+    listed: HashMap<Arc<str>, Option<Listed>>,
+}
+
+/// When the store was listed for a list of a tenant: here, or by whoever wrote the index.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Listed {
+    pub(crate) known_at: Instant,
+    /// How long before.
+    pub(crate) age_then: Duration,
 }
 
 type Tenants = BTreeMap<Arc<str>, Arc<TenantBlocks>>;
@@ -68,24 +76,20 @@ impl Blocklist {
         Self::default()
     }
 
-    /// How long ago the last poll that succeeded began; `None` when none has. What others had done to
-    /// the store by then, as far as tenant indexes told, is in the lists, except those of tenants that
-    /// could not be polled and were tolerated; see [`Blocklist::tenant_age`].
-    pub fn age(&self) -> Option<Duration> {
-        self.state.polls.lock().began.map(|at| at.elapsed())
+    /// Whether a poll has succeeded.
+    pub fn is_polled(&self) -> bool {
+        self.state.polls.lock().began.is_some()
     }
 
-    /// Whether the last poll could not list the blocks of a tenant and was content with the others.
-    pub fn is_left_out(&self, tenant: &str) -> bool {
-        self.state.polls.lock().missed.contains_key(tenant)
-    }
-
-    /// How old the list of a tenant is: as [`Blocklist::age`], of the last poll that did not leave it
-    /// out.
+    /// How long ago the listing of the store began that the list of a tenant comes from; `None` when
+    /// there was none. What others had done to the store by then is in the list. A tenant that the
+    /// last poll did not find has none.
     pub fn tenant_age(&self, tenant: &str) -> Option<Duration> {
         let polls = self.state.polls.lock();
-        let began = polls.missed.get(tenant).copied().unwrap_or(polls.began);
-        began.map(|at| at.elapsed())
+        match polls.listed.get(tenant) {
+            Some(listed) => listed.map(|listed| listed.known_at.elapsed() + listed.age_then),
+            None => polls.began.map(|began| began.elapsed()),
+        }
     }
 
     /// Tenants that have any block, sorted.
@@ -144,13 +148,20 @@ impl Blocklist {
     pub(crate) fn apply_poll(
         &self,
         began: Instant,
-        polled: Vec<(Arc<str>, TenantBlocks)>,
+        polled: Vec<(Arc<str>, TenantBlocks, Listed)>,
         kept: &HashSet<Arc<str>>,
     ) {
+        let listed: Vec<(Arc<str>, Listed)> = polled
+            .iter()
+            .map(|(tenant, _, listed)| (Arc::clone(tenant), *listed))
+            .collect();
         let mut all_changes = self.state.changes.lock();
         let mut tenants: Tenants = self.state.tenants.read().clone();
         tenants.retain(|tenant, _| kept.contains(tenant));
-        let mut found: HashMap<Arc<str>, TenantBlocks> = polled.into_iter().collect();
+        let mut found: HashMap<Arc<str>, TenantBlocks> = polled
+            .into_iter()
+            .map(|(tenant, blocks, _)| (tenant, blocks))
+            .collect();
         // A tenant whose first block this process has just written may not be in the listing.
         for tenant in all_changes.keys() {
             if !kept.contains(tenant) {
@@ -179,12 +190,14 @@ impl Blocklist {
         all_changes.retain(|_, changes| !changes.is_empty());
         *self.state.tenants.write() = tenants;
         let mut polls = self.state.polls.lock();
-        polls.missed = kept
-            .iter()
-            .map(|tenant| {
-                let last = polls.missed.get(tenant).copied().unwrap_or(polls.began);
-                (Arc::clone(tenant), last)
-            })
+        let of_before = kept.iter().map(|tenant| {
+            let before = polls.listed.get(tenant).copied().flatten();
+            (Arc::clone(tenant), before)
+        });
+        polls.listed = listed
+            .into_iter()
+            .map(|(tenant, listed)| (tenant, Some(listed)))
+            .chain(of_before)
             .collect();
         polls.began = Some(began);
     }
@@ -295,6 +308,34 @@ impl TenantBlocks {
             .collect()
     }
 
+    /// These, with some that are gone, as they were in `known` or before they were marked. Of merges by
+    /// a program that does not name what it replaces, both stay then.
+    pub(crate) fn with_live(&self, known: &Self, gone: &HashSet<Uuid>) -> Self {
+        let meta_of = |&block: &Uuid| {
+            let marked = self.compacted_block(block).map(|marked| &marked.meta);
+            known.live_block(block).or(marked).cloned()
+        };
+        let live = self.by_start.iter().cloned();
+        let is_left = |block: &&Arc<CompactedBlockMeta>| !gone.contains(&block.meta.block_id);
+        Self::new(
+            live.chain(gone.iter().filter_map(meta_of)).collect(),
+            self.compacted.iter().filter(is_left).cloned().collect(),
+        )
+        .also_superseded(self)
+    }
+
+    /// With those that were superseded before: their metas are gone from the list.
+    fn also_superseded(mut self, before: &Self) -> Self {
+        let unmarked = before.superseded.iter().copied();
+        let unmarked: Vec<Uuid> = unmarked
+            .filter(|&block| self.compacted_block(block).is_none())
+            .collect();
+        self.superseded.extend(unmarked);
+        self.superseded.sort_unstable();
+        self.superseded.dedup();
+        self
+    }
+
     /// Whether there is no block, live or compacted.
     pub fn is_empty(&self) -> bool {
         self.by_start.is_empty() && self.compacted.is_empty()
@@ -399,18 +440,11 @@ impl TenantBlocks {
                 compacted.remove(id);
             }
         }
-        let mut changed = Self::new(
+        Self::new(
             live.into_values().collect(),
             compacted.into_values().collect(),
-        );
-        let unmarked = self.superseded.iter().copied();
-        let unmarked: Vec<Uuid> = unmarked
-            .filter(|&block| changed.compacted_block(block).is_none())
-            .collect();
-        changed.superseded.extend(unmarked);
-        changed.superseded.sort_unstable();
-        changed.superseded.dedup();
-        changed
+        )
+        .also_superseded(self)
     }
 }
 

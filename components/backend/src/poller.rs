@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use crate::{
     Backend, BlockListing, BlockMeta, Blocklist, CompactedBlockMeta, Error, ObjectKey,
-    TenantBlocks, TenantIndex, Timestamp, metrics::PollerMetrics,
+    TenantBlocks, TenantIndex, Timestamp, blocklist::Listed, metrics::PollerMetrics,
 };
 
 /// Settings of a [`Poller`]: `storage.trace.blocklist_poll*`, `empty_tenant_deletion_*`.
@@ -174,7 +174,7 @@ impl Poller {
     }
 
     fn has_polled(&self) -> bool {
-        self.blocklist.age().is_some()
+        self.blocklist.is_polled()
     }
 
     /// Polls all tenants once.
@@ -201,7 +201,7 @@ impl Poller {
         let mut last_error = None;
         while let Some((tenant, answer)) = answers.next().await {
             match answer {
-                Ok(blocks) => found.push((Arc::from(tenant), blocks)),
+                Ok((blocks, listed)) => found.push((Arc::from(tenant), blocks, listed)),
                 Err(error) => {
                     tracing::warn!(tenant, %error, "tenant not polled, its previous blocks stay");
                     self.metrics.poll_errors.with_label_values(&[&tenant]).inc();
@@ -228,7 +228,7 @@ impl Poller {
         Ok(outcome)
     }
 
-    async fn poll_tenant(&self, tenant: &str) -> Result<TenantBlocks, Error> {
+    async fn poll_tenant(&self, tenant: &str) -> Result<(TenantBlocks, Listed), Error> {
         let attempts = 1 + self.config.tolerate_consecutive_errors;
         let mut attempt = 1;
         loop {
@@ -242,12 +242,12 @@ impl Poller {
         }
     }
 
-    async fn try_tenant(&self, tenant: &str) -> Result<TenantBlocks, Error> {
+    async fn try_tenant(&self, tenant: &str) -> Result<(TenantBlocks, Listed), Error> {
         if self.role == TenantIndexRole::Shared
-            && let Some(index) = self.young_index(tenant).await
+            && let Some(found) = self.young_index(tenant).await
         {
             self.tell_building(tenant, false);
-            return Ok(TenantBlocks::new(index.live, index.compacted));
+            return Ok(found);
         }
         let builds = self.role != TenantIndexRole::Reader;
         self.tell_building(tenant, builds);
@@ -255,7 +255,7 @@ impl Poller {
             return self.build_tenant(tenant).await;
         }
         match self.read_index(tenant).await {
-            Ok(index) => Ok(TenantBlocks::new(index.live, index.compacted)),
+            Ok(found) => Ok(found),
             Err(error) => {
                 self.metrics.index_errors.with_label_values(&[tenant]).inc();
                 if !self.config.fallback {
@@ -276,10 +276,9 @@ impl Poller {
 
     /// The index, if another builder wrote it lately. Its own last one is older than that when this
     /// process polls again.
-    async fn young_index(&self, tenant: &str) -> Option<TenantIndex> {
-        let index = self.read_index(tenant).await.ok()?;
-        let age = (self.now)().saturating_since(index.created_at);
-        (age < self.config.poll_interval * 3 / 4).then_some(index)
+    async fn young_index(&self, tenant: &str) -> Option<(TenantBlocks, Listed)> {
+        let (blocks, listed) = self.read_index(tenant).await.ok()?;
+        (listed.age_then < self.config.poll_interval * 3 / 4).then_some((blocks, listed))
     }
 
     /// Indexes are written anew at every poll. One that is clearly older is written by nobody any
@@ -291,9 +290,11 @@ impl Poller {
         }
     }
 
-    async fn read_index(&self, tenant: &str) -> Result<TenantIndex, Error> {
+    async fn read_index(&self, tenant: &str) -> Result<(TenantBlocks, Listed), Error> {
+        let known_at = Instant::now();
+        let now = (self.now)();
         let index = self.backend.read_tenant_index(tenant).await?;
-        let age = (self.now)().saturating_since(index.created_at);
+        let age = now.saturating_since(index.created_at);
         self.metrics
             .index_age_seconds
             .with_label_values(&[tenant])
@@ -306,17 +307,27 @@ impl Poller {
                 limit,
             });
         }
-        Ok(index)
+        let listed = Listed {
+            known_at,
+            age_then: age,
+        };
+        Ok((TenantBlocks::new(index.live, index.compacted), listed))
     }
 
-    /// Lists the tenant's blocks and writes its index.
-    async fn build_tenant(&self, tenant: &str) -> Result<TenantBlocks, Error> {
+    /// Lists the tenant's blocks and writes its index, which is as old as the listing: whoever stands
+    /// still in between must not have others take it for what there is.
+    async fn build_tenant(&self, tenant: &str) -> Result<(TenantBlocks, Listed), Error> {
+        let listed = Listed {
+            known_at: Instant::now(),
+            age_then: Duration::ZERO,
+        };
+        let created_at = (self.now)();
         let blocks = self.list_tenant(tenant).await?;
         if blocks.is_empty() && self.config.empty_tenant_deletion_enabled {
             self.remove_leftovers(tenant).await?;
         }
         let index = Arc::new(TenantIndex {
-            created_at: (self.now)(),
+            created_at,
             live: blocks.live().to_vec(),
             compacted: blocks.compacted().to_vec(),
         });
@@ -328,8 +339,8 @@ impl Poller {
         self.metrics
             .index_age_seconds
             .with_label_values(&[tenant])
-            .set(0.0);
-        Ok(blocks)
+            .set(listed.known_at.elapsed().as_secs_f64());
+        Ok((blocks, listed))
     }
 
     /// Lists the tenant's blocks until the listing is whole. A store is listed and read piece by
@@ -340,31 +351,36 @@ impl Poller {
         let known = self.blocklist.tenant(tenant);
         let mut blocks = Arc::clone(&known);
         let mut settled = HashSet::new();
+        let mut unsettled = HashSet::new();
         for _ in 0..MAX_LISTINGS_PER_POLL {
             let listing = self.backend.list_blocks(tenant).await?;
-            blocks = Arc::new(self.complete(tenant, &listing, &blocks).await?);
-            let gone = blocks.gone_without_successor(&known);
+            let (completed, lost) = self.complete(tenant, &listing, &blocks).await?;
+            blocks = Arc::new(completed);
+            let mut gone = blocks.gone_without_successor(&known);
+            gone.extend(lost);
             if gone.is_subset(&settled) {
                 return Ok(Arc::unwrap_or_clone(blocks));
             }
+            unsettled = &gone - &settled;
             settled = gone;
         }
         tracing::warn!(
             tenant,
             listings = MAX_LISTINGS_PER_POLL,
-            blocks = settled.len(),
-            "blocks went away during each listing; until the next poll, what replaced the last of them may not be seen"
+            blocks = unsettled.len(),
+            "blocks went away during each listing; those whose successors may not have been seen stay until the next poll"
         );
-        Ok(Arc::unwrap_or_clone(blocks))
+        Ok(blocks.with_live(&known, &unsettled))
     }
 
-    /// The metas of the listed blocks: those known already, the others from the store.
+    /// The metas of the listed blocks: those known already, the others from the store. And live ones
+    /// that were not known and are gone.
     async fn complete(
         &self,
         tenant: &str,
         listing: &BlockListing,
         known: &TenantBlocks,
-    ) -> Result<TenantBlocks, Error> {
+    ) -> Result<(TenantBlocks, Vec<Uuid>), Error> {
         let mut live: Vec<Arc<BlockMeta>> = Vec::with_capacity(listing.live.len());
         let mut compacted: Vec<Arc<CompactedBlockMeta>> =
             Vec::with_capacity(listing.compacted.len());
@@ -394,14 +410,16 @@ impl Poller {
             .buffer_unordered(self.config.meta_concurrency.max(1))
             .try_collect()
             .await?;
+        let mut lost = Vec::new();
         for block in fetched {
             match block {
                 Fetched::Live(meta) => live.push(meta),
                 Fetched::Compacted(block) => compacted.push(block),
-                Fetched::Nothing => {}
+                Fetched::Nothing(id) if listing.live.contains(&id) => lost.push(id),
+                Fetched::Nothing(_) | Fetched::Damaged => {}
             }
         }
-        Ok(TenantBlocks::new(live, compacted))
+        Ok((TenantBlocks::new(live, compacted), lost))
     }
 
     async fn fetch(&self, tenant: &str, id: Uuid) -> Result<Fetched, Error> {
@@ -415,7 +433,7 @@ impl Poller {
                 match self.backend.read_compacted_meta(tenant, id).await {
                     Ok(block) => Ok(Fetched::Compacted(Arc::new(block))),
                     // It was removed since it was listed.
-                    Err(error) if error.is_not_found() => Ok(Fetched::Nothing),
+                    Err(error) if error.is_not_found() => Ok(Fetched::Nothing(id)),
                     Err(error) => Err(error),
                 }
             }
@@ -426,7 +444,7 @@ impl Poller {
             Err(error @ Error::Corrupt { .. }) => {
                 self.metrics.poll_errors.with_label_values(&[tenant]).inc();
                 tracing::error!(tenant, block_id = %id, %error, "block left out");
-                Ok(Fetched::Nothing)
+                Ok(Fetched::Damaged)
             }
             fetched => fetched,
         }
@@ -466,7 +484,8 @@ impl Poller {
 enum Fetched {
     Live(Arc<BlockMeta>),
     Compacted(Arc<CompactedBlockMeta>),
-    Nothing,
+    Nothing(Uuid),
+    Damaged,
 }
 
 #[cfg(test)]

@@ -8,7 +8,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::{error::Error, kafka::KafkaFeed, local::create_folder};
+use crate::{
+    error::Error,
+    forgotten,
+    kafka::{self, KafkaFeed},
+    local::create_folder,
+};
 
 const MARK: &str = "feed";
 const OWN_LOG: &str = "own log";
@@ -63,6 +68,15 @@ pub(crate) fn claim(data_path: &Path, kafka: Option<&KafkaFeed>) -> Result<(), E
         fs::remove_dir_all(&blocks).map_err(unusable(&blocks))?;
     }
     if found != wanted || !is_marked {
+        for of_another in [forgotten::FILE, kafka::BUILT_FILE] {
+            let path = data_path.join(of_another);
+            match fs::remove_file(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(unusable(&path)(error));
+                }
+                _ => {}
+            }
+        }
         tempo_durable::write(&mark, format!("{wanted}\n").as_bytes()).map_err(unusable(&mark))?;
     }
     Ok(())
@@ -162,6 +176,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         claim(folder.path(), Some(&kafka(1))).unwrap();
         with_block(folder.path());
+        let known = [forgotten::FILE, kafka::BUILT_FILE].map(|name| folder.path().join(name));
+        known.iter().for_each(|file| fs::write(file, "1").unwrap());
         let refused = claim(folder.path(), None).unwrap_err();
         assert!(
             refused.to_string().contains("remove the folder"),
@@ -169,7 +185,9 @@ mod tests {
         );
         claim(folder.path(), Some(&kafka(1))).unwrap();
         assert!(folder.path().join(BLOCKS).exists());
+        assert!(known.iter().all(|file| file.exists()));
         claim(folder.path(), Some(&kafka(2))).unwrap();
         assert!(!folder.path().join(BLOCKS).exists());
+        assert!(!known.iter().any(|file| file.exists()));
     }
 }

@@ -441,7 +441,7 @@ impl LiveStore {
         let must_be_whole = matches!(operation, Operation::QueryRange | Operation::Search);
         if must_be_whole
             && self.shared.reading.is_some()
-            && self.shared.has_forgotten_since(start_unix_nanos)
+            && self.shared.forgotten.reaches(start_unix_nanos)
         {
             return Err(ReadError::Forgotten);
         }

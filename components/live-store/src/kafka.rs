@@ -16,14 +16,14 @@ mod metrics;
 mod positions;
 mod start;
 
-use std::{sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use tempo_ingest::{KafkaConfig, Offsets};
 use tokio_util::sync::CancellationToken;
 
 pub use self::start::{NoPartition, partition_of};
 pub(crate) use self::{
-    built::{Built, millis},
+    built::{Built, FILE as BUILT_FILE},
     consume::Consumer,
     lag::Lag,
     metrics::KafkaMetrics,
@@ -87,11 +87,15 @@ pub(crate) struct Reading {
 
 impl Reading {
     /// Brokers are not asked anything yet.
-    pub(crate) fn new(feed: KafkaFeed, metrics: KafkaMetrics) -> Result<Self, Error> {
+    pub(crate) fn new(
+        feed: KafkaFeed,
+        metrics: KafkaMetrics,
+        data_path: &Path,
+    ) -> Result<Self, Error> {
         Ok(Self {
             offsets: Arc::new(Offsets::new(&feed.log, &feed.group)?),
             builders: Offsets::new(&feed.log, &feed.builders_group)?,
-            built: Built::new(feed.blocks_visible_after, feed.max_span_delay),
+            built: Built::new(feed.blocks_visible_after, feed.max_span_delay, data_path),
             feed,
             positions: Positions::default(),
             lag: Lag::default(),
@@ -208,6 +212,11 @@ pub(crate) async fn commit_once(shared: &Arc<Shared>, reading: &Arc<Reading>) {
         else {
             return Ok(());
         };
+        // What was passed over is not read again.
+        if let Err(error) = shared.forgotten.save() {
+            tracing::error!(%error, "it cannot be written down what was passed over, so nothing is committed");
+            return Ok(());
+        }
         reading.offsets.commit(reading.feed.partition, offset)?;
         reading.positions.committed(offset);
         Ok(())

@@ -21,6 +21,7 @@ mod clock;
 mod config;
 mod error;
 mod feed;
+mod forgotten;
 mod handle;
 mod kafka;
 mod limits;

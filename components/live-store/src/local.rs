@@ -80,6 +80,15 @@ impl LocalBlock {
         }
     }
 
+    /// Its spans began before, in nanoseconds since the epoch: at the latest when it was complete. Those
+    /// of clocks that are ahead would keep it, or make it missed, until that time has come.
+    pub(crate) fn spans_until(&self) -> u64 {
+        let end = u64::try_from(self.meta.end_time.unix_nanos()).unwrap_or(0);
+        // A span without duration may begin where the block ends.
+        let end = end.saturating_add(1);
+        self.flushed_unix_nanos().map_or(end, |at| at.min(end))
+    }
+
     /// The object store has it since this time.
     pub(crate) fn set_flushed(&self, at_unix_nanos: u64) {
         self.flushed_unix_nanos

@@ -12,6 +12,7 @@ use crate::{
     config::Config,
     error::Error,
     feed,
+    forgotten::Forgotten,
     handle::LiveStore,
     kafka::{self, Consumer, KafkaMetrics, Reading},
     limits::Limits,
@@ -84,15 +85,23 @@ pub(crate) async fn build_on(
         }
     };
     let metrics = Metrics::new(dependencies.registry)?;
+    let lock = lock::acquire(&config.data_path)?;
+    feed::claim(&config.data_path, config.kafka.as_ref())?;
     let reading = match &config.kafka {
         None => None,
         Some(feed) => {
             let metrics = KafkaMetrics::new(feed, dependencies.registry)?;
-            Some(Arc::new(Reading::new(feed.clone(), metrics)?))
+            Some(Arc::new(Reading::new(
+                feed.clone(),
+                metrics,
+                &config.data_path,
+            )?))
         }
     };
-    let lock = lock::acquire(&config.data_path)?;
-    feed::claim(&config.data_path, config.kafka.as_ref())?;
+    let forgotten = match config.kafka {
+        Some(_) => Forgotten::open(&config.data_path, dependencies.clock.now_unix_nanos())?,
+        None => Forgotten::default(),
+    };
     let local = LocalStore::open(&config.data_path, dependencies.cache).await?;
     let opening = tokio::task::spawn_blocking(move || open(config, metrics, local, disk));
     let opened = opening.await.map_err(|panic| Error::Folder {
@@ -110,6 +119,7 @@ pub(crate) async fn build_on(
         reading,
         tenants: opened.tenants,
         columns: opened.columns,
+        forgotten,
         lock,
     }));
     let service = Service {

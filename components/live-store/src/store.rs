@@ -18,7 +18,8 @@ use uuid::Uuid;
 use crate::{
     clock::{Clock, nanos},
     config::Config,
-    kafka::{Reading, millis},
+    forgotten::Forgotten,
+    kafka::Reading,
     limits::Limits,
     live::{AllColumns, BlockCut, BlockCutReason, Cut, Sizes, Tenant, TraceCut},
     local::{LocalBlock, LocalStore},
@@ -57,8 +58,8 @@ pub(crate) struct Shared {
     pub(crate) jobs: Mutex<BTreeMap<Uuid, Arc<Job>>>,
     /// Removed from sight, and from disk as soon as no query reads them.
     retired: Mutex<Vec<Arc<LocalBlock>>>,
-    /// Nanoseconds since the epoch: what began before may have been in a block that was removed.
-    forgotten_until: AtomicU64,
+    /// What began before may have been in a block that was removed, or in a record that was not read.
+    pub(crate) forgotten: Forgotten,
     pub(crate) columns: Arc<AllColumns>,
     /// Bits of a double.
     pub(crate) compression_ratio: AtomicU64,
@@ -91,6 +92,7 @@ pub(crate) struct Parts {
     pub(crate) backend: Option<Backend>,
     pub(crate) tenants: BTreeMap<Arc<str>, Arc<Tenant>>,
     pub(crate) columns: Arc<AllColumns>,
+    pub(crate) forgotten: Forgotten,
     pub(crate) lock: std::fs::File,
 }
 
@@ -109,7 +111,7 @@ impl Shared {
             tenants: RwLock::new(parts.tenants),
             jobs: Mutex::default(),
             retired: Mutex::default(),
-            forgotten_until: AtomicU64::new(0),
+            forgotten: parts.forgotten,
             columns: parts.columns,
             compression_ratio: AtomicU64::new(INITIAL_COMPRESSION_RATIO.to_bits()),
             runtime: tokio::runtime::Handle::current(),
@@ -294,6 +296,7 @@ impl Shared {
         self.metrics.local_blocks.set(blocks);
         self.metrics.local_block_bytes.set(bytes as i64);
         stored.sort_by_key(|(is_nowhere_else, at, _, _)| (*is_nowhere_else, *at));
+        let (mut leaving, mut until) = (Vec::new(), 0);
         for (is_nowhere_else, at, tenant, block) in stored {
             let age = now.saturating_sub(at);
             let is_over = !is_nowhere_else && age >= timeout;
@@ -301,18 +304,24 @@ impl Shared {
             if !is_over && !makes_room && too_many_bytes == 0 {
                 continue;
             }
+            wanting = wanting.saturating_sub(block.bytes());
+            too_many_bytes = too_many_bytes.saturating_sub(block.bytes());
+            until = until.max(block.spans_until());
+            leaving.push((is_nowhere_else, is_over, tenant, block));
+        }
+        if !leaving.is_empty()
+            && let Err(error) = self.forgotten.let_go(until)
+        {
+            tracing::error!(%error, blocks = leaving.len(), "it cannot be written down that blocks are let go, so they stay");
+            leaving.clear();
+        }
+        for (is_nowhere_else, is_over, tenant, block) in leaving {
             if is_nowhere_else {
                 self.metrics.unbuilt_blocks_dropped.inc();
-                tracing::error!(tenant = %tenant.name, block_id = %block.id(), "too many bytes on disk, block removed that block-builders have not brought to the object store: its spans are not found until they have");
+                tracing::error!(tenant = %tenant.name, block_id = %block.id(), "too many bytes on disk, block removed whose spans may be nowhere else yet: they are not found until block-builders have brought them to the object store, and query-frontends know");
             } else if !is_over {
                 tracing::warn!(tenant = %tenant.name, block_id = %block.id(), "disk nearly full, flushed block removed early");
             }
-            wanting = wanting.saturating_sub(block.bytes());
-            too_many_bytes = too_many_bytes.saturating_sub(block.bytes());
-            let end = u64::try_from(block.meta().end_time.unix_nanos()).unwrap_or(0);
-            // A span without duration may begin where the block ends.
-            let until = end.saturating_add(1);
-            self.forgotten_until.fetch_max(until, Ordering::AcqRel);
             tenant.remove_block(block.id());
             if self.jobs.lock().contains_key(&block.id()) {
                 // Its mark could not be written, and whoever tries to keeps it on disk.
@@ -329,20 +338,13 @@ impl Shared {
         match &self.reading {
             Some(reading) => {
                 let built = &reading.built;
-                let is_counted_here = built.of_all_until_millis().is_some_and(|until| {
-                    let end_millis = block.meta().end_time.unix_nanos() / 1_000_000;
-                    end_millis >= until.saturating_sub(millis(reading.feed.blocks_visible_after))
-                });
-                block.last_record() >= built.wanted_from() || is_counted_here
+                let spans_until_millis =
+                    i64::try_from(block.spans_until() / 1_000_000).unwrap_or(i64::MAX);
+                block.last_record() >= built.wanted_from()
+                    || built.is_counted_here(spans_until_millis)
             }
             None => false,
         }
-    }
-
-    /// Whether spans that began at this time or later (nanoseconds since the epoch) may have been here
-    /// and are no longer.
-    pub(crate) fn has_forgotten_since(&self, start_unix_nanos: u64) -> bool {
-        start_unix_nanos < self.forgotten_until.load(Ordering::Acquire)
     }
 
     /// The list of what a block of these chunks holds of the log.

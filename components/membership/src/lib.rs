@@ -20,5 +20,5 @@ pub use config::{Config, DEFAULT_PORT, Instance};
 pub use error::{ChangeError, Error};
 pub use gossip::Member;
 pub use membership::{Membership, PartitionStatus, Service, build};
-pub use ring::{Owner, OwnerState, Partition, PartitionRing, PartitionState};
+pub use ring::{Built, Owner, OwnerState, Partition, PartitionRing, PartitionState};
 pub use tokens::{MAX_PARTITIONS_WITH_TOKENS, TOKENS_PER_PARTITION, tokens};

@@ -336,6 +336,7 @@ impl Service {
                 state_since: now,
                 owner_since: now,
                 log_was_empty: instance.log_was_empty,
+                read_only: instance.read_only,
             }
         });
         self.remember();

@@ -6,6 +6,7 @@ use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     fmt,
     sync::{Arc, OnceLock},
+    time::Duration,
 };
 
 use md5::{Digest, Md5};
@@ -114,6 +115,8 @@ pub struct Owner {
     pub healthy: bool,
     /// Whether its partition of the log had no record when it came.
     pub log_was_empty: bool,
+    /// Whether its partition is in no log: that of a monolith, which builds its blocks itself.
+    pub read_only: bool,
     /// Spans that came before this unix second are in blocks that everybody sees; `None` where it
     /// does not say.
     pub built_until: Option<i64>,
@@ -140,12 +143,38 @@ impl Partition {
         self.owners.iter().any(|owner| owner.healthy)
     }
 
+    /// How far its block-builder is. What is built stays built, so what an owner has told that is away
+    /// counts where nobody tells later.
+    fn built(&self) -> Built {
+        let told = |healthy: bool| {
+            let owners = self.owners.iter().filter(move |one| one.healthy == healthy);
+            owners.filter_map(|owner| owner.built_until).max()
+        };
+        let is_in_no_log = !self.owners.is_empty() && self.owners.iter().all(|one| one.read_only);
+        match told(true).or_else(|| told(false)) {
+            Some(until) => Built::UntilUnixSeconds(until),
+            None if is_in_no_log || !self.may_hold_spans() => Built::Untold,
+            None => Built::Unknown,
+        }
+    }
+
     /// Whether it may hold spans that only its owners can tell. One that waits for its owners has
     /// none unless its log had some: all live-stores may have lost what they knew of it.
     pub fn may_hold_spans(&self) -> bool {
         self.state != PartitionState::Pending
             || self.owners.iter().any(|owner| !owner.log_was_empty)
     }
+}
+
+/// How far block-builders are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Built {
+    /// Not known: of some partition nobody has told, and it may be further behind than the others.
+    Unknown,
+    /// There is nothing to tell: no log, or nothing in it.
+    Untold,
+    /// All spans that came before this unix second are in blocks that everybody sees.
+    UntilUnixSeconds(i64),
 }
 
 /// The partitions at one moment.
@@ -200,15 +229,31 @@ impl PartitionRing {
         }
     }
 
-    /// Unix second before which all spans that came are in blocks that everybody sees: the earliest
-    /// that an owner of any partition tells; `None` where nobody does.
-    pub fn built_until(&self) -> Option<i64> {
-        self.partitions
-            .values()
-            .flat_map(|partition| &partition.owners)
-            .filter(|owner| owner.healthy)
-            .filter_map(|owner| owner.built_until)
-            .min()
+    /// How far block-builders of all partitions are, as live-stores tell it. A partition that has been
+    /// inactive for `forgotten_after` has long been built where it has no owner.
+    pub fn built(&self, now_seconds: i64, forgotten_after: Duration) -> Built {
+        if !self.is_settled || !self.unheard.is_empty() {
+            return Built::Unknown;
+        }
+        let forgotten_after = i64::try_from(forgotten_after.as_secs()).unwrap_or(i64::MAX);
+        let is_gone = |partition: &&Partition| {
+            partition.owners.is_empty()
+                && partition.state == PartitionState::Inactive
+                && now_seconds.saturating_sub(partition.state_since) > forgotten_after
+        };
+        let mut all = Built::Untold;
+        for partition in self.partitions.values().filter(|one| !is_gone(one)) {
+            let until = match (partition.built(), all) {
+                (Built::Unknown, _) => return Built::Unknown,
+                (Built::Untold, _) => continue,
+                (Built::UntilUnixSeconds(until), Built::UntilUnixSeconds(others)) => {
+                    until.min(others)
+                }
+                (Built::UntilUnixSeconds(until), _) => until,
+            };
+            all = Built::UntilUnixSeconds(until);
+        }
+        all
     }
 
     /// Partitions that are written to.
@@ -299,6 +344,95 @@ mod tests {
 
     fn ids(ring: &PartitionRing) -> Vec<i32> {
         ring.partitions.keys().copied().collect()
+    }
+
+    const NOW: i64 = 10_000;
+    const FORGOTTEN_AFTER: Duration = Duration::from_secs(1_000);
+
+    /// Of owners: whether they are healthy, and what they have told.
+    fn owned(id: i32, state: PartitionState, owners: &[(bool, Option<i64>)]) -> Partition {
+        let owner = |&(healthy, built_until)| Owner {
+            instance_id: "live-store-0".to_owned(),
+            grpc_addr: String::new(),
+            zone: String::new(),
+            state: OwnerState::Active,
+            state_since: 0,
+            owner_since: 0,
+            alive: healthy,
+            healthy,
+            log_was_empty: false,
+            read_only: false,
+            built_until,
+        };
+        Partition {
+            owners: owners.iter().map(owner).collect(),
+            state_since: NOW - 1_000,
+            ..partition(id, state)
+        }
+    }
+
+    fn built(partitions: impl IntoIterator<Item = Partition>) -> Built {
+        PartitionRing::new(partitions).built(NOW, FORGOTTEN_AFTER)
+    }
+
+    #[test]
+    fn blocks_are_built_as_far_as_those_of_every_partition() {
+        use PartitionState::{Active, Inactive, Pending};
+        for (expected, state, owners) in [
+            (Built::UntilUnixSeconds(40), Active, &[(true, Some(40))][..]),
+            (Built::UntilUnixSeconds(60), Active, &[(true, Some(70))]),
+            // Who has heard it tells it, and who is away has told what is still true.
+            (
+                Built::UntilUnixSeconds(40),
+                Active,
+                &[(true, Some(40)), (true, None), (false, Some(45))],
+            ),
+            (
+                Built::UntilUnixSeconds(40),
+                Inactive,
+                &[(true, None), (false, Some(40))],
+            ),
+            // It may be as far behind as it likes.
+            (Built::Unknown, Active, &[(true, None)]),
+            (Built::Unknown, Pending, &[(false, None)]),
+            (Built::Unknown, Active, &[]),
+            (Built::Unknown, Inactive, &[]),
+            (Built::UntilUnixSeconds(60), Pending, &[]),
+        ] {
+            let first = owned(0, Active, &[(true, Some(50)), (true, Some(60))]);
+            assert_eq!(
+                built([first, owned(1, state, owners)]),
+                expected,
+                "{state} {owners:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn where_nothing_is_built_of_a_log_nothing_is_told() {
+        use PartitionState::{Active, Inactive, Pending};
+        let told = || owned(0, Active, &[(true, Some(50))]);
+        let mut monolith = owned(7, Inactive, &[(true, None)]);
+        monolith.owners[0].read_only = true;
+        assert_eq!(built([monolith.clone()]), Built::Untold);
+        assert_eq!(built([told(), monolith]), Built::UntilUnixSeconds(50));
+        let mut gone = owned(7, Inactive, &[]);
+        gone.state_since -= 1;
+        assert_eq!(built([told(), gone]), Built::UntilUnixSeconds(50));
+        let mut empty = owned(7, Pending, &[(true, None)]);
+        empty.owners[0].log_was_empty = true;
+        assert_eq!(built([told(), empty]), Built::UntilUnixSeconds(50));
+        assert_eq!(built([]), Built::Untold);
+    }
+
+    #[test]
+    fn how_far_blocks_go_is_not_known_before_all_partitions_are() {
+        let of = |ring: PartitionRing| ring.built(NOW, FORGOTTEN_AFTER);
+        assert_eq!(of(PartitionRing::default()), Built::Unknown);
+        let told = owned(0, PartitionState::Active, &[(true, Some(50))]);
+        let mut ring = PartitionRing::new([told]);
+        ring.unheard.insert(1);
+        assert_eq!(of(ring), Built::Unknown);
     }
 
     #[test]

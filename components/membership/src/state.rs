@@ -121,6 +121,9 @@ pub(crate) struct OwnerRecord {
     /// Whether its partition of the log had no record when it came.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) log_was_empty: bool,
+    /// Whether its partition is in no log.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) read_only: bool,
 }
 
 /// All that one member says.
@@ -207,7 +210,7 @@ impl View {
             {
                 view.kept_by_owner.insert(owner.partition);
             }
-            view.add_owner(statement, owner.clone());
+            view.add_owner(statement, owner.clone(), statements);
         }
         view
     }
@@ -227,11 +230,16 @@ impl View {
                 owner_since: i64::MAX,
                 ..owner
             };
-            self.add_owner(now, owner);
+            self.add_owner(now, owner, statements);
         }
     }
 
-    fn add_owner(&mut self, statement: &Statement, owner: OwnerRecord) {
+    fn add_owner(&mut self, statement: &Statement, owner: OwnerRecord, statements: &[Statement]) {
+        // What it told before its last start is still true.
+        let told = statements
+            .iter()
+            .filter(|one| one.member == statement.member)
+            .filter_map(|one| one.built_until);
         self.owners.entry(owner.partition).or_default().push(Owner {
             instance_id: statement.member.clone(),
             grpc_addr: owner.grpc_addr,
@@ -242,7 +250,8 @@ impl View {
             alive: statement.alive,
             healthy: statement.alive && owner.state != OwnerState::Joining,
             log_was_empty: owner.log_was_empty,
-            built_until: statement.built_until,
+            read_only: owner.read_only,
+            built_until: statement.built_until.or(told.max()),
         });
     }
 

@@ -221,8 +221,8 @@ impl Frontend {
             }
             BuiltUntil::Unknown => {
                 return Err(QueryError::Job(JobError::Unavailable(
-                    "no live-store has been heard of yet, so it is not known what blocks hold; \
-                     see /partition-ring"
+                    "not of every partition has a live-store told how far its blocks go, so it is not \
+                     known where to look; see /partition-ring"
                         .to_owned(),
                 )));
             }

@@ -78,6 +78,7 @@ mod tests {
                 alive,
                 healthy: alive && state != OwnerState::Joining,
                 log_was_empty: false,
+                read_only: false,
                 built_until: None,
             })
             .collect();

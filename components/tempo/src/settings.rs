@@ -30,10 +30,9 @@ pub(crate) use live_store::{
 };
 pub(crate) use membership::membership;
 pub(crate) use overrides::{overrides, overrides_api, user_overrides_backend};
-pub(crate) use queries::{frontend, live_stores, querier, worker};
+pub(crate) use queries::{frontend, live_stores, partition_forgotten_after, querier, worker};
 pub(crate) use storage::{
-    backend, block, blocks_visible_after, dedicated, fresh_list_age, max_list_age, poller,
-    retention,
+    backend, block, blocks_visible_after, dedicated, max_list_age, poller, retention,
 };
 use tls::client_tls;
 pub(crate) use writes::{distributor, live_store};

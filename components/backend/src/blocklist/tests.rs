@@ -28,6 +28,13 @@ fn numbers(blocks: &[Arc<BlockMeta>]) -> Vec<u128> {
     blocks.iter().map(|meta| meta.block_id.as_u128()).collect()
 }
 
+fn now() -> Listed {
+    Listed {
+        known_at: Instant::now(),
+        age_then: Duration::ZERO,
+    }
+}
+
 #[test]
 fn the_time_index_finds_what_a_scan_finds() {
     // A linear congruence: long and short blocks, in no order.
@@ -116,7 +123,7 @@ fn a_trace_is_looked_for_by_block_id_time_and_recent_compaction() {
 fn poll(blocklist: &Blocklist, tenants: Vec<(&str, Vec<Arc<BlockMeta>>)>, kept: &[&str]) {
     let found = tenants
         .into_iter()
-        .map(|(tenant, live)| (Arc::from(tenant), TenantBlocks::new(live, vec![])))
+        .map(|(tenant, live)| (Arc::from(tenant), TenantBlocks::new(live, vec![]), now()))
         .collect();
     let kept = kept.iter().map(|tenant| Arc::from(*tenant)).collect();
     blocklist.apply_poll(Instant::now(), found, &kept);
@@ -217,7 +224,7 @@ fn removed_and_cleared_blocks_disappear() {
     let start = TenantBlocks::new(vec![block(1, 0, 1)], vec![compacted(2, 0, 1, 1)]);
     blocklist.apply_poll(
         Instant::now(),
-        vec![(Arc::from("t"), start)],
+        vec![(Arc::from("t"), start, now())],
         &HashSet::new(),
     );
     blocklist.apply_change(
@@ -230,4 +237,26 @@ fn removed_and_cleared_blocks_disappear() {
     );
     assert!(blocklist.tenant("t").is_empty());
     assert!(blocklist.tenants().is_empty());
+}
+
+#[test]
+fn blocks_whose_successors_were_not_seen_stay_and_what_is_replaced_stays_hidden() {
+    let successor = Arc::new(BlockMeta {
+        replaces: vec![id(1), id(2)],
+        ..BlockMeta::clone(&block(3, 0, 1))
+    });
+    let known = TenantBlocks::new(vec![block(5, 0, 1), block(6, 0, 1)], vec![]);
+    let listed = TenantBlocks::new(
+        vec![block(1, 0, 1), successor],
+        vec![compacted(2, 0, 1, 9), compacted(4, 0, 1, 9)],
+    );
+    assert_eq!(listed.superseded(), [id(1)]);
+    // One that was marked before it was known, one that vanished, and one of which nothing is known.
+    let gone = [id(4), id(5), id(7)].into();
+    let with_live = listed.with_live(&known, &gone);
+    let mut live = numbers(with_live.live());
+    live.sort_unstable();
+    assert_eq!(live, [3, 4, 5]);
+    assert_eq!(with_live.superseded(), [id(1)]);
+    assert_eq!(with_live.compacted().len(), 1);
 }

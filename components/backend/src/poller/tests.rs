@@ -326,12 +326,10 @@ async fn a_tenant_that_was_left_out_has_an_older_list() {
     for polls in 1..=2 {
         tokio::time::sleep(pause).await;
         scene.poll().await;
-        assert!(scene.blocklist.is_left_out("a") && !scene.blocklist.is_left_out("b"));
         assert!(age("a").unwrap() >= age("b").unwrap() + pause * polls);
     }
     scene.faults.heal();
     scene.poll().await;
-    assert!(!scene.blocklist.is_left_out("a"));
     assert!(age("a").unwrap() < pause * 2);
 
     let scene = Scene::builder();
@@ -339,6 +337,42 @@ async fn a_tenant_that_was_left_out_has_an_older_list() {
     scene.faults.fail_on(Operation::List, "a");
     scene.poll().await;
     assert_eq!(scene.blocklist.tenant_age("a"), None, "never listed");
+}
+
+#[tokio::test]
+async fn a_list_is_as_old_as_the_listing_that_it_comes_from() {
+    let store = testing::memory();
+    let config = || PollerConfig {
+        fallback: false,
+        ..PollerConfig::default()
+    };
+    let builder = Scene::over(store.clone(), TenantIndexRole::Builder, config());
+    let reader = Scene::over(store, TenantIndexRole::Reader, config());
+    builder.put("t", 1).await;
+    let gate = testing::Gate::new();
+    builder.faults.inject(Fault {
+        operation: Some(Operation::Read),
+        key_contains: "meta.json".to_owned(),
+        times: Some(1),
+        effect: Effect::Wait(gate.clone()),
+    });
+    // It stands still between listing and writing.
+    let standing_still = async {
+        gate.arrived().await;
+        builder.clock_seconds.fetch_add(100, Ordering::SeqCst);
+        reader.clock_seconds.fetch_add(100, Ordering::SeqCst);
+        gate.open();
+    };
+    tokio::join!(builder.poll(), standing_still);
+    reader.poll().await;
+    let age = |scene: &Scene| scene.blocklist.tenant_age("t").unwrap().as_secs();
+    assert_eq!(reader.live("t"), [1]);
+    assert!((99..=101).contains(&age(&reader)), "{}", age(&reader));
+    builder.poll().await;
+    reader.poll().await;
+    assert!(age(&reader) < 50);
+    let nobody_knows = reader.blocklist.tenant_age("u").unwrap();
+    assert!(nobody_knows.as_secs() < 50);
 }
 
 #[tokio::test]
@@ -361,13 +395,14 @@ async fn a_block_that_vanishes_or_is_marked_between_listing_and_reading_is_no_fa
         live: vec![gone, marked],
         ..BlockListing::default()
     };
-    let blocks = scene
+    let (blocks, lost) = scene
         .poller
         .complete("t", &listing, &TenantBlocks::default())
         .await
         .unwrap();
     assert!(blocks.live().is_empty());
     assert_eq!(blocks.compacted().len(), 1);
+    assert_eq!(lost, [gone]);
 }
 
 #[tokio::test]
@@ -605,6 +640,43 @@ async fn blocks_merged_between_listing_and_reading_are_seen_as_their_successor()
     };
     tokio::join!(scene.poll(), merging);
     assert_eq!(scene.live("t"), [2]);
+}
+
+#[tokio::test]
+async fn of_blocks_that_are_merged_during_every_listing_the_last_ones_stay() {
+    let scene = Scene::builder();
+    let last = u128::from(MAX_LISTINGS_PER_POLL);
+    let gate_before_reading = |number| {
+        let gate = testing::Gate::new();
+        scene.faults.inject(Fault {
+            operation: Some(Operation::Read),
+            key_contains: format!("{}/meta.json", Uuid::from_u128(number)),
+            times: Some(1),
+            effect: Effect::Wait(gate.clone()),
+        });
+        gate
+    };
+    scene.put("t", 1).await;
+    let mut gate = gate_before_reading(1);
+    let merging = async {
+        for number in 1..=last {
+            gate.arrived().await;
+            let (replaced, id) = (Uuid::from_u128(number), Uuid::from_u128(number + 1));
+            let next_gate = gate_before_reading(number + 1);
+            let successor = BlockMeta {
+                replaces: vec![replaced],
+                ..BlockMeta::new(Arc::from("t"), id, BlockFormat::VParquet4)
+            };
+            scene.backend.write_meta(&successor).await.unwrap();
+            scene.backend.mark_compacted("t", replaced).await.unwrap();
+            std::mem::replace(&mut gate, next_gate).open();
+        }
+    };
+    tokio::join!(merging, scene.poll());
+    assert_eq!(scene.live("t"), [last]);
+    gate.open();
+    scene.poll().await;
+    assert_eq!(scene.live("t"), [last + 1]);
 }
 
 #[tokio::test]

@@ -6,6 +6,8 @@
 
 use std::{
     collections::VecDeque,
+    fs, io,
+    path::{Path, PathBuf},
     sync::atomic::{AtomicI64, Ordering},
     time::{Duration, Instant},
 };
@@ -33,6 +35,7 @@ pub(crate) struct Built {
     visible_after_millis: i64,
     /// How long before its record a span may begin.
     late_millis: i64,
+    file: ToldFile,
     state: Mutex<State>,
     /// Records before it need not be here.
     wanted_from: AtomicI64,
@@ -48,18 +51,26 @@ struct State {
     seen: VecDeque<(i64, Progress)>,
     /// Offset and time of the first record that was not built when last asked.
     first_left: Option<(i64, i64)>,
+    /// The progress of which `wanted_from` is.
+    released: Option<Progress>,
 }
 
 const UNKNOWN: i64 = i64::MIN;
 
+fn whole_seconds(millis: i64) -> i64 {
+    millis.div_euclid(1_000) * 1_000
+}
+
 /// Whole milliseconds.
-pub(crate) fn millis(duration: Duration) -> i64 {
+fn millis(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
 
 impl Built {
-    pub(crate) fn new(visible_after: Duration, late: Duration) -> Self {
+    /// Goes on with what was told before, as a file in the data directory says.
+    pub(crate) fn new(visible_after: Duration, late: Duration, data_path: &Path) -> Self {
         Self {
+            file: ToldFile::open(data_path),
             visible_after_millis: millis(visible_after),
             late_millis: millis(late),
             state: Mutex::default(),
@@ -75,10 +86,12 @@ impl Built {
             .store(until_millis, Ordering::Release);
     }
 
-    /// How far builders of all partitions are, in milliseconds since the epoch; `None` while nobody
-    /// has told. What came later is counted here, also what builders of this partition have built.
-    pub(crate) fn of_all_until_millis(&self) -> Option<i64> {
-        known(&self.of_all_until_millis)
+    /// Whether queries may count here what began or came at this time, in milliseconds since the
+    /// epoch, since builders of other partitions are behind: they may be while nobody tells.
+    pub(crate) fn is_counted_here(&self, at_millis: i64) -> bool {
+        let until_millis = known(&self.of_all_until_millis);
+        until_millis
+            .is_none_or(|until| at_millis >= until.saturating_sub(self.visible_after_millis))
     }
 
     /// Asks how far builders are. Blocks.
@@ -89,12 +102,14 @@ impl Built {
         partition: i32,
         now_millis: i64,
     ) -> Result<(), Error> {
-        let ends = builders.watermarks(partition)?;
+        // In this order: what is committed meanwhile is not beyond the end.
         let committed = builders.committed(&[partition])?;
-        let offset = match committed.get(&partition) {
-            Some(committed) if committed.offset <= ends.high => committed.offset.max(ends.low),
+        let ends = builders.watermarks(partition)?;
+        let committed = committed.get(&partition).map(|committed| committed.offset);
+        let (offset, is_begun) = match committed {
+            Some(committed) if committed <= ends.high => (committed.max(ends.low), committed > 0),
             // Nothing was built yet, or it was built of a log that is gone.
-            _ => ends.low,
+            _ => (ends.low, false),
         };
         let left_since = match self.state.lock().first_left {
             _ if offset >= ends.high => now_millis,
@@ -108,16 +123,35 @@ impl Built {
                 wanted_from: first.map_or(offset, |first| first.min(offset)),
             })
         };
-        let until_millis = left_since - self.late_millis;
+        // Others are told whole seconds, and must not ask for a part of one that was let go.
+        let until_millis = whole_seconds(left_since - self.late_millis);
         if self.state.lock().seen.is_empty() {
-            // When they committed that is not known. As if it were just now, and they had been in
-            // time before.
-            let before = progress(until_millis - self.visible_after_millis)?;
-            self.learn(now_millis - 2 * self.visible_after_millis, before, None);
+            let told = match (self.file.told(), is_begun) {
+                (Some(told), _) => Some(told.min(until_millis)),
+                // There are no blocks that might not be seen.
+                (None, false) => Some(until_millis),
+                // They may have committed just now. Others know more, or it must be waited for.
+                (None, true) => None,
+            };
+            let wanted_millis = told.unwrap_or(until_millis) - self.visible_after_millis;
+            self.begin(told, progress(whole_seconds(wanted_millis))?);
         }
         let first_left = (offset < ends.high).then_some((offset, left_since));
         self.learn(now_millis, progress(until_millis)?, first_left);
+        if let Some(until_millis) = self.until_millis() {
+            self.file.tell(until_millis);
+        }
         Ok(())
+    }
+
+    /// What is known at first: until when everybody sees all blocks, and what may be asked for.
+    fn begin(&self, until_millis: Option<i64>, released: Progress) {
+        if let Some(until_millis) = until_millis {
+            self.until_millis.store(until_millis, Ordering::Release);
+        }
+        self.wanted_from
+            .store(released.wanted_from, Ordering::Release);
+        self.state.lock().released = Some(released);
     }
 
     fn learn(&self, now_millis: i64, progress: Progress, first_left: Option<(i64, i64)>) {
@@ -139,6 +173,7 @@ impl Built {
         if let Some((at, released)) = known_for(2 * self.visible_after_millis) {
             self.wanted_from
                 .store(released.wanted_from, Ordering::Release);
+            state.released = Some(released);
             state.seen.retain(|(seen_at, _)| *seen_at >= at);
         }
     }
@@ -148,10 +183,62 @@ impl Built {
         known(&self.wanted_from)
     }
 
+    /// Records before [`Built::wanted_from`] came before this time, in milliseconds since the epoch.
+    pub(crate) fn wanted_from_millis(&self) -> Option<i64> {
+        let released = self.state.lock().released;
+        released.map(|released| released.until_millis)
+    }
+
     /// Spans that began before, in milliseconds since the epoch, are in blocks that everybody sees;
     /// `None` before it was asked for.
     pub(crate) fn until_millis(&self) -> Option<i64> {
         known(&self.until_millis)
+    }
+}
+
+/// Name of the file.
+pub(crate) const FILE: &str = "built";
+
+/// Until when, in milliseconds since the epoch, spans are in blocks that everybody sees: what was told
+/// once stays true, whatever is in the file of it.
+struct ToldFile {
+    path: PathBuf,
+    told_millis: AtomicI64,
+}
+
+impl ToldFile {
+    fn open(data_path: &Path) -> Self {
+        let path = data_path.join(FILE);
+        let told = match fs::read_to_string(&path) {
+            Ok(text) => text.trim().parse().ok(),
+            Err(error) => {
+                if error.kind() != io::ErrorKind::NotFound {
+                    tracing::warn!(path = %path.display(), %error, "not known how far blocks go, until it shows");
+                }
+                None
+            }
+        };
+        Self {
+            path,
+            told_millis: AtomicI64::new(told.unwrap_or(UNKNOWN)),
+        }
+    }
+
+    fn told(&self) -> Option<i64> {
+        known(&self.told_millis)
+    }
+
+    /// Not synced: what is lost with the machine was only newer.
+    fn tell(&self, until_millis: i64) {
+        if self.told_millis.swap(until_millis, Ordering::AcqRel) == until_millis {
+            return;
+        }
+        let unfinished = self.path.with_extension("unfinished");
+        let written = fs::write(&unfinished, format!("{until_millis}\n"))
+            .and_then(|()| fs::rename(&unfinished, &self.path));
+        if let Err(error) = written {
+            tracing::warn!(path = %self.path.display(), %error, "how far blocks go is not kept for the next start");
+        }
     }
 }
 
@@ -160,7 +247,11 @@ fn known(value: &AtomicI64) -> Option<i64> {
 }
 
 /// The time of a record, or of the first that is left from there on; `None` when there is none.
-fn time_of(log: &KafkaConfig, partition: i32, offset: i64) -> Result<Option<i64>, Error> {
+pub(super) fn time_of(
+    log: &KafkaConfig,
+    partition: i32,
+    offset: i64,
+) -> Result<Option<i64>, Error> {
     let consumer = PartitionConsumer::open(log, partition, StartAt::Offset(offset))?;
     let began = Instant::now();
     while began.elapsed() < RECORD_TIMEOUT {
@@ -184,7 +275,8 @@ mod tests {
     const VISIBLE_AFTER: i64 = 10_000;
 
     fn built() -> Built {
-        Built::new(Duration::from_secs(10), Duration::from_secs(2))
+        let nowhere = Path::new("/nowhere");
+        Built::new(Duration::from_secs(10), Duration::from_secs(2), nowhere)
     }
 
     fn learn(built: &Built, at: i64, until_millis: i64, wanted_from: i64) {
@@ -195,12 +287,44 @@ mod tests {
         built.learn(at, progress, None);
     }
 
+    fn begin(built: &Built, until_millis: Option<i64>, wanted_from: i64) {
+        let released = Progress {
+            until_millis: NOW - 80_000,
+            wanted_from,
+        };
+        built.begin(until_millis, released);
+    }
+
+    #[test]
+    fn what_may_have_been_built_just_now_is_not_told_before_everybody_sees_it() {
+        let built = built();
+        begin(&built, None, 100);
+        learn(&built, NOW, NOW - 1_000, 500);
+        assert_eq!(built.until_millis(), None);
+        assert_eq!(built.wanted_from(), Some(100));
+        assert_eq!(built.wanted_from_millis(), Some(NOW - 80_000));
+        learn(&built, NOW + VISIBLE_AFTER, NOW + 9_000, 600);
+        assert_eq!(built.until_millis(), Some(NOW - 1_000));
+    }
+
+    #[test]
+    fn what_was_told_is_told_again_after_a_restart() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(ToldFile::open(folder.path()).told(), None);
+        for told in [NOW, NOW - 5, NOW + 7] {
+            ToldFile::open(folder.path()).tell(told);
+            assert_eq!(ToldFile::open(folder.path()).told(), Some(told));
+        }
+        fs::write(folder.path().join(FILE), "17000000x").unwrap();
+        assert_eq!(ToldFile::open(folder.path()).told(), None);
+    }
+
     #[test]
     fn what_was_built_counts_once_everybody_sees_it_and_may_go_later() {
         let built = built();
         assert_eq!(built.until_millis(), None);
         assert_eq!(built.wanted_from(), None);
-        learn(&built, NOW - 2 * VISIBLE_AFTER, NOW - 60_000, 100);
+        begin(&built, Some(NOW - 60_000), 100);
         learn(&built, NOW, NOW - 1_000, 500);
         assert_eq!(built.until_millis(), Some(NOW - 60_000));
         assert_eq!(built.wanted_from(), Some(100));
@@ -216,12 +340,22 @@ mod tests {
         learn(&built, NOW + 2 * VISIBLE_AFTER, NOW + 19_000, 900);
         assert_eq!(built.until_millis(), Some(NOW + 9_000));
         assert_eq!(built.wanted_from(), Some(500));
+        assert_eq!(built.wanted_from_millis(), Some(NOW - 1_000));
+    }
+
+    #[test]
+    fn what_is_behind_elsewhere_is_counted_here() {
+        let built = built();
+        assert!(built.is_counted_here(0), "as far as is known");
+        built.of_all_is(NOW);
+        assert!(built.is_counted_here(NOW - VISIBLE_AFTER));
+        assert!(!built.is_counted_here(NOW - VISIBLE_AFTER - 1));
     }
 
     #[test]
     fn builders_that_stand_still_keep_everything_here() {
         let built = built();
-        learn(&built, NOW - 2 * VISIBLE_AFTER, NOW - 60_000, 100);
+        begin(&built, Some(NOW - 60_000), 100);
         for second in 0..3600 {
             learn(&built, NOW + second * 1_000, NOW - 5_000, 400);
         }

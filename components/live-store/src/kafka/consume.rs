@@ -15,7 +15,7 @@ use tempo_model::{
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
-use super::{Origin, Reading, now_millis, start};
+use super::{Origin, Reading, built, now_millis, start};
 use crate::{
     clock::nanos,
     handle::LiveStore,
@@ -130,26 +130,44 @@ impl Consumer {
     fn find_start(&self) -> Result<StartAt, LogError> {
         let feed = &self.reading.feed;
         let offsets = &self.reading.offsets;
+        let committed = offsets.committed(&[feed.partition])?;
+        let committed = committed.get(&feed.partition).map(|found| found.offset);
         let ends = offsets.watermarks(feed.partition)?;
         self.reading
             .lag
             .end_is(ends.high, now_millis(&*self.shared.clock));
-        let committed = offsets.committed(&[feed.partition])?;
-        let committed = committed.get(&feed.partition).map(|found| found.offset);
-        let recent = offsets.first_at_or_after(feed.partition, self.oldest_wanted_millis())?;
+        let oldest_millis = self.oldest_wanted_millis();
+        let recent = offsets.first_at_or_after(feed.partition, oldest_millis)?;
         self.reading.ask_builders(&*self.shared.clock)?;
         // What is in no block yet, and what is recent.
         let wanted = self.reading.built.wanted_from();
         let recent = [recent, wanted].into_iter().flatten().min();
         let start = start::start_at(committed, self.has_local_blocks, recent, ends);
-        if let (Some(committed), StartAt::Offset(start)) = (committed, start)
+        let committed = committed.filter(|&committed| committed <= ends.high);
+        let was_told = self.shared.forgotten.was_told();
+        let mut passed_millis = 0;
+        if start::passes_over(start, committed, self.has_local_blocks, was_told) {
+            // What came before is older than both; and so it is not where Kafka has removed more.
+            let built_millis = self.reading.built.wanted_from_millis();
+            passed_millis = built_millis.map_or(oldest_millis, |at| at.min(oldest_millis));
+            if start == ends.low {
+                let first = built::time_of(&feed.log, feed.partition, start)?;
+                passed_millis = passed_millis.max(first.unwrap_or(oldest_millis));
+            }
+        }
+        let written = self.shared.forgotten.let_go(unix_nanos(passed_millis));
+        written.map_err(|error| LogError::Failed {
+            action: "writing down what is not read".to_owned(),
+            cause: error.to_string(),
+        })?;
+        if let Some(committed) = committed
             && start < committed
         {
             // What is read once more is in no block yet: should the next start find blocks, it must
             // not take that commit for theirs.
             offsets.commit(feed.partition, start)?;
         }
-        Ok(start)
+        Ok(StartAt::Offset(start))
     }
 
     /// Records from before are not asked for, if they are in blocks of the object store.
@@ -216,8 +234,13 @@ impl Consumer {
             tracing::error!(offset, %error, "record without a tenant dropped");
             return drop_record("", "instance_not_found");
         }
-        let is_built = self.reading.built.wanted_from() > Some(offset);
+        let progress = &self.reading.built;
+        let is_built =
+            progress.wanted_from() > Some(offset) && !progress.is_counted_here(timestamp_millis);
         if is_built && timestamp_millis < self.oldest_wanted_millis() {
+            self.shared
+                .forgotten
+                .lacks(unix_nanos(timestamp_millis + 1));
             return drop_record(&name, "too_old");
         }
         // One copy for all traces of the record, held until they are columns.
@@ -417,6 +440,10 @@ impl Consumer {
             false => Ok(()),
         }
     }
+}
+
+fn unix_nanos(millis: i64) -> u64 {
+    u64::try_from(millis).unwrap_or(0).saturating_mul(1_000_000)
 }
 
 /// What tells a record from another of its offset.

@@ -1,6 +1,6 @@
 //! Which partition a live-store reads, and where it starts.
 
-use tempo_ingest::{StartAt, Watermarks};
+use tempo_ingest::Watermarks;
 
 /// An instance id that names no partition.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -34,13 +34,25 @@ pub(crate) fn start_at(
     has_local_blocks: bool,
     recent: Option<i64>,
     ends: Watermarks,
-) -> StartAt {
+) -> i64 {
     let recent = recent.unwrap_or(ends.high);
     let start = match committed {
         Some(committed) if has_local_blocks && committed <= ends.high => committed.max(recent),
         _ => recent,
     };
-    StartAt::Offset(start.clamp(ends.low, ends.high))
+    start.clamp(ends.low, ends.high)
+}
+
+/// Whether reading passes over records that were neither in local blocks nor let go by a process
+/// that told so (`was_told`).
+pub(crate) fn passes_over(
+    start: i64,
+    committed: Option<i64>,
+    has_local_blocks: bool,
+    was_told: bool,
+) -> bool {
+    let known = committed.filter(|_| has_local_blocks && was_told);
+    start > known.unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -90,9 +102,26 @@ mod tests {
         ] {
             assert_eq!(
                 start_at(committed, has_blocks, recent, ends),
-                StartAt::Offset(expected),
+                expected,
                 "{what}"
             );
+        }
+    }
+
+    #[test]
+    fn what_a_lost_disk_held_is_passed_over() {
+        for (what, start, committed, has_blocks, was_told, expected) in [
+            ("goes on", 60, Some(60), true, true, false),
+            ("reads once more", 40, Some(60), true, true, false),
+            ("skips", 70, Some(60), true, true, true),
+            ("first start", 0, None, false, false, false),
+            ("first start, late", 40, None, false, false, true),
+            ("disk lost", 40, Some(60), false, false, true),
+            ("block damaged", 40, Some(60), false, true, true),
+            ("an older version ran", 60, Some(60), true, false, true),
+        ] {
+            let passed = passes_over(start, committed, has_blocks, was_told);
+            assert_eq!(passed, expected, "{what}");
         }
     }
 }

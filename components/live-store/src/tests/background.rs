@@ -61,6 +61,7 @@ async fn it_is_known_to_the_nanosecond_what_was_let_go() {
     world.config.flush_check_period = Duration::from_millis(1);
     let running = world.start().await;
     running.push_trace(1, 1, 2).await;
+    world.clock.advance(Duration::from_secs(1));
     running.store.flush_all().await.unwrap();
     let shared = &running.store.shared;
     let tenant = shared.tenant("t").unwrap();
@@ -69,15 +70,30 @@ async fn it_is_known_to_the_nanosecond_what_was_let_go() {
         end > TEST_TIME && end - TEST_TIME < 1_000_000_000,
         "in one second"
     );
-    assert!(!shared.has_forgotten_since(0), "all is here");
+    assert!(!shared.forgotten.reaches(0), "all is here");
     world.clock.advance(Duration::from_secs(3600));
     until(|| running.store.stats().local_blocks == 0).await;
-    assert!(shared.has_forgotten_since(TEST_TIME));
-    assert!(
-        shared.has_forgotten_since(end),
-        "of a span without duration"
-    );
-    assert!(!shared.has_forgotten_since(end + 1));
+    assert!(shared.forgotten.reaches(TEST_TIME));
+    assert!(shared.forgotten.reaches(end), "of a span without duration");
+    assert!(!shared.forgotten.reaches(end + 1));
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_comes_later_was_not_let_go_whatever_clocks_say() {
+    let mut world = World::new();
+    world.config.flush_check_period = Duration::from_millis(1);
+    let running = world.start().await;
+    running.push_trace(1, 1, 2).await;
+    running.store.flush_all().await.unwrap();
+    let shared = &running.store.shared;
+    let block = Arc::clone(&shared.tenant("t").unwrap().blocks()[0]);
+    let stored = block.flushed_unix_nanos().unwrap();
+    assert!(stored < block.meta().end_time.unix_nanos() as u64);
+    drop(block);
+    world.clock.advance(Duration::from_secs(3600));
+    until(|| running.store.stats().local_blocks == 0).await;
+    assert!(shared.forgotten.reaches(stored - 1) && !shared.forgotten.reaches(stored));
     running.stop().await;
 }
 

@@ -32,6 +32,7 @@ fn live_store(name: &str, partition: i32, owner_since: i64) -> Statement {
             state_since: owner_since,
             owner_since,
             log_was_empty: true,
+            read_only: false,
         }),
         partitions: BTreeMap::new(),
         known: BTreeSet::new(),
@@ -287,6 +288,23 @@ fn one_that_started_anew_owns_what_it_owned_and_does_not_answer() {
         ..crashed
     };
     assert!(View::of(&[left, silent(2), peer]).owners(9).is_empty());
+}
+
+#[test]
+fn what_one_told_of_blocks_before_its_last_start_is_still_true() {
+    let told = |generation, built_until| Statement {
+        generation,
+        built_until,
+        ..live_store("zone-a-0", 0, 50)
+    };
+    let built_until = |statements: &[Statement]| View::of(statements).owners(0)[0].built_until;
+    assert_eq!(built_until(&[told(1, Some(7)), told(2, None)]), Some(7));
+    assert_eq!(built_until(&[told(1, Some(7)), told(2, Some(6))]), Some(6));
+    let silent = Statement {
+        informed: false,
+        ..told(2, None)
+    };
+    assert_eq!(built_until(&[told(1, Some(7)), silent]), Some(7));
 }
 
 #[test]

@@ -121,6 +121,11 @@ pub(super) fn asked_of_live_stores(config: &Config) -> Duration {
     search.max(frontend.metrics.query_backend_after.0)
 }
 
+/// After so long an inactive partition without owners has all of its spans in blocks that are known.
+pub(crate) fn partition_forgotten_after(config: &Config) -> Duration {
+    asked_of_live_stores(config) + config.storage.trace.blocklist_poll.0
+}
+
 /// How a querier of its own process asks live-stores.
 pub(crate) fn live_stores(config: &Config) -> Result<LiveStoresConfig, UnusableSetting> {
     let ring = &config.querier.partition_ring;
@@ -133,8 +138,7 @@ pub(crate) fn live_stores(config: &Config) -> Result<LiveStoresConfig, UnusableS
         connect_timeout: not_zero(client.connect_timeout.0).unwrap_or(defaults.connect_timeout),
         tls: client_tls("live_store_client.grpc_client_config", client)?,
         // Its last span is then asked of blocks, and queriers have listed the block that it is in.
-        partition_forgotten_after: asked_of_live_stores(config)
-            + config.storage.trace.blocklist_poll.0,
+        partition_forgotten_after: partition_forgotten_after(config),
         ..defaults
     })
 }

@@ -247,15 +247,10 @@ pub(crate) fn blocks_visible_after(config: &Config) -> Duration {
     config.storage.trace.blocklist_poll.0 * 5 / 2
 }
 
-/// A list that is no older has all blocks of which live-stores tell: of [`blocks_visible_after`] one
-/// poll is until the list is made anew.
-pub(crate) fn fresh_list_age(config: &Config) -> Duration {
-    config.storage.trace.blocklist_poll.0 * 3 / 2
-}
-
-/// A list that is older may lack blocks that live-stores have let go of.
+/// A list of an older listing may lack blocks that live-stores have let go of: they keep them for twice
+/// [`blocks_visible_after`].
 pub(crate) fn max_list_age(config: &Config) -> Duration {
-    config.storage.trace.blocklist_poll.0 * 3
+    config.storage.trace.blocklist_poll.0 * 4
 }
 
 /// How long blocks are kept where the tenant does not say.

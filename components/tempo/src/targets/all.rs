@@ -125,8 +125,9 @@ pub(super) async fn open(base: &Base, config: &Config) -> Result<Assembly, AppEr
         grpc = grpc.add_service(bridge.jobs);
         http = http.merge(bridge.http);
         let live = live.clone();
-        before_servers = before_servers.with("live-store-owner", |token| {
-            live_store::tell_state(live, bridge.membership, token)
+        let forgotten_after = settings::partition_forgotten_after(config);
+        before_servers = before_servers.with("live-store-owner", move |token| {
+            live_store::tell_state(live, bridge.membership, forgotten_after, token)
         });
         gossip = Some(gossip_stage(bridge.gossip));
     }

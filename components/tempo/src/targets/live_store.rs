@@ -5,11 +5,11 @@ use std::{sync::Arc, time::Duration};
 use tempo_backend::cache::Cache;
 use tempo_config::Config;
 use tempo_live_store::{LiveStore, SystemClock};
-use tempo_membership::{Membership, OwnerState};
+use tempo_membership::{Built, Membership, OwnerState};
 use tempo_querier::{Querier, Recent};
 use tokio_util::sync::CancellationToken;
 
-use super::{CACHE_BYTES, gossip_stage};
+use super::{CACHE_BYTES, gossip_stage, now_nanos};
 use crate::{
     connect::LiveStoreRecent,
     downscale::{self, Downscale, Marker},
@@ -79,11 +79,12 @@ pub(super) async fn open(base: &Base, config: &Config) -> Result<Assembly, AppEr
         remove_owner_on_shutdown: config.live_store.remove_owner_on_shutdown,
     }));
     let jobs = tempo_querier::jobs_service(querier);
+    let forgotten_after = settings::partition_forgotten_after(config);
     Ok(Assembly {
         http,
         grpc: tonic::service::Routes::new(jobs).into_axum_router(),
-        before_servers: Stage::default().with("live-store-owner", |token| {
-            tell_state(live, membership, token)
+        before_servers: Stage::default().with("live-store-owner", move |token| {
+            tell_state(live, membership, forgotten_after, token)
         }),
         after_servers: vec![
             Stage::default().with("live-store", |token| async move {
@@ -119,17 +120,21 @@ async fn log_is_empty(live: &LiveStore) -> bool {
 pub(super) async fn tell_state(
     live: LiveStore,
     membership: Membership,
+    forgotten_after: Duration,
     shutdown: CancellationToken,
 ) {
     let ready = async {
         while live.ready().is_err() {
             tokio::time::sleep(READY_CHECK_INTERVAL).await;
         }
-        tell_built(&live, &membership).await;
+        tell_built(&live, &membership, forgotten_after).await;
         membership.set_owner_state(OwnerState::Active).await;
+        // Often at first: query-frontends may know nothing yet.
+        let mut wait = READY_CHECK_INTERVAL;
         loop {
-            tokio::time::sleep(BUILT_CHECK_INTERVAL).await;
-            tell_built(&live, &membership).await;
+            tokio::time::sleep(wait).await;
+            tell_built(&live, &membership, forgotten_after).await;
+            wait = (2 * wait).min(BUILT_CHECK_INTERVAL);
         }
     };
     tokio::select! {
@@ -139,11 +144,14 @@ pub(super) async fn tell_state(
     membership.leave().await;
 }
 
-async fn tell_built(live: &LiveStore, membership: &Membership) {
+async fn tell_built(live: &LiveStore, membership: &Membership, forgotten_after: Duration) {
     if let Some(seconds) = live.built_until_unix_seconds() {
         membership.set_built_until(seconds).await;
     }
-    if let Some(seconds) = membership.partitions().built_until() {
+    let built = membership
+        .partitions()
+        .built(now_nanos() / 1_000_000_000, forgotten_after);
+    if let Built::UntilUnixSeconds(seconds) = built {
         live.set_all_built_until(seconds);
     }
 }

@@ -1,17 +1,15 @@
 //! `-target=query-frontend`: the query API. Queriers of other processes take its jobs.
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicI64, Ordering},
-    },
+    collections::{HashMap, HashSet},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use axum::Router;
 use tempo_backend::{Blocklist, TenantIndexRole};
 use tempo_config::Config;
-use tempo_membership::PartitionRing;
+use tempo_membership::{Built, PartitionRing};
 use tempo_query_frontend::{BuiltUntil, TellBuiltUntil};
 
 use super::{Storage, first_poll, gossip_stage, now_nanos, overrides_api};
@@ -20,44 +18,59 @@ use crate::{
     ring_page, settings,
 };
 
-/// No live-store has told how far block-builders are.
-const NEVER: i64 = i64::MIN;
+/// Tenants of which is remembered what live-stores told; beyond, those without blocks are forgotten.
+const MAX_REMEMBERED_TENANTS: usize = 100_000;
 
 /// Where blocks end and live-stores begin, in a cluster.
 struct Boundary {
     blocklist: Blocklist,
     /// A list that is no older has all blocks of which live-stores tell at the same time.
     fresh_list_age: Duration,
-    /// A list that is no older has all blocks of which live-stores told when it was fresh.
+    /// An older list may lack what those have let go of who do not tell.
     max_list_age: Duration,
-    /// Unix seconds. What is built stays built: it counts also while no live-store is heard, or the
-    /// store can't be read. What was built since counts once blocks are listed.
-    last_told: AtomicI64,
+    /// After so long an inactive partition without owners has all of its spans in blocks.
+    forgotten_after: Duration,
+    /// Unix seconds, by tenant: what was told when its list was fresh. What is built stays built: it
+    /// counts also while no live-store is heard, or the store can't be read. What was built since
+    /// counts once blocks are listed.
+    last_told: Mutex<HashMap<Arc<str>, i64>>,
 }
 
 impl Boundary {
     /// For queries of these tenants.
-    fn of(&self, tenants: &[Arc<str>], ring: &PartitionRing) -> BuiltUntil {
-        let told = ring.built_until();
-        let listed = self.blocklist.age();
-        let is_fresh = listed.is_some_and(|age| age <= self.fresh_list_age);
-        if let (true, Some(seconds)) = (is_fresh, told) {
-            self.last_told.store(seconds, Ordering::Release);
+    fn of(&self, tenants: &[Arc<str>], ring: &PartitionRing, now_seconds: i64) -> BuiltUntil {
+        let told = ring.built(now_seconds, self.forgotten_after);
+        let mut last_told = self
+            .last_told
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if last_told.len() > MAX_REMEMBERED_TENANTS {
+            let listed: HashSet<Arc<str>> = self.blocklist.tenants().into_iter().collect();
+            last_told.retain(|tenant, _| listed.contains(tenant));
         }
-        // The others' lists go on while one cannot be read.
-        let left_out = tenants
-            .iter()
-            .filter(|tenant| self.blocklist.is_left_out(tenant))
-            .map(|tenant| self.blocklist.tenant_age(tenant))
-            .find(|age| age.is_none_or(|age| age > self.max_list_age));
-        match (self.last_told.load(Ordering::Acquire), left_out) {
-            (NEVER, _) if told.is_some() => BuiltUntil::Outdated { listed },
-            (NEVER, _) if !ring.is_settled => BuiltUntil::Unknown,
-            (_, Some(listed)) => BuiltUntil::Outdated { listed },
-            // A monolith that is asked by a cluster does not tell.
-            (NEVER, None) => BuiltUntil::AsConfigured,
-            (seconds, None) => BuiltUntil::UnixSeconds(seconds),
+        let mut until = BuiltUntil::AsConfigured;
+        for tenant in tenants {
+            let listed = self.blocklist.tenant_age(tenant);
+            if let Built::UntilUnixSeconds(seconds) = told
+                && listed.is_some_and(|age| age <= self.fresh_list_age)
+            {
+                last_told.insert(Arc::clone(tenant), seconds);
+            }
+            match (last_told.get(tenant), told) {
+                (Some(&seconds), _) => {
+                    let seconds = match until {
+                        BuiltUntil::UnixSeconds(others) => seconds.min(others),
+                        _ => seconds,
+                    };
+                    until = BuiltUntil::UnixSeconds(seconds);
+                }
+                (None, Built::Unknown) => return BuiltUntil::Unknown,
+                // A monolith that is asked by a cluster does not tell.
+                (None, Built::Untold) if listed.is_some_and(|age| age <= self.max_list_age) => {}
+                (None, _) => return BuiltUntil::Outdated { listed },
+            }
         }
+        until
     }
 }
 
@@ -79,11 +92,15 @@ pub(super) async fn open(base: &Base, config: &Config) -> Result<Assembly, AppEr
             pages = ring_page::router(membership.clone());
             let boundary = Boundary {
                 blocklist: storage.blocklist.clone(),
-                fresh_list_age: settings::fresh_list_age(config),
+                fresh_list_age: settings::blocks_visible_after(config),
                 max_list_age: settings::max_list_age(config),
-                last_told: AtomicI64::new(NEVER),
+                forgotten_after: settings::partition_forgotten_after(config),
+                last_told: Mutex::default(),
             };
-            Arc::new(move |tenants| boundary.of(tenants, &membership.partitions()))
+            Arc::new(move |tenants| {
+                let now_seconds = now_nanos() / 1_000_000_000;
+                boundary.of(tenants, &membership.partitions(), now_seconds)
+            })
         }
     };
     let (frontend, service) = tempo_query_frontend::build(
@@ -144,9 +161,9 @@ mod tests {
     const ANY: Duration = Duration::MAX;
     const NONE: Duration = Duration::ZERO;
 
-    /// What live-stores tell, if one is heard.
-    fn ring(told: Option<i64>) -> PartitionRing {
-        let owner = |built_until| Owner {
+    /// What a live-store tells.
+    fn ring(built_until: i64) -> PartitionRing {
+        let owner = Owner {
             instance_id: "live-store-0".to_owned(),
             grpc_addr: String::new(),
             zone: String::new(),
@@ -156,15 +173,16 @@ mod tests {
             alive: true,
             healthy: true,
             log_was_empty: false,
+            read_only: false,
             built_until: Some(built_until),
         };
-        PartitionRing::new(told.map(|told| Partition {
+        PartitionRing::new([Partition {
             id: 0,
             state: PartitionState::Active,
             state_since: 0,
             locked: false,
-            owners: vec![owner(told)],
-        }))
+            owners: vec![owner],
+        }])
     }
 
     fn outdated(until: &BuiltUntil) -> bool {
@@ -175,6 +193,7 @@ mod tests {
     async fn blocks_are_gone_by_as_far_as_they_were_told_and_listed() {
         let (backend, faults) = testing::faulty(&testing::memory());
         let tenants: Vec<Arc<str>> = vec!["a".into(), "b".into()];
+        let (a, b) = (&tenants[..1], &tenants[1..]);
         for tenant in &tenants {
             let id = Uuid::from_u128(1);
             let meta = BlockMeta::new(Arc::clone(tenant), id, BlockFormat::VParquet4);
@@ -184,7 +203,8 @@ mod tests {
             blocklist: Blocklist::new(),
             fresh_list_age: ANY,
             max_list_age: ANY,
-            last_told: AtomicI64::new(NEVER),
+            forgotten_after: ANY,
+            last_told: Mutex::default(),
         };
         let poller = Poller::build(
             PollerConfig::default(),
@@ -194,48 +214,51 @@ mod tests {
             &prometheus::Registry::new(),
         )
         .unwrap();
+        let until = |seconds| BuiltUntil::UnixSeconds(seconds);
         let unheard = PartitionRing::default();
-        assert_eq!(boundary.of(&tenants, &unheard), BuiltUntil::Unknown);
+        let silent = PartitionRing::new([]);
+        assert_eq!(boundary.of(&tenants, &unheard, 0), BuiltUntil::Unknown);
         assert!(
-            outdated(&boundary.of(&tenants, &ring(Some(1)))),
+            outdated(&boundary.of(&tenants, &ring(1), 0)),
             "never listed"
         );
+        assert!(outdated(&boundary.of(&tenants, &silent, 0)), "never listed");
 
         poller.poll_once().await.unwrap();
-        assert_eq!(boundary.of(&tenants, &unheard), BuiltUntil::Unknown);
-        let silent = ring(None);
-        assert_eq!(boundary.of(&tenants, &silent), BuiltUntil::AsConfigured);
-        assert_eq!(
-            boundary.of(&tenants, &ring(Some(1))),
-            BuiltUntil::UnixSeconds(1)
-        );
+        assert_eq!(boundary.of(&tenants, &unheard, 0), BuiltUntil::Unknown);
+        assert_eq!(boundary.of(&tenants, &silent, 0), BuiltUntil::AsConfigured);
+        assert_eq!(boundary.of(&tenants, &ring(1), 0), until(1));
         boundary.fresh_list_age = NONE;
         // Told, and perhaps not listed.
-        assert_eq!(
-            boundary.of(&tenants, &ring(Some(2))),
-            BuiltUntil::UnixSeconds(1)
-        );
+        assert_eq!(boundary.of(&tenants, &ring(2), 0), until(1));
         boundary.max_list_age = NONE;
-        // The store is away, or live-stores are.
-        assert_eq!(
-            boundary.of(&tenants, &ring(Some(2))),
-            BuiltUntil::UnixSeconds(1)
-        );
-        assert_eq!(boundary.of(&tenants, &unheard), BuiltUntil::UnixSeconds(1));
-
-        // Blocks of one tenant were listed, those of the other were not.
-        faults.fail_on(Operation::List, "a");
-        poller.poll_once().await.unwrap();
+        // The store is away, or live-stores are, or one of them.
+        assert_eq!(boundary.of(&tenants, &ring(2), 0), until(1));
+        assert_eq!(boundary.of(&tenants, &unheard, 0), until(1));
+        let mut one_is_away = ring(2);
+        let away = Partition {
+            id: 1,
+            owners: Vec::new(),
+            ..one_is_away.partitions[&0].clone()
+        };
+        one_is_away.partitions.insert(1, away);
         boundary.fresh_list_age = ANY;
-        assert_eq!(
-            boundary.of(&tenants[1..], &ring(Some(2))),
-            BuiltUntil::UnixSeconds(2)
-        );
-        assert!(outdated(&boundary.of(&tenants, &ring(Some(2)))));
-        boundary.max_list_age = ANY;
-        assert_eq!(
-            boundary.of(&tenants, &ring(Some(2))),
-            BuiltUntil::UnixSeconds(2)
-        );
+        assert_eq!(boundary.of(&tenants, &one_is_away, 0), until(1));
+
+        // Blocks of one tenant are listed, those of the other are not any more.
+        faults.fail_on(Operation::List, "a");
+        let pause = Duration::from_millis(50);
+        tokio::time::sleep(pause).await;
+        poller.poll_once().await.unwrap();
+        boundary.fresh_list_age = boundary.blocklist.tenant_age("a").unwrap() - pause / 2;
+        assert_eq!(boundary.of(b, &ring(2), 0), until(2));
+        assert_eq!(boundary.of(a, &ring(2), 0), until(1));
+        assert_eq!(boundary.of(&tenants, &ring(2), 0), until(1));
+        assert_eq!(boundary.of(b, &unheard, 0), until(2));
+        // Of one that never came there is nothing older.
+        assert_eq!(boundary.of(&["c".into()], &ring(2), 0), until(2));
+        faults.heal();
+        poller.poll_once().await.unwrap();
+        assert_eq!(boundary.of(&tenants, &ring(3), 0), until(3));
     }
 }
