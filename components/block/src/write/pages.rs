@@ -353,7 +353,7 @@ impl PageMaker {
                 })
             });
         let repeats = lanes.long_arrays >> lane & 1 == 1;
-        let holds = |at: usize| lanes.kinds[at] & kind::LANE == lane;
+        let holds = lanes.kinds.iter().map(|kind| kind & kind::LANE == lane);
         self.optional(shape, holds, repeats.then_some(counts), values, target)
     }
 
@@ -378,7 +378,8 @@ impl PageMaker {
                 _ => Values::Codes(&[], &columns.spans.names.dict),
             };
             let counts = None::<std::iter::Empty<u32>>;
-            return self.optional(shape, |_| false, counts, values, target);
+            let holds = std::iter::empty();
+            return self.optional(shape, holds, counts, values, target);
         };
         let values = if column.is_int {
             Values::I64(&column.ints)
@@ -388,19 +389,19 @@ impl PageMaker {
         let counts = column.counts.iter().copied();
         self.optional(
             shape,
-            |at| column.counts[at] > 0,
+            column.counts.iter().map(|&count| count > 0),
             column.repeats.then_some(counts),
             values,
             target,
         )
     }
 
-    /// A leaf one deeper than its owner: there where `holds` says so, several times where `counts`
-    /// (given only when some owner repeats it) says so.
+    /// A leaf one deeper than its owner: there where `holds` says so of the owner, several times where
+    /// `counts` (given only when some owner repeats it) says so.
     fn optional(
         &mut self,
         shape: &Shape<'_>,
-        holds: impl Fn(usize) -> bool,
+        holds: impl Iterator<Item = bool>,
         counts: Option<impl Iterator<Item = u32>>,
         values: Values<'_>,
         target: Target<'_>,
@@ -424,11 +425,9 @@ impl PageMaker {
         let base = shape.defs.levels;
         let done = match counts {
             None => {
-                defs.extend(
-                    base.iter()
-                        .enumerate()
-                        .map(|(at, def)| def + u8::from(holds(at))),
-                );
+                let held = base.iter().zip(holds);
+                defs.extend(held.map(|(def, holds)| def + u8::from(holds)));
+                assert_eq!(defs.len(), base.len(), "one of each entry");
                 encode_levels(&defs, width_of(leaf.max_def), &mut encoded_defs);
                 let reps = shape.reps.encoded(leaf.max_rep);
                 self.page(reps, &encoded_defs, defs.len(), present, values, target)

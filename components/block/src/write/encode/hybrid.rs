@@ -19,7 +19,9 @@ pub(crate) fn encode_levels(levels: &[u8], width: u32, out: &mut Vec<u8>) {
                 let mut bytes = [0; 8];
                 bytes[..group.len()].copy_from_slice(group);
                 let packed = bits::pack_bytes(u64::from_le_bytes(bytes), width);
-                out.extend_from_slice(&packed.to_le_bytes()[..width as usize]);
+                // A copy of a known size is one instruction.
+                out.extend_from_slice(&packed.to_le_bytes());
+                out.truncate(out.len() - 8 + width as usize);
             }
         },
     );
@@ -84,14 +86,18 @@ fn encode<T: Copy + PartialEq>(
 fn run_length<T: Copy + PartialEq>(values: &[T]) -> usize {
     let first = values[0];
     let mut length = 0;
-    for chunk in values.chunks(16) {
-        if chunk.iter().all(|&value| value == first) {
-            length += chunk.len();
-        } else {
-            return length + chunk.iter().take_while(|&&value| value == first).count();
+    for chunk in values.chunks_exact(16) {
+        // Compared to its end, which takes fewer instructions than to find the first that differs.
+        let is_whole = chunk
+            .iter()
+            .fold(true, |is_same, &value| is_same & (value == first));
+        if !is_whole {
+            break;
         }
+        length += chunk.len();
     }
-    length
+    let rest = values[length..].iter();
+    length + rest.take_while(|&&value| value == first).count()
 }
 
 #[inline]
