@@ -82,8 +82,8 @@ impl Blocklist {
     }
 
     /// How long ago the listing of the store began that the list of a tenant comes from; `None` when
-    /// there was none. What others had done to the store by then is in the list. A tenant that the
-    /// last poll did not find has none.
+    /// there was none. What others had done to the store by then is in the list. Of a tenant that
+    /// the last poll did not find, of that poll: it has no blocks.
     pub fn tenant_age(&self, tenant: &str) -> Option<Duration> {
         let polls = self.state.polls.lock();
         match polls.listed.get(tenant) {
@@ -191,7 +191,12 @@ impl Blocklist {
         *self.state.tenants.write() = tenants;
         let mut polls = self.state.polls.lock();
         let of_before = kept.iter().map(|tenant| {
-            let before = polls.listed.get(tenant).copied().flatten();
+            // The poll before has shown that one which it did not find had no blocks.
+            let as_of_poll = polls.began.map(|known_at| Listed {
+                known_at,
+                age_then: Duration::ZERO,
+            });
+            let before = polls.listed.get(tenant).copied().unwrap_or(as_of_poll);
             (Arc::clone(tenant), before)
         });
         polls.listed = listed

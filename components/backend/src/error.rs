@@ -57,6 +57,17 @@ pub enum Error {
         /// `blocklist_poll_stale_tenant_index`.
         limit: Duration,
     },
+    /// The tenant index says that it will be written: of the clocks of this process and of the writer
+    /// one is wrong, and so it does not tell how old it is.
+    #[error(
+        "index of tenant '{tenant}' is {ahead:?} ahead of the clock here; set the clocks of whoever writes indexes and whoever reads them"
+    )]
+    FutureTenantIndex {
+        /// The tenant.
+        tenant: String,
+        /// How far.
+        ahead: Duration,
+    },
     /// More tenants failed than a poll tolerates; all lists stay as they were.
     #[error("{failed_tenants} tenants failed, {tolerated} are tolerated; the last error: {last}")]
     PollAborted {

@@ -69,6 +69,9 @@ const FIRST_POLL_RETRY: Duration = Duration::from_secs(5);
 /// Listings of one tenant in one poll while blocks that are merged meanwhile tear them.
 const MAX_LISTINGS_PER_POLL: u32 = 5;
 
+/// An index may be as much younger than now as this part of the time between polls.
+const MAX_CLOCK_ERROR_PART: u32 = 4;
+
 /// Age of leftovers before they are removed, when none is configured.
 const DEFAULT_EMPTY_TENANT_AGE: Duration = Duration::from_secs(12 * 3600);
 
@@ -294,6 +297,13 @@ impl Poller {
         let known_at = Instant::now();
         let now = (self.now)();
         let index = self.backend.read_tenant_index(tenant).await?;
+        let ahead = index.created_at.saturating_since(now);
+        if ahead > self.config.poll_interval / MAX_CLOCK_ERROR_PART {
+            return Err(Error::FutureTenantIndex {
+                tenant: tenant.to_owned(),
+                ahead,
+            });
+        }
         let age = now.saturating_since(index.created_at);
         self.metrics
             .index_age_seconds

@@ -81,7 +81,7 @@ impl LocalBlock {
     }
 
     /// Its spans began before, in nanoseconds since the epoch: at the latest when it was complete. Those
-    /// of clocks that are ahead would keep it, or make it missed, until that time has come.
+    /// of clocks that are ahead would keep it here for as long as they are.
     pub(crate) fn spans_until(&self) -> u64 {
         let end = u64::try_from(self.meta.end_time.unix_nanos()).unwrap_or(0);
         // A span without duration may begin where the block ends.

@@ -235,10 +235,11 @@ impl View {
     }
 
     fn add_owner(&mut self, statement: &Statement, owner: OwnerRecord, statements: &[Statement]) {
-        // What it told before its last start is still true.
+        // What it told before its last start is still true. One that had left for good was not waited
+        // for: others have gone on since.
         let told = statements
             .iter()
-            .filter(|one| one.member == statement.member)
+            .filter(|one| one.member == statement.member && one.owner.is_some())
             .filter_map(|one| one.built_until);
         self.owners.entry(owner.partition).or_default().push(Owner {
             instance_id: statement.member.clone(),

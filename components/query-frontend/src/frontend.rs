@@ -221,7 +221,7 @@ impl Frontend {
             }
             BuiltUntil::Unknown => {
                 return Err(QueryError::Job(JobError::Unavailable(
-                    "not of every partition has a live-store told how far its blocks go, so it is not \
+                    "of some partition no live-store has told yet how far its blocks go, so it is not \
                      known where to look; see /partition-ring"
                         .to_owned(),
                 )));

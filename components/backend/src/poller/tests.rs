@@ -337,6 +337,15 @@ async fn a_tenant_that_was_left_out_has_an_older_list() {
     scene.faults.fail_on(Operation::List, "a");
     scene.poll().await;
     assert_eq!(scene.blocklist.tenant_age("a"), None, "never listed");
+
+    let scene = Scene::builder();
+    scene.poll().await;
+    scene.put("a", 1).await;
+    scene.faults.fail_on(Operation::List, "a");
+    tokio::time::sleep(pause).await;
+    scene.poll().await;
+    let known = scene.blocklist.tenant_age("a").unwrap();
+    assert!(known >= pause, "it had no blocks before");
 }
 
 #[tokio::test]
@@ -373,6 +382,28 @@ async fn a_list_is_as_old_as_the_listing_that_it_comes_from() {
     assert!(age(&reader) < 50);
     let nobody_knows = reader.blocklist.tenant_age("u").unwrap();
     assert!(nobody_knows.as_secs() < 50);
+}
+
+#[tokio::test]
+async fn an_index_from_a_clock_that_is_ahead_is_not_believed() {
+    let store = testing::memory();
+    let builder = Scene::over(
+        store.clone(),
+        TenantIndexRole::Builder,
+        PollerConfig::default(),
+    );
+    let reader = Scene::over(store, TenantIndexRole::Reader, PollerConfig::default());
+    builder.put("t", 1).await;
+    for (ahead, is_believed) in [(0, true), (70, true), (80, false)] {
+        let now = Timestamp::now().unix_seconds();
+        builder.clock_seconds.store(now + ahead, Ordering::SeqCst);
+        builder.poll().await;
+        reader.faults.forget_requests();
+        reader.poll().await;
+        assert_eq!(reader.live("t"), [1]);
+        let listings = reader.faults.count(Operation::List, "t");
+        assert_eq!(listings == 0, is_believed, "{ahead}: {listings}");
+    }
 }
 
 #[tokio::test]

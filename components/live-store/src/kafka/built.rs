@@ -2,7 +2,8 @@
 //!
 //! A record is in a block that every process sees once the builders' group has committed beyond it
 //! and lists of blocks have been read anew since. Until then its spans are found nowhere but here,
-//! however long that takes; and here queries must look for them, however old they are.
+//! however long that takes; and here queries must look for them, however old they are. Must never tell
+//! a time until which blocks are only thought to be seen.
 
 use std::{
     collections::VecDeque,
@@ -107,7 +108,10 @@ impl Built {
         let ends = builders.watermarks(partition)?;
         let committed = committed.get(&partition).map(|committed| committed.offset);
         let (offset, is_begun) = match committed {
-            Some(committed) if committed <= ends.high => (committed.max(ends.low), committed > 0),
+            Some(committed) if committed <= ends.high => (
+                committed.max(ends.low),
+                committed > 0 && ends.low < ends.high,
+            ),
             // Nothing was built yet, or it was built of a log that is gone.
             _ => (ends.low, false),
         };
@@ -123,17 +127,18 @@ impl Built {
                 wanted_from: first.map_or(offset, |first| first.min(offset)),
             })
         };
-        // Others are told whole seconds, and must not ask for a part of one that was let go.
-        let until_millis = whole_seconds(left_since - self.late_millis);
+        let until_millis = self.built_before(left_since.min(now_millis));
         if self.state.lock().seen.is_empty() {
-            let told = match (self.file.told(), is_begun) {
-                (Some(told), _) => Some(told.min(until_millis)),
-                // There are no blocks that might not be seen.
-                (None, false) => Some(until_millis),
-                // They may have committed just now. Others know more, or it must be waited for.
-                (None, true) => None,
+            let next_came = |told| match builders.first_at_or_after(partition, told)? {
+                Some(next) => time_of(log, partition, next),
+                None => Ok(None),
             };
-            let wanted_millis = told.unwrap_or(until_millis) - self.visible_after_millis;
+            let told = self.known_at_start(is_begun, until_millis, next_came)?;
+            let visible = self.visible_after_millis;
+            let wanted_millis = match told {
+                Some(told) => told.saturating_sub(visible),
+                None => until_millis.saturating_sub(visible.saturating_mul(2)),
+            };
             self.begin(told, progress(whole_seconds(wanted_millis))?);
         }
         let first_left = (offset < ends.high).then_some((offset, left_since));
@@ -142,6 +147,34 @@ impl Built {
             self.file.tell(until_millis);
         }
         Ok(())
+    }
+
+    /// Spans that began before are in records that came before a time, in whole seconds: others are told
+    /// these, and must not ask for a part of one that was let go.
+    fn built_before(&self, millis: i64) -> i64 {
+        whole_seconds(millis.saturating_sub(self.late_millis))
+    }
+
+    /// Until when everybody sees all blocks, as far as is known at first, where builders may have
+    /// committed just now. `next_came` tells when the first record came at a time or later.
+    fn known_at_start<E>(
+        &self,
+        is_begun: bool,
+        until_millis: i64,
+        next_came: impl FnOnce(i64) -> Result<Option<i64>, E>,
+    ) -> Result<Option<i64>, E> {
+        if !is_begun {
+            // There are no blocks that might not be seen.
+            return Ok(Some(until_millis));
+        }
+        let Some(told) = self.file.told() else {
+            // Others know more, or it must be waited for.
+            return Ok(None);
+        };
+        // Until the next record came there was nothing to build.
+        let next_came = next_came(told)?;
+        let free = next_came.map_or(until_millis, |at| self.built_before(at));
+        Ok(Some(told.max(free).min(until_millis)))
     }
 
     /// What is known at first: until when everybody sees all blocks, and what may be asked for.
@@ -305,6 +338,26 @@ mod tests {
         assert_eq!(built.wanted_from_millis(), Some(NOW - 80_000));
         learn(&built, NOW + VISIBLE_AFTER, NOW + 9_000, 600);
         assert_eq!(built.until_millis(), Some(NOW - 1_000));
+    }
+
+    #[test]
+    fn what_is_known_at_first_is_what_was_told_and_that_nothing_came_since() {
+        let folder = tempfile::tempdir().unwrap();
+        let until = |is_begun, next_came: Option<i64>| {
+            let visible_after = Duration::from_secs(10);
+            let built = Built::new(visible_after, Duration::from_secs(2), folder.path());
+            let next_came = |_| Ok::<_, ()>(next_came);
+            built.known_at_start(is_begun, NOW, next_came).unwrap()
+        };
+        assert_eq!(until(false, None), Some(NOW));
+        assert_eq!(until(true, None), None);
+        ToldFile::open(folder.path()).tell(NOW - 60_000);
+        assert_eq!(until(false, None), Some(NOW));
+        assert_eq!(until(true, Some(NOW - 59_000)), Some(NOW - 60_000));
+        assert_eq!(until(true, Some(NOW - 30_500)), Some(NOW - 33_000));
+        assert_eq!(until(true, Some(NOW + 9_000)), Some(NOW));
+        // The others went on while it was away.
+        assert_eq!(until(true, None), Some(NOW));
     }
 
     #[test]

@@ -152,7 +152,8 @@ impl Consumer {
             passed_millis = built_millis.map_or(oldest_millis, |at| at.min(oldest_millis));
             if start == ends.low {
                 let first = built::time_of(&feed.log, feed.partition, start)?;
-                passed_millis = passed_millis.max(first.unwrap_or(oldest_millis));
+                let now = now_millis(&*self.shared.clock);
+                passed_millis = passed_millis.max(first.unwrap_or(oldest_millis)).min(now);
             }
         }
         let written = self.shared.forgotten.let_go(unix_nanos(passed_millis));

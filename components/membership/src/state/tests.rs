@@ -305,6 +305,11 @@ fn what_one_told_of_blocks_before_its_last_start_is_still_true() {
         ..told(2, None)
     };
     assert_eq!(built_until(&[told(1, Some(7)), silent]), Some(7));
+    let left = Statement {
+        owner: None,
+        ..told(1, Some(7))
+    };
+    assert_eq!(built_until(&[left, told(2, None)]), None);
 }
 
 #[test]

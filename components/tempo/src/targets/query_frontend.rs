@@ -3,7 +3,7 @@
 use std::{
     collections::{HashMap, HashSet},
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use axum::Router;
@@ -30,34 +30,61 @@ struct Boundary {
     max_list_age: Duration,
     /// After so long an inactive partition without owners has all of its spans in blocks.
     forgotten_after: Duration,
-    /// Unix seconds, by tenant: what was told when its list was fresh. What is built stays built: it
-    /// counts also while no live-store is heard, or the store can't be read. What was built since
-    /// counts once blocks are listed.
-    last_told: Mutex<HashMap<Arc<str>, i64>>,
+    told: Mutex<Told>,
+}
+
+/// What is built stays built: it counts also while no live-store is heard, or the store can't be read.
+/// What was built since counts once blocks are listed.
+#[derive(Default)]
+struct Told {
+    /// The last that was told of all partitions, in unix seconds, and when.
+    last: Option<(i64, Instant)>,
+    /// By tenant: the last for which its list was fresh.
+    by_tenant: HashMap<Arc<str>, i64>,
+    /// Tenants at which those without blocks are forgotten.
+    many: usize,
+}
+
+impl Told {
+    /// Takes what is told now.
+    fn hear(&mut self, told: Built, blocklist: &Blocklist) {
+        if let Built::UntilUnixSeconds(seconds) = told {
+            self.last = Some((seconds, Instant::now()));
+        }
+        if self.by_tenant.len() > self.many.max(MAX_REMEMBERED_TENANTS) {
+            let listed: HashSet<Arc<str>> = blocklist.tenants().into_iter().collect();
+            self.by_tenant.retain(|tenant, _| listed.contains(tenant));
+            self.many = 2 * self.by_tenant.len();
+        }
+    }
+
+    /// Until when all blocks of a tenant are listed, as far as is known.
+    fn until(
+        &mut self,
+        tenant: &Arc<str>,
+        listed: Option<Duration>,
+        fresh: Duration,
+    ) -> Option<i64> {
+        if let (Some((seconds, told_at)), Some(listed)) = (self.last, listed)
+            && listed <= fresh.saturating_add(told_at.elapsed())
+        {
+            self.by_tenant.insert(Arc::clone(tenant), seconds);
+        }
+        self.by_tenant.get(tenant).copied()
+    }
 }
 
 impl Boundary {
     /// For queries of these tenants.
     fn of(&self, tenants: &[Arc<str>], ring: &PartitionRing, now_seconds: i64) -> BuiltUntil {
-        let told = ring.built(now_seconds, self.forgotten_after);
-        let mut last_told = self
-            .last_told
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if last_told.len() > MAX_REMEMBERED_TENANTS {
-            let listed: HashSet<Arc<str>> = self.blocklist.tenants().into_iter().collect();
-            last_told.retain(|tenant, _| listed.contains(tenant));
-        }
+        let built = ring.built(now_seconds, self.forgotten_after);
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        told.hear(built, &self.blocklist);
         let mut until = BuiltUntil::AsConfigured;
         for tenant in tenants {
             let listed = self.blocklist.tenant_age(tenant);
-            if let Built::UntilUnixSeconds(seconds) = told
-                && listed.is_some_and(|age| age <= self.fresh_list_age)
-            {
-                last_told.insert(Arc::clone(tenant), seconds);
-            }
-            match (last_told.get(tenant), told) {
-                (Some(&seconds), _) => {
+            match (told.until(tenant, listed, self.fresh_list_age), built) {
+                (Some(seconds), _) => {
                     let seconds = match until {
                         BuiltUntil::UnixSeconds(others) => seconds.min(others),
                         _ => seconds,
@@ -95,7 +122,7 @@ pub(super) async fn open(base: &Base, config: &Config) -> Result<Assembly, AppEr
                 fresh_list_age: settings::blocks_visible_after(config),
                 max_list_age: settings::max_list_age(config),
                 forgotten_after: settings::partition_forgotten_after(config),
-                last_told: Mutex::default(),
+                told: Mutex::default(),
             };
             Arc::new(move |tenants| {
                 let now_seconds = now_nanos() / 1_000_000_000;
@@ -204,7 +231,7 @@ mod tests {
             fresh_list_age: ANY,
             max_list_age: ANY,
             forgotten_after: ANY,
-            last_told: Mutex::default(),
+            told: Mutex::default(),
         };
         let poller = Poller::build(
             PollerConfig::default(),
@@ -225,17 +252,22 @@ mod tests {
         assert!(outdated(&boundary.of(&tenants, &silent, 0)), "never listed");
 
         poller.poll_once().await.unwrap();
+        // What was told before is still true.
+        assert_eq!(boundary.of(&tenants, &unheard, 0), until(1));
+        boundary.told = Mutex::default();
         assert_eq!(boundary.of(&tenants, &unheard, 0), BuiltUntil::Unknown);
         assert_eq!(boundary.of(&tenants, &silent, 0), BuiltUntil::AsConfigured);
         assert_eq!(boundary.of(&tenants, &ring(1), 0), until(1));
+        // What was told later is perhaps not listed.
+        let pause = Duration::from_secs(1);
+        tokio::time::sleep(pause).await;
         boundary.fresh_list_age = NONE;
-        // Told, and perhaps not listed.
         assert_eq!(boundary.of(&tenants, &ring(2), 0), until(1));
         boundary.max_list_age = NONE;
         // The store is away, or live-stores are, or one of them.
         assert_eq!(boundary.of(&tenants, &ring(2), 0), until(1));
         assert_eq!(boundary.of(&tenants, &unheard, 0), until(1));
-        let mut one_is_away = ring(2);
+        let mut one_is_away = ring(3);
         let away = Partition {
             id: 1,
             owners: Vec::new(),
@@ -243,22 +275,21 @@ mod tests {
         };
         one_is_away.partitions.insert(1, away);
         boundary.fresh_list_age = ANY;
-        assert_eq!(boundary.of(&tenants, &one_is_away, 0), until(1));
+        assert_eq!(boundary.of(&tenants, &one_is_away, 0), until(2));
 
         // Blocks of one tenant are listed, those of the other are not any more.
         faults.fail_on(Operation::List, "a");
-        let pause = Duration::from_millis(50);
         tokio::time::sleep(pause).await;
         poller.poll_once().await.unwrap();
         boundary.fresh_list_age = boundary.blocklist.tenant_age("a").unwrap() - pause / 2;
-        assert_eq!(boundary.of(b, &ring(2), 0), until(2));
-        assert_eq!(boundary.of(a, &ring(2), 0), until(1));
-        assert_eq!(boundary.of(&tenants, &ring(2), 0), until(1));
-        assert_eq!(boundary.of(b, &unheard, 0), until(2));
+        assert_eq!(boundary.of(b, &ring(3), 0), until(3));
+        assert_eq!(boundary.of(a, &ring(3), 0), until(2));
+        assert_eq!(boundary.of(&tenants, &ring(3), 0), until(2));
+        assert_eq!(boundary.of(b, &unheard, 0), until(3));
         // Of one that never came there is nothing older.
-        assert_eq!(boundary.of(&["c".into()], &ring(2), 0), until(2));
+        assert_eq!(boundary.of(&["c".into()], &unheard, 0), until(3));
         faults.heal();
         poller.poll_once().await.unwrap();
-        assert_eq!(boundary.of(&tenants, &ring(3), 0), until(3));
+        assert_eq!(boundary.of(&tenants, &ring(4), 0), until(4));
     }
 }
