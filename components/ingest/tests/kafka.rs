@@ -384,7 +384,7 @@ fn a_commit_ends_whichever_broker_is_lost() {
         commit_while_brokers_are_lost();
         let _ = done.send(());
     });
-    match ended.recv_timeout(5 * PATIENCE) {
+    match ended.recv_timeout(10 * PATIENCE) {
         Err(std::sync::mpsc::RecvTimeoutError::Timeout) => panic!("a commit never ends"),
         _ => commits.join().unwrap(),
     }
