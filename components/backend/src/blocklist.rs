@@ -47,6 +47,31 @@ pub(crate) struct Listed {
     pub(crate) age_then: Duration,
 }
 
+impl Listed {
+    /// Here.
+    pub(crate) fn at(known_at: Instant) -> Self {
+        Self {
+            known_at,
+            age_then: Duration::ZERO,
+        }
+    }
+
+    /// How long ago.
+    pub(crate) fn age(&self) -> Duration {
+        self.known_at.elapsed() + self.age_then
+    }
+}
+
+impl Polls {
+    /// When a tenant was listed. One that the last poll did not find had no blocks then.
+    fn listed(&self, tenant: &str) -> Option<Listed> {
+        match self.listed.get(tenant) {
+            Some(listed) => *listed,
+            None => self.began.map(Listed::at),
+        }
+    }
+}
+
 type Tenants = BTreeMap<Arc<str>, Arc<TenantBlocks>>;
 
 /// A change that this process made to the store. It stays visible through one poll, whose listing
@@ -85,11 +110,8 @@ impl Blocklist {
     /// there was none. What others had done to the store by then is in the list. Of a tenant that
     /// the last poll did not find, of that poll: it has no blocks.
     pub fn tenant_age(&self, tenant: &str) -> Option<Duration> {
-        let polls = self.state.polls.lock();
-        match polls.listed.get(tenant) {
-            Some(listed) => listed.map(|listed| listed.known_at.elapsed() + listed.age_then),
-            None => polls.began.map(|began| began.elapsed()),
-        }
+        let listed = self.state.polls.lock().listed(tenant);
+        listed.map(|listed| listed.age())
     }
 
     /// Tenants that have any block, sorted.
@@ -151,17 +173,13 @@ impl Blocklist {
         polled: Vec<(Arc<str>, TenantBlocks, Listed)>,
         kept: &HashSet<Arc<str>>,
     ) {
-        let listed: Vec<(Arc<str>, Listed)> = polled
-            .iter()
-            .map(|(tenant, _, listed)| (Arc::clone(tenant), *listed))
-            .collect();
         let mut all_changes = self.state.changes.lock();
         let mut tenants: Tenants = self.state.tenants.read().clone();
         tenants.retain(|tenant, _| kept.contains(tenant));
-        let mut found: HashMap<Arc<str>, TenantBlocks> = polled
+        let (mut found, mut all_listed): (HashMap<_, _>, HashMap<_, _>) = polled
             .into_iter()
-            .map(|(tenant, blocks, _)| (tenant, blocks))
-            .collect();
+            .map(|(tenant, blocks, listed)| ((Arc::clone(&tenant), blocks), (tenant, Some(listed))))
+            .unzip();
         // A tenant whose first block this process has just written may not be in the listing.
         for tenant in all_changes.keys() {
             if !kept.contains(tenant) {
@@ -190,20 +208,11 @@ impl Blocklist {
         all_changes.retain(|_, changes| !changes.is_empty());
         *self.state.tenants.write() = tenants;
         let mut polls = self.state.polls.lock();
-        let of_before = kept.iter().map(|tenant| {
-            // The poll before has shown that one which it did not find had no blocks.
-            let as_of_poll = polls.began.map(|known_at| Listed {
-                known_at,
-                age_then: Duration::ZERO,
-            });
-            let before = polls.listed.get(tenant).copied().unwrap_or(as_of_poll);
-            (Arc::clone(tenant), before)
-        });
-        polls.listed = listed
-            .into_iter()
-            .map(|(tenant, listed)| (tenant, Some(listed)))
-            .chain(of_before)
-            .collect();
+        let of_before = kept
+            .iter()
+            .map(|tenant| (Arc::clone(tenant), polls.listed(tenant)));
+        all_listed.extend(of_before);
+        polls.listed = all_listed;
         polls.began = Some(began);
     }
 }

@@ -327,10 +327,7 @@ impl Poller {
     /// Lists the tenant's blocks and writes its index, which is as old as the listing: whoever stands
     /// still in between must not have others take it for what there is.
     async fn build_tenant(&self, tenant: &str) -> Result<(TenantBlocks, Listed), Error> {
-        let listed = Listed {
-            known_at: Instant::now(),
-            age_then: Duration::ZERO,
-        };
+        let listed = Listed::at(Instant::now());
         let created_at = (self.now)();
         let blocks = self.list_tenant(tenant).await?;
         if blocks.is_empty() && self.config.empty_tenant_deletion_enabled {
@@ -349,7 +346,7 @@ impl Poller {
         self.metrics
             .index_age_seconds
             .with_label_values(&[tenant])
-            .set(listed.known_at.elapsed().as_secs_f64());
+            .set(listed.age().as_secs_f64());
         Ok((blocks, listed))
     }
 

@@ -241,19 +241,17 @@ impl PartitionRing {
                 && partition.state == PartitionState::Inactive
                 && now_seconds.saturating_sub(partition.state_since) > forgotten_after
         };
-        let mut all = Built::Untold;
+        let mut earliest: Option<i64> = None;
         for partition in self.partitions.values().filter(|one| !is_gone(one)) {
-            let until = match (partition.built(), all) {
-                (Built::Unknown, _) => return Built::Unknown,
-                (Built::Untold, _) => continue,
-                (Built::UntilUnixSeconds(until), Built::UntilUnixSeconds(others)) => {
-                    until.min(others)
+            match partition.built() {
+                Built::Unknown => return Built::Unknown,
+                Built::Untold => {}
+                Built::UntilUnixSeconds(until) => {
+                    earliest = Some(earliest.map_or(until, |others| others.min(until)));
                 }
-                (Built::UntilUnixSeconds(until), _) => until,
-            };
-            all = Built::UntilUnixSeconds(until);
+            }
         }
-        all
+        earliest.map_or(Built::Untold, Built::UntilUnixSeconds)
     }
 
     /// Partitions that are written to.

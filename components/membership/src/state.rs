@@ -237,10 +237,12 @@ impl View {
     fn add_owner(&mut self, statement: &Statement, owner: OwnerRecord, statements: &[Statement]) {
         // What it told before its last start is still true. One that had left for good was not waited
         // for: others have gone on since.
-        let told = statements
-            .iter()
-            .filter(|one| one.member == statement.member && one.owner.is_some())
-            .filter_map(|one| one.built_until);
+        let told_before = || {
+            let same = statements
+                .iter()
+                .filter(|one| one.member == statement.member && one.owner.is_some());
+            same.filter_map(|one| one.built_until).max()
+        };
         self.owners.entry(owner.partition).or_default().push(Owner {
             instance_id: statement.member.clone(),
             grpc_addr: owner.grpc_addr,
@@ -252,7 +254,7 @@ impl View {
             healthy: statement.alive && owner.state != OwnerState::Joining,
             log_was_empty: owner.log_was_empty,
             read_only: owner.read_only,
-            built_until: statement.built_until.or(told.max()),
+            built_until: statement.built_until.or_else(told_before),
         });
     }
 

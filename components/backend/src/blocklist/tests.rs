@@ -28,13 +28,6 @@ fn numbers(blocks: &[Arc<BlockMeta>]) -> Vec<u128> {
     blocks.iter().map(|meta| meta.block_id.as_u128()).collect()
 }
 
-fn now() -> Listed {
-    Listed {
-        known_at: Instant::now(),
-        age_then: Duration::ZERO,
-    }
-}
-
 #[test]
 fn the_time_index_finds_what_a_scan_finds() {
     // A linear congruence: long and short blocks, in no order.
@@ -123,7 +116,13 @@ fn a_trace_is_looked_for_by_block_id_time_and_recent_compaction() {
 fn poll(blocklist: &Blocklist, tenants: Vec<(&str, Vec<Arc<BlockMeta>>)>, kept: &[&str]) {
     let found = tenants
         .into_iter()
-        .map(|(tenant, live)| (Arc::from(tenant), TenantBlocks::new(live, vec![]), now()))
+        .map(|(tenant, live)| {
+            (
+                Arc::from(tenant),
+                TenantBlocks::new(live, vec![]),
+                Listed::at(Instant::now()),
+            )
+        })
         .collect();
     let kept = kept.iter().map(|tenant| Arc::from(*tenant)).collect();
     blocklist.apply_poll(Instant::now(), found, &kept);
@@ -224,7 +223,7 @@ fn removed_and_cleared_blocks_disappear() {
     let start = TenantBlocks::new(vec![block(1, 0, 1)], vec![compacted(2, 0, 1, 1)]);
     blocklist.apply_poll(
         Instant::now(),
-        vec![(Arc::from("t"), start, now())],
+        vec![(Arc::from("t"), start, Listed::at(Instant::now()))],
         &HashSet::new(),
     );
     blocklist.apply_change(

@@ -80,16 +80,12 @@ impl Boundary {
         let built = ring.built(now_seconds, self.forgotten_after);
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         told.hear(built, &self.blocklist);
-        let mut until = BuiltUntil::AsConfigured;
+        let mut earliest: Option<i64> = None;
         for tenant in tenants {
             let listed = self.blocklist.tenant_age(tenant);
             match (told.until(tenant, listed, self.fresh_list_age), built) {
                 (Some(seconds), _) => {
-                    let seconds = match until {
-                        BuiltUntil::UnixSeconds(others) => seconds.min(others),
-                        _ => seconds,
-                    };
-                    until = BuiltUntil::UnixSeconds(seconds);
+                    earliest = Some(earliest.map_or(seconds, |others| others.min(seconds)));
                 }
                 (None, Built::Unknown) => return BuiltUntil::Unknown,
                 // A monolith that is asked by a cluster does not tell.
@@ -97,7 +93,7 @@ impl Boundary {
                 (None, _) => return BuiltUntil::Outdated { listed },
             }
         }
-        until
+        earliest.map_or(BuiltUntil::AsConfigured, BuiltUntil::UnixSeconds)
     }
 }
 
