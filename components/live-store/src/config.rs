@@ -37,6 +37,16 @@ impl Default for BlockSettings {
     }
 }
 
+/// Where query-frontends of other processes turn from live-stores to blocks.
+#[derive(Debug, Clone)]
+pub struct BoundarySettings {
+    /// After so long every process sees a block that is in the object store: two `blocklist_poll`s,
+    /// and more.
+    pub blocks_visible_after: Duration,
+    /// How long before it arrives a span may begin, in queries over time.
+    pub max_span_delay: Duration,
+}
+
 /// How the live-store works.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -77,6 +87,8 @@ pub struct Config {
     pub block: BlockSettings,
     /// What is read from Kafka; `None` where spans are pushed, and the own log keeps them.
     pub kafka: Option<KafkaFeed>,
+    /// Present where spans are pushed and processes of a cluster read them all the same.
+    pub bridge: Option<BoundarySettings>,
 
     /// Pushes wait in a queue of this many bytes to be written to the log; a push that does not
     /// fit is refused.
@@ -92,8 +104,8 @@ pub struct Config {
     /// Memory of live columns of all tenants, in bytes, beyond which blocks are closed early; at
     /// twice as much, pushes wait.
     pub max_live_table_bytes: u64,
-    /// With Kafka: size of complete blocks on local disk, in bytes, beyond which the oldest are
-    /// removed although block-builders have not built what they hold.
+    /// Where other processes ask: size of complete blocks on local disk, in bytes, beyond which the
+    /// oldest are removed although queries may find what they hold nowhere else.
     pub max_local_block_bytes: u64,
     /// Blocks of a tenant that wait for completion beyond which its pushes wait.
     pub max_uncompleted_blocks: usize,
@@ -123,6 +135,7 @@ impl Default for Config {
             ingestion_time_range_slack: Duration::from_secs(120),
             block: BlockSettings::default(),
             kafka: None,
+            bridge: None,
             max_wal_queue_bytes: 64 << 20,
             wal_segment_bytes: 16 << 20,
             wal_segment_max_age: Duration::from_secs(60),
@@ -143,6 +156,12 @@ impl Default for Config {
 const MAX_WAL_SEGMENT_BYTES: u64 = 1 << 30;
 
 impl Config {
+    /// Where query-frontends of other processes turn to blocks; `None` where none asks.
+    pub(crate) fn boundary(&self) -> Option<&BoundarySettings> {
+        let of_feed = self.kafka.as_ref().map(|feed| &feed.boundary);
+        of_feed.or(self.bridge.as_ref())
+    }
+
     /// Checks what the parser of the configuration cannot know.
     pub(crate) fn validate(&self) -> Result<(), Error> {
         let wrong = |key, reason: &str| {

@@ -8,12 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::{
-    error::Error,
-    forgotten,
-    kafka::{self, KafkaFeed},
-    local::create_folder,
-};
+use crate::{error::Error, forgotten, kafka::KafkaFeed, local::create_folder, told};
 
 const MARK: &str = "feed";
 const OWN_LOG: &str = "own log";
@@ -68,7 +63,7 @@ pub(crate) fn claim(data_path: &Path, kafka: Option<&KafkaFeed>) -> Result<(), E
         fs::remove_dir_all(&blocks).map_err(unusable(&blocks))?;
     }
     if found != wanted || !is_marked {
-        for of_another in [forgotten::FILE, kafka::BUILT_FILE] {
+        for of_another in [forgotten::FILE, told::FILE] {
             let path = data_path.join(of_another);
             match fs::remove_file(&path) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -128,8 +123,10 @@ mod tests {
             partition,
             group: "live-store".to_owned(),
             builders_group: "block-builder".to_owned(),
-            blocks_visible_after: std::time::Duration::ZERO,
-            max_span_delay: std::time::Duration::ZERO,
+            boundary: crate::BoundarySettings {
+                blocks_visible_after: std::time::Duration::ZERO,
+                max_span_delay: std::time::Duration::ZERO,
+            },
             commit_interval: std::time::Duration::from_secs(5),
             readiness_target_lag: std::time::Duration::ZERO,
             readiness_max_wait: std::time::Duration::ZERO,
@@ -176,7 +173,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         claim(folder.path(), Some(&kafka(1))).unwrap();
         with_block(folder.path());
-        let known = [forgotten::FILE, kafka::BUILT_FILE].map(|name| folder.path().join(name));
+        let known = [forgotten::FILE, told::FILE].map(|name| folder.path().join(name));
         known.iter().for_each(|file| fs::write(file, "1").unwrap());
         let refused = claim(folder.path(), None).unwrap_err();
         assert!(

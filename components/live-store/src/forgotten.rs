@@ -1,7 +1,7 @@
 //! Until when spans were let go: queries over time must not take what is left for all there was.
 //!
-//! With Kafka it is kept in a file, since the next start must refuse what this process refused. Must
-//! be saved before anything is let go for good.
+//! It is kept in a file, since the next start must refuse what this process refused. Must be saved
+//! before anything is let go for good, where other processes ask.
 
 use std::{
     fs, io,
@@ -19,15 +19,10 @@ use crate::error::Error;
 pub(crate) const FILE: &str = "forgotten";
 
 /// Until when spans were let go.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Forgotten {
     /// Nanoseconds since the epoch.
     until: AtomicU64,
-    file: Option<File>,
-}
-
-#[derive(Debug)]
-struct File {
     path: PathBuf,
     was_there: bool,
     /// What is in it; none while there is none.
@@ -59,17 +54,15 @@ impl Forgotten {
         let until = saved.unwrap_or(0).min(now);
         Ok(Self {
             until: AtomicU64::new(until),
-            file: Some(File {
-                path,
-                was_there: saved.is_some(),
-                saved: Mutex::new(saved),
-            }),
+            path,
+            was_there: saved.is_some(),
+            saved: Mutex::new(saved),
         })
     }
 
     /// Whether an earlier process has told what it let go.
     pub(crate) fn was_told(&self) -> bool {
-        self.file.as_ref().is_some_and(|file| file.was_there)
+        self.was_there
     }
 
     /// Whether spans that began at this time or later (nanoseconds since the epoch) may have been
@@ -89,20 +82,19 @@ impl Forgotten {
     /// # Errors
     /// When the disk does not take it; they must stay then.
     pub(crate) fn let_go(&self, until_unix_nanos: u64) -> io::Result<()> {
-        if let Some(file) = &self.file {
-            let mut saved = file.saved.lock();
-            let until = until_unix_nanos.max(self.until.load(Ordering::Acquire));
-            match *saved {
-                None => tempo_durable::write(&file.path, contents(until).as_bytes())?,
-                Some(saved) if saved >= until => {}
-                Some(_) => {
-                    let opened = fs::File::options().write(true).open(&file.path)?;
-                    opened.write_all_at(contents(until).as_bytes(), 0)?;
-                    opened.sync_data()?;
-                }
+        let mut saved = self.saved.lock();
+        let until = until_unix_nanos.max(self.until.load(Ordering::Acquire));
+        match *saved {
+            None => tempo_durable::write(&self.path, contents(until).as_bytes())?,
+            Some(saved) if saved >= until => {}
+            Some(_) => {
+                let opened = fs::File::options().write(true).open(&self.path)?;
+                opened.write_all_at(contents(until).as_bytes(), 0)?;
+                opened.sync_data()?;
             }
-            *saved = Some(until.max(saved.unwrap_or(0)));
         }
+        *saved = Some(until.max(saved.unwrap_or(0)));
+        drop(saved);
         self.lacks(until_unix_nanos);
         Ok(())
     }

@@ -14,7 +14,7 @@ use tempo_table::SpanTable;
 
 use crate::{
     error::{FlushError, PushError, ReadError, UnflushedBlock},
-    kafka::Reading,
+    kafka::{self, Reading},
     live::{Admitted, Overflow, PushLimits, Tenant},
     local::LocalBlock,
     metrics::Metrics,
@@ -440,7 +440,7 @@ impl LiveStore {
     ) -> Result<(), ReadError> {
         let must_be_whole = matches!(operation, Operation::QueryRange | Operation::Search);
         if must_be_whole
-            && self.shared.reading.is_some()
+            && self.shared.boundary.is_some()
             && self.shared.forgotten.reaches(start_unix_nanos)
         {
             return Err(ReadError::Forgotten);
@@ -448,18 +448,24 @@ impl LiveStore {
         Ok(())
     }
 
-    /// With Kafka: spans that began before this unix second are in blocks of the object store that
-    /// every process sees; `None` when that is not known.
+    /// Where other processes ask: spans that came here and began before this unix second are in blocks
+    /// of the object store that every process sees; `None` when that is not known.
     pub fn built_until_unix_seconds(&self) -> Option<i64> {
-        let reading = self.shared.reading.as_ref()?;
-        Some(reading.built.until_millis()?.div_euclid(1000))
+        let shared = &self.shared;
+        let of_log = shared
+            .reading
+            .as_ref()
+            .map(|reading| reading.built.until_millis());
+        let of_pushes = || shared.bridge.as_ref()?.until_millis();
+        Some(of_log.unwrap_or_else(of_pushes)?.div_euclid(1000))
     }
 
-    /// With Kafka: the same of all partitions, as others tell it. Queries count later spans here, so
-    /// they are kept here.
+    /// Where other processes ask: the same of all partitions, as others tell it. Queries count later
+    /// spans here, so they are kept here.
     pub fn set_all_built_until(&self, unix_seconds: i64) {
-        if let Some(reading) = &self.shared.reading {
-            reading.built.of_all_is(unix_seconds.saturating_mul(1000));
+        if let Some(boundary) = &self.shared.boundary {
+            let now_millis = kafka::now_millis(&*self.shared.clock);
+            boundary.of_all_is(now_millis, unix_seconds.saturating_mul(1000));
         }
     }
 

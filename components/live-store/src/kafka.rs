@@ -23,13 +23,13 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::start::{NoPartition, partition_of};
 pub(crate) use self::{
-    built::{Built, FILE as BUILT_FILE},
+    built::Built,
     consume::Consumer,
     lag::Lag,
     metrics::KafkaMetrics,
     positions::{Origin, Positions},
 };
-use crate::{clock::Clock, error::Error, store::Shared};
+use crate::{clock::Clock, config::BoundarySettings, error::Error, store::Shared};
 
 /// Commits when `commit_interval` is 0, and other things that are looked at again and again.
 const SHORTEST_INTERVAL: Duration = Duration::from_secs(1);
@@ -51,10 +51,8 @@ pub struct KafkaFeed {
     pub group: String,
     /// The consumer group of the block-builders: what it has not committed is nowhere but here.
     pub builders_group: String,
-    /// After so long every process sees the blocks of a commit: two `blocklist_poll`s, and more.
-    pub blocks_visible_after: Duration,
-    /// How long before it is written to the log a span may begin, in queries over time.
-    pub max_span_delay: Duration,
+    /// Where query-frontends turn to blocks.
+    pub boundary: BoundarySettings,
     /// `live_store.commit_interval`.
     pub commit_interval: Duration,
     /// `live_store.readiness_target_lag`: queries are served once the lag is this short; zero means
@@ -95,7 +93,7 @@ impl Reading {
         Ok(Self {
             offsets: Arc::new(Offsets::new(&feed.log, &feed.group)?),
             builders: Offsets::new(&feed.log, &feed.builders_group)?,
-            built: Built::new(feed.blocks_visible_after, feed.max_span_delay, data_path),
+            built: Built::new(&feed.boundary, data_path),
             feed,
             positions: Positions::default(),
             lag: Lag::default(),

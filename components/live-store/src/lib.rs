@@ -14,8 +14,10 @@
 //! succeeds, and stays here while the querier does not look there yet.
 //!
 //! In a distributed installation the log is Kafka (`kafka`): spans are read instead of pushed, and
-//! block-builders write what the object store gets. All else is the same.
+//! block-builders write what the object store gets. All else is the same. Where other processes ask,
+//! what they may look for here stays, and what is gone is refused (`boundary`, `forgotten`).
 
+mod boundary;
 mod build_block;
 mod clock;
 mod config;
@@ -23,6 +25,7 @@ mod error;
 mod feed;
 mod forgotten;
 mod handle;
+mod history;
 mod kafka;
 mod limits;
 mod live;
@@ -36,10 +39,11 @@ mod store;
 mod testing;
 #[cfg(test)]
 mod tests;
+mod told;
 mod wal;
 
 pub use clock::{Clock, SystemClock};
-pub use config::{BlockSettings, Config};
+pub use config::{BlockSettings, BoundarySettings, Config};
 pub use error::{Error, FlushError, PushError, PushErrorKind, ReadError, UnflushedBlock};
 pub use handle::{FoundTrace, LiveStore, LiveView, Operation, PushOutcome, Stats};
 pub use kafka::{KafkaFeed, NoPartition, partition_of};

@@ -53,6 +53,9 @@ pub(crate) struct LocalBlock {
     segments: Vec<(u32, u64)>,
     /// When the object store had it, nanoseconds since the epoch; 0 while it has not.
     flushed_unix_nanos: AtomicU64,
+    /// When the first of its spans came, nanoseconds since the epoch; 0 when that was before this
+    /// process.
+    first_came: u64,
     /// Bytes of all its files.
     bytes: u64,
     backend: Backend,
@@ -78,6 +81,11 @@ impl LocalBlock {
             0 => None,
             at => Some(at),
         }
+    }
+
+    /// When the first of its spans came, nanoseconds since the epoch, if this process took it.
+    pub(crate) fn first_came_unix_nanos(&self) -> Option<u64> {
+        Some(self.first_came).filter(|came| *came > 0)
     }
 
     /// Its spans began before, in nanoseconds since the epoch: at the latest when it was complete. Those
@@ -371,16 +379,19 @@ impl LocalStore {
             path,
             segments: segments.map(|&(id, salt, _)| (id, salt)).collect(),
             flushed_unix_nanos: AtomicU64::new(flushed_unix_nanos),
+            first_came: 0,
             backend: self.blocks.clone(),
             cache: self.cache.clone(),
         })
     }
 
-    /// Makes a block that was built complete. When this returns, it is on the medium.
+    /// Makes a block that was built complete, of spans that came since `first_came`. When this
+    /// returns, it is on the medium.
     pub(crate) fn commit(
         &self,
         meta: BlockMeta,
         coverage: &CoverageFile,
+        first_came: u64,
     ) -> io::Result<LocalBlock> {
         let id = meta.block_id.to_string();
         let built = self.building_path.join(&*meta.tenant_id).join(&id);
@@ -399,7 +410,10 @@ impl LocalStore {
         fs::rename(&built, &complete)?;
         remove_folder(&replaced)?;
         sync_folder(&folder)?;
-        self.block(complete, meta, coverage, 0)
+        Ok(LocalBlock {
+            first_came,
+            ..self.block(complete, meta, coverage, 0)?
+        })
     }
 
     /// Removes what is left of an unfinished block.

@@ -90,6 +90,7 @@ pub(crate) struct Metrics {
     pub(crate) pending_bytes: IntGaugeVec,
     pub(crate) local_block_bytes: IntGauge,
     pub(crate) local_blocks: IntGauge,
+    pub(crate) needed_blocks: IntGauge,
     pub(crate) unbuilt_blocks_dropped: IntCounter,
     pub(crate) wal: WalMetrics,
 }
@@ -273,10 +274,15 @@ impl Metrics {
                 "Size of complete blocks on local disk, in bytes.",
             )?,
             local_blocks: gauge(registry, "local_blocks", "Complete blocks on local disk.")?,
+            needed_blocks: gauge(
+                registry,
+                "needed_blocks",
+                "Complete blocks on local disk whose spans queries may find nowhere else.",
+            )?,
             unbuilt_blocks_dropped: counter(
                 registry,
                 "unbuilt_blocks_dropped_total",
-                "Blocks removed for want of room that block-builders had not built.",
+                "Blocks removed for want of room whose spans queries may have found nowhere else.",
             )?,
             wal: WalMetrics::new(registry)?,
         })

@@ -221,7 +221,7 @@ async fn complete(
             None => None,
             Some(meta) => {
                 let coverage = shared.coverage(cut.all_chunks());
-                let committed = shared.local.commit(meta, &coverage);
+                let committed = shared.local.commit(meta, &coverage, cut.first_came);
                 Some(Arc::new(committed.map_err(|source| {
                     shared.local.discard(&tenant.name, cut.id);
                     BuildError::Commit { source }

@@ -8,6 +8,7 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    boundary::Bridge,
     clock::Clock,
     config::Config,
     error::Error,
@@ -98,10 +99,11 @@ pub(crate) async fn build_on(
             )?))
         }
     };
-    let forgotten = match config.kafka {
-        Some(_) => Forgotten::open(&config.data_path, dependencies.clock.now_unix_nanos())?,
-        None => Forgotten::default(),
+    let bridge = match (&config.kafka, &config.bridge) {
+        (None, Some(settings)) => Some(Bridge::new(settings, &config.data_path)),
+        _ => None,
     };
+    let forgotten = Forgotten::open(&config.data_path, dependencies.clock.now_unix_nanos())?;
     let local = LocalStore::open(&config.data_path, dependencies.cache).await?;
     let opening = tokio::task::spawn_blocking(move || open(config, metrics, local, disk));
     let opened = opening.await.map_err(|panic| Error::Folder {
@@ -117,6 +119,7 @@ pub(crate) async fn build_on(
         local: opened.local,
         backend,
         reading,
+        bridge,
         tenants: opened.tenants,
         columns: opened.columns,
         forgotten,
@@ -224,6 +227,12 @@ impl Service {
         for (tenant, block) in self.unflushed {
             pipeline::start(&shared, tenant, Work::Local(block));
         }
+        // Before queries of others are served.
+        let looking = Arc::clone(&shared);
+        blocking("looking what is seen", move || {
+            looking.look_what_is_seen(looking.clock.now_unix_nanos());
+        })
+        .await;
         let maintenance = maintain(Arc::clone(&shared), shutdown.clone());
         let columns = build_columns(Arc::clone(&shared), shutdown.clone());
         let began = self.began;

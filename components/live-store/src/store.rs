@@ -16,6 +16,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use uuid::Uuid;
 
 use crate::{
+    boundary::{Boundary, Bridge},
     clock::{Clock, nanos},
     config::Config,
     forgotten::Forgotten,
@@ -50,6 +51,10 @@ pub(crate) struct Shared {
     pub(crate) wal: Wal,
     /// Present with Kafka.
     pub(crate) reading: Option<Arc<Reading>>,
+    /// Present where query-frontends of other processes ask.
+    pub(crate) boundary: Option<Boundary>,
+    /// Present where they ask and there is no Kafka.
+    pub(crate) bridge: Option<Bridge>,
     pub(crate) local: LocalStore,
     /// The object store; `None` where others bring spans there.
     pub(crate) backend: Option<Backend>,
@@ -84,6 +89,7 @@ pub(crate) struct Shared {
 pub(crate) struct Parts {
     pub(crate) config: Config,
     pub(crate) reading: Option<Arc<Reading>>,
+    pub(crate) bridge: Option<Bridge>,
     pub(crate) limits: Arc<dyn Limits>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) metrics: Metrics,
@@ -106,6 +112,8 @@ impl Shared {
             metrics: parts.metrics,
             wal: parts.wal,
             reading: parts.reading,
+            boundary: parts.config.boundary().map(Boundary::new),
+            bridge: parts.bridge,
             local: parts.local,
             backend: parts.backend,
             tenants: RwLock::new(parts.tenants),
@@ -205,6 +213,7 @@ impl Shared {
             let early = tables_are_full.then_some(BlockCutReason::MaxLiveTableBytes);
             self.cut(&tenant, now, cut, early);
         }
+        self.look_what_is_seen(now);
         self.expire_blocks(now);
         self.wal
             .rotate_stale(now, nanos(self.config.wal_segment_max_age));
@@ -261,8 +270,8 @@ impl Shared {
 
     /// Removes local blocks whose time is over. Where the disk is nearly full, those that queries find
     /// in the object store by now go before, oldest first; never more, since spans that are missing
-    /// without an error are worse than pushes that are refused with one. With Kafka, what
-    /// block-builders have not built stays, up to a limit.
+    /// without an error are worse than pushes that are refused with one. Where other processes ask,
+    /// what they may find nowhere else stays, up to a limit.
     fn expire_blocks(&self, now: u64) {
         let timeout = nanos(self.config.complete_block_timeout);
         let reserved = (self.wal.bytes() as f64 * self.compression_ratio()) as u64;
@@ -275,24 +284,27 @@ impl Shared {
             Some(free) => (2 * reserved + LOW_DISK_BYTES).saturating_sub(free),
             None => 0,
         };
-        let (mut blocks, mut bytes) = (0, 0);
+        let (mut blocks, mut bytes, mut needed) = (0, 0, 0);
         let mut stored: Vec<(bool, u64, Arc<Tenant>, Arc<LocalBlock>)> = Vec::new();
         for tenant in self.all_tenants() {
             for block in tenant.blocks() {
                 blocks += 1;
                 bytes += block.bytes();
-                if let Some(at) = block.flushed_unix_nanos()
-                    && !block.is_needed_by_log(|id, salt| self.log_holds(id, salt))
-                {
-                    let is_nowhere_else = self.is_nowhere_else(&block);
+                let Some(at) = block.flushed_unix_nanos() else {
+                    continue;
+                };
+                let is_nowhere_else = self.is_nowhere_else(&block);
+                needed += i64::from(is_nowhere_else);
+                if !block.is_needed_by_log(|id, salt| self.log_holds(id, salt)) {
                     stored.push((is_nowhere_else, at, Arc::clone(&tenant), block));
                 }
             }
         }
-        let mut too_many_bytes = match self.reading {
+        let mut too_many_bytes = match self.boundary {
             Some(_) => bytes.saturating_sub(self.config.max_local_block_bytes),
             None => 0,
         };
+        self.metrics.needed_blocks.set(needed);
         self.metrics.local_blocks.set(blocks);
         self.metrics.local_block_bytes.set(bytes as i64);
         stored.sort_by_key(|(is_nowhere_else, at, _, _)| (*is_nowhere_else, *at));
@@ -312,13 +324,17 @@ impl Shared {
         if !leaving.is_empty()
             && let Err(error) = self.forgotten.let_go(until)
         {
-            tracing::error!(%error, blocks = leaving.len(), "it cannot be written down that blocks are let go, so they stay");
-            leaving.clear();
+            tracing::error!(%error, blocks = leaving.len(), "it cannot be written down that blocks are let go");
+            match self.boundary {
+                Some(_) => leaving.clear(),
+                // Nobody else asks, and there may be no other way to make room.
+                None => self.forgotten.lacks(until),
+            }
         }
         for (is_nowhere_else, is_over, tenant, block) in leaving {
             if is_nowhere_else {
                 self.metrics.unbuilt_blocks_dropped.inc();
-                tracing::error!(tenant = %tenant.name, block_id = %block.id(), "too many bytes on disk, block removed whose spans may be nowhere else yet: they are not found until block-builders have brought them to the object store, and query-frontends know");
+                tracing::error!(tenant = %tenant.name, block_id = %block.id(), "too many bytes on disk, block removed that queries may still ask for: its spans are not found until block-builders are on, and query-frontends know");
             } else if !is_over {
                 tracing::warn!(tenant = %tenant.name, block_id = %block.id(), "disk nearly full, flushed block removed early");
             }
@@ -333,18 +349,20 @@ impl Shared {
     }
 
     /// Whether spans of a complete block may be in no block of the object store that everybody sees,
-    /// or may be counted here while block-builders of other partitions are behind.
+    /// or may be counted here while other partitions are behind.
     fn is_nowhere_else(&self, block: &LocalBlock) -> bool {
-        match &self.reading {
-            Some(reading) => {
-                let built = &reading.built;
-                let spans_until_millis =
-                    i64::try_from(block.spans_until() / 1_000_000).unwrap_or(i64::MAX);
-                block.last_record() >= built.wanted_from()
-                    || built.is_counted_here(spans_until_millis)
-            }
-            None => false,
-        }
+        let is_unbuilt = self
+            .reading
+            .as_ref()
+            .is_some_and(|reading| block.last_record() >= reading.built.wanted_from());
+        let spans_until_millis = i64::try_from(block.spans_until() / 1_000_000).unwrap_or(i64::MAX);
+        is_unbuilt || self.is_counted_here(spans_until_millis)
+    }
+
+    /// Whether others may count here what began or came at this time, in milliseconds since the epoch.
+    pub(crate) fn is_counted_here(&self, at_millis: i64) -> bool {
+        let boundary = self.boundary.as_ref();
+        boundary.is_some_and(|boundary| boundary.is_counted_here(at_millis))
     }
 
     /// The list of what a block of these chunks holds of the log.

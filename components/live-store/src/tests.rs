@@ -1,6 +1,7 @@
 //! The live-store as a whole: push, look, cut, complete, flush, restart.
 
 mod background;
+mod bridge;
 mod disk;
 mod flush;
 mod queries;

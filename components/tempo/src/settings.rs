@@ -26,7 +26,8 @@ pub(crate) use backend_work::{
 pub(crate) use caches::caches;
 pub(crate) use kafka::{block_builder, kafka};
 pub(crate) use live_store::{
-    bridge_membership, live_store_membership, live_store_on_kafka, shutdown_marker_folder,
+    bridge_membership, live_store, live_store_membership, live_store_on_kafka, reserved_partition,
+    shutdown_marker_folder,
 };
 pub(crate) use membership::membership;
 pub(crate) use overrides::{overrides, overrides_api, user_overrides_backend};
@@ -35,7 +36,7 @@ pub(crate) use storage::{
     backend, block, blocks_visible_after, dedicated, max_list_age, poller, retention,
 };
 use tls::client_tls;
-pub(crate) use writes::{distributor, live_store};
+pub(crate) use writes::distributor;
 
 /// Why a configuration that parses cannot be used.
 #[derive(Debug, thiserror::Error)]

@@ -51,13 +51,10 @@ pub(crate) async fn open(base: &Base, config: &Config) -> Result<Assembly, AppEr
 /// Whether a target is there; it is asked before anything is opened.
 pub(crate) fn check(config: &Config) -> Result<(), UnusableSetting> {
     match config.target {
-        Target::All => {
-            let partition = config.live_store.partition_ring.partition_id;
-            if partition < 0 {
-                return Ok(());
-            }
-            settings::bridge_membership(config, partition, false).map(drop)
-        }
+        Target::All => match settings::reserved_partition(config) {
+            None => Ok(()),
+            Some(partition) => settings::bridge_membership(config, partition, false).map(drop),
+        },
         Target::BackendScheduler => Ok(()),
         Target::QueryFrontend => settings::membership(config).map(drop),
         Target::OverridesApi if config.overrides.user_configurable_overrides.enabled => Ok(()),

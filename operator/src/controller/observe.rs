@@ -359,17 +359,21 @@ async fn monolith(seen: &Seen, is_flushed: bool) -> Option<MonolithView> {
         } else {
             unflushed(&page)
         },
+        needed: count(pods::sum(&page, "tempo_live_store_needed_blocks")),
         spans_received: Some(spans),
     })
+}
+
+fn count(sum: Option<f64>) -> Option<u64> {
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+    sum.map(|sum| sum.max(0.0) as u64)
 }
 
 /// Blocks and traces that a monolith holds and the object store does not.
 fn unflushed(page: &str) -> Option<u64> {
     let blocks = pods::sum(page, "tempo_live_store_unflushed_blocks")?;
     let traces = pods::sum(page, "tempo_live_store_live_traces").unwrap_or(0.0);
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-    let left = (blocks + traces).max(0.0) as u64;
-    Some(left)
+    count(Some(blocks + traces))
 }
 
 async fn cluster_spans(seen: &Seen) -> Option<i64> {

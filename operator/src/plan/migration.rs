@@ -620,11 +620,21 @@ impl Step<'_> {
             }
             _ => migration.gate_open_since = None,
         }
+        // A monolith of before they were told has none.
+        let needed = match (migration.from, &self.observed.monolith) {
+            (Mode::Monolithic, Some(view)) => view.needed.unwrap_or(0),
+            _ => 0,
+        };
         let what = match migration.from {
             Mode::Monolithic => "blocks and traces",
             Mode::Microservices => "records",
         };
         let has_waited = has_passed(self.observed.now, migration.gate_open_since, wait);
+        if left == Some(0) && has_waited && needed > 0 {
+            return Gate::Waits(format!(
+                "queries still look for {needed} blocks in the monolith until block-builders have caught up: see tempo_ingest_group_partition_lag_seconds"
+            ));
+        }
         if left == Some(0)
             && has_waited
             && migration.from == Mode::Monolithic

@@ -136,6 +136,9 @@ pub struct MonolithView {
     pub leaves: bool,
     /// Blocks and traces that are not in the object store yet.
     pub unflushed: Option<u64>,
+    /// Blocks that queries still look for there, although they are in the object store: processes of
+    /// the cluster turn to blocks together, and some are behind. `None` when it does not tell.
+    pub needed: Option<u64>,
     /// Spans that it has received.
     pub spans_received: Option<i64>,
 }

@@ -67,6 +67,8 @@ struct World {
     monolith_inactive: bool,
     unflushed: u64,
     flushed: bool,
+    /// Until then queries look in the monolith for what it has flushed.
+    needed_until: i64,
     monolith_spans: i64,
     cluster_spans: i64,
     image: String,
@@ -128,6 +130,7 @@ impl World {
             monolith_inactive: false,
             unflushed: 0,
             flushed: false,
+            needed_until: 0,
             monolith_spans: 0,
             cluster_spans: 0,
             image: "tempo:1".to_owned(),
@@ -431,6 +434,7 @@ impl World {
                 inactive: self.monolith_inactive,
                 leaves: self.notes.contains(&self.names.with("monolith-0")),
                 unflushed: self.flushed.then_some(0),
+                needed: Some(u64::from(self.now < self.needed_until)),
                 spans_received: Some(self.monolith_spans),
             });
         }
@@ -556,6 +560,9 @@ impl World {
                         "the monolith goes with {} that is in no store, spans go to {:?}",
                         self.unflushed, self.writes
                     ));
+                }
+                if replicas == 0 && self.now < self.needed_until {
+                    self.fail("the monolith goes while queries look there for spans");
                 }
             }
         }
@@ -749,6 +756,7 @@ impl World {
                 if self.is_ready(Component::Monolith) {
                     self.unflushed = 0;
                     self.flushed = true;
+                    self.needed_until = self.now + self.random.random_range(0..3_000);
                 }
             }
             Action::DeletePod { pod } => {

@@ -6,15 +6,19 @@
 //! a time until which blocks are only thought to be seen.
 
 use std::{
-    collections::VecDeque,
-    fs, io,
-    path::{Path, PathBuf},
+    path::Path,
     sync::atomic::{AtomicI64, Ordering},
     time::{Duration, Instant},
 };
 
 use parking_lot::Mutex;
 use tempo_ingest::{Error, KafkaConfig, Offsets, PartitionConsumer, Polled, StartAt};
+
+use crate::{
+    config::BoundarySettings,
+    history::History,
+    told::{ToldFile, UNKNOWN, known},
+};
 
 /// Longest wait for the one record whose time is asked for.
 const RECORD_TIMEOUT: Duration = Duration::from_secs(10);
@@ -42,21 +46,16 @@ pub(crate) struct Built {
     wanted_from: AtomicI64,
     /// Spans that began before are in blocks that everybody sees.
     until_millis: AtomicI64,
-    /// The same of all partitions, as others tell it: until then queries ask blocks.
-    of_all_until_millis: AtomicI64,
 }
 
 #[derive(Default)]
 struct State {
-    /// With the time at which it was seen.
-    seen: VecDeque<(i64, Progress)>,
+    seen: History<Progress>,
     /// Offset and time of the first record that was not built when last asked.
     first_left: Option<(i64, i64)>,
     /// The progress of which `wanted_from` is.
     released: Option<Progress>,
 }
-
-const UNKNOWN: i64 = i64::MIN;
 
 fn whole_seconds(millis: i64) -> i64 {
     millis.div_euclid(1_000) * 1_000
@@ -69,30 +68,15 @@ fn millis(duration: Duration) -> i64 {
 
 impl Built {
     /// Goes on with what was told before, as a file in the data directory says.
-    pub(crate) fn new(visible_after: Duration, late: Duration, data_path: &Path) -> Self {
+    pub(crate) fn new(boundary: &BoundarySettings, data_path: &Path) -> Self {
         Self {
             file: ToldFile::open(data_path),
-            visible_after_millis: millis(visible_after),
-            late_millis: millis(late),
+            visible_after_millis: millis(boundary.blocks_visible_after),
+            late_millis: millis(boundary.max_span_delay),
             state: Mutex::default(),
             wanted_from: AtomicI64::new(UNKNOWN),
             until_millis: AtomicI64::new(UNKNOWN),
-            of_all_until_millis: AtomicI64::new(UNKNOWN),
         }
-    }
-
-    /// Learns how far builders of all partitions are.
-    pub(crate) fn of_all_is(&self, until_millis: i64) {
-        self.of_all_until_millis
-            .store(until_millis, Ordering::Release);
-    }
-
-    /// Whether queries may count here what began or came at this time, in milliseconds since the
-    /// epoch, since builders of other partitions are behind: they may be while nobody tells.
-    pub(crate) fn is_counted_here(&self, at_millis: i64) -> bool {
-        let until_millis = known(&self.of_all_until_millis);
-        until_millis
-            .is_none_or(|until| at_millis >= until.saturating_sub(self.visible_after_millis))
     }
 
     /// Asks how far builders are. Blocks.
@@ -190,24 +174,18 @@ impl Built {
     fn learn(&self, now_millis: i64, progress: Progress, first_left: Option<(i64, i64)>) {
         let mut state = self.state.lock();
         state.first_left = first_left;
-        if state.seen.back().map(|(_, last)| *last) != Some(progress) {
-            state.seen.push_back((now_millis, progress));
-        }
-        // The last of those that are so old.
-        let known_for = |age: i64| {
-            let old = |(at, _): &&(i64, Progress)| now_millis.saturating_sub(*at) >= age;
-            state.seen.iter().take_while(old).last().copied()
-        };
-        if let Some((_, visible)) = known_for(self.visible_after_millis) {
+        state.seen.learn(now_millis, progress);
+        if let Some(visible) = state.seen.before(now_millis, self.visible_after_millis) {
             self.until_millis
                 .store(visible.until_millis, Ordering::Release);
         }
         // Queries go on for a while with what they were told before.
-        if let Some((at, released)) = known_for(2 * self.visible_after_millis) {
+        let still_asked = 2 * self.visible_after_millis;
+        if let Some(released) = state.seen.before(now_millis, still_asked) {
             self.wanted_from
                 .store(released.wanted_from, Ordering::Release);
             state.released = Some(released);
-            state.seen.retain(|(seen_at, _)| *seen_at >= at);
+            state.seen.forget_before(now_millis, still_asked);
         }
     }
 
@@ -227,56 +205,6 @@ impl Built {
     pub(crate) fn until_millis(&self) -> Option<i64> {
         known(&self.until_millis)
     }
-}
-
-/// Name of the file.
-pub(crate) const FILE: &str = "built";
-
-/// Until when, in milliseconds since the epoch, spans are in blocks that everybody sees: what was told
-/// once stays true, whatever is in the file of it.
-struct ToldFile {
-    path: PathBuf,
-    told_millis: AtomicI64,
-}
-
-impl ToldFile {
-    fn open(data_path: &Path) -> Self {
-        let path = data_path.join(FILE);
-        let told = match fs::read_to_string(&path) {
-            Ok(text) => text.trim().parse().ok(),
-            Err(error) => {
-                if error.kind() != io::ErrorKind::NotFound {
-                    tracing::warn!(path = %path.display(), %error, "not known how far blocks go, until it shows");
-                }
-                None
-            }
-        };
-        Self {
-            path,
-            told_millis: AtomicI64::new(told.unwrap_or(UNKNOWN)),
-        }
-    }
-
-    fn told(&self) -> Option<i64> {
-        known(&self.told_millis)
-    }
-
-    /// Not synced: what is lost with the machine was only newer.
-    fn tell(&self, until_millis: i64) {
-        if self.told_millis.swap(until_millis, Ordering::AcqRel) == until_millis {
-            return;
-        }
-        let unfinished = self.path.with_extension("unfinished");
-        let written = fs::write(&unfinished, format!("{until_millis}\n"))
-            .and_then(|()| fs::rename(&unfinished, &self.path));
-        if let Err(error) = written {
-            tracing::warn!(path = %self.path.display(), %error, "how far blocks go is not kept for the next start");
-        }
-    }
-}
-
-fn known(value: &AtomicI64) -> Option<i64> {
-    Some(value.load(Ordering::Acquire)).filter(|value| *value != UNKNOWN)
 }
 
 /// The time of a record, or of the first that is left from there on; `None` when there is none.
@@ -307,9 +235,14 @@ mod tests {
     const NOW: i64 = 1_700_000_000_000;
     const VISIBLE_AFTER: i64 = 10_000;
 
+    const SETTINGS: BoundarySettings = BoundarySettings {
+        blocks_visible_after: Duration::from_secs(10),
+        max_span_delay: Duration::from_secs(2),
+    };
+
     fn built() -> Built {
         let nowhere = Path::new("/nowhere");
-        Built::new(Duration::from_secs(10), Duration::from_secs(2), nowhere)
+        Built::new(&SETTINGS, nowhere)
     }
 
     fn learn(built: &Built, at: i64, until_millis: i64, wanted_from: i64) {
@@ -344,8 +277,7 @@ mod tests {
     fn what_is_known_at_first_is_what_was_told_and_that_nothing_came_since() {
         let folder = tempfile::tempdir().unwrap();
         let until = |is_begun, next_came: Option<i64>| {
-            let visible_after = Duration::from_secs(10);
-            let built = Built::new(visible_after, Duration::from_secs(2), folder.path());
+            let built = Built::new(&SETTINGS, folder.path());
             let next_came = |_| Ok::<_, ()>(next_came);
             built.known_at_start(is_begun, NOW, next_came).unwrap()
         };
@@ -358,18 +290,6 @@ mod tests {
         assert_eq!(until(true, Some(NOW + 9_000)), Some(NOW));
         // The others went on while it was away.
         assert_eq!(until(true, None), Some(NOW));
-    }
-
-    #[test]
-    fn what_was_told_is_told_again_after_a_restart() {
-        let folder = tempfile::tempdir().unwrap();
-        assert_eq!(ToldFile::open(folder.path()).told(), None);
-        for told in [NOW, NOW - 5, NOW + 7] {
-            ToldFile::open(folder.path()).tell(told);
-            assert_eq!(ToldFile::open(folder.path()).told(), Some(told));
-        }
-        fs::write(folder.path().join(FILE), "17000000x").unwrap();
-        assert_eq!(ToldFile::open(folder.path()).told(), None);
     }
 
     #[test]
@@ -397,15 +317,6 @@ mod tests {
     }
 
     #[test]
-    fn what_is_behind_elsewhere_is_counted_here() {
-        let built = built();
-        assert!(built.is_counted_here(0), "as far as is known");
-        built.of_all_is(NOW);
-        assert!(built.is_counted_here(NOW - VISIBLE_AFTER));
-        assert!(!built.is_counted_here(NOW - VISIBLE_AFTER - 1));
-    }
-
-    #[test]
     fn builders_that_stand_still_keep_everything_here() {
         let built = built();
         begin(&built, Some(NOW - 60_000), 100);
@@ -414,6 +325,5 @@ mod tests {
         }
         assert_eq!(built.wanted_from(), Some(400));
         assert_eq!(built.until_millis(), Some(NOW - 5_000));
-        assert!(built.state.lock().seen.len() <= 2);
     }
 }

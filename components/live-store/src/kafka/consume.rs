@@ -235,9 +235,8 @@ impl Consumer {
             tracing::error!(offset, %error, "record without a tenant dropped");
             return drop_record("", "instance_not_found");
         }
-        let progress = &self.reading.built;
-        let is_built =
-            progress.wanted_from() > Some(offset) && !progress.is_counted_here(timestamp_millis);
+        let is_built = self.reading.built.wanted_from() > Some(offset)
+            && !self.shared.is_counted_here(timestamp_millis);
         if is_built && timestamp_millis < self.oldest_wanted_millis() {
             self.shared
                 .forgotten

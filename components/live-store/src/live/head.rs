@@ -65,11 +65,17 @@ impl Head {
         self.since
     }
 
+    /// When the first of the spans came, in nanoseconds since the epoch.
+    pub(crate) fn first_came(&self) -> Option<u64> {
+        first_came(&self.traces)
+    }
+
     /// Closes the block and begins the next one.
     pub(crate) fn close(&mut self, id: Uuid) -> CutBlock {
         let head = std::mem::take(self);
         CutBlock {
             id,
+            first_came: head.first_came().unwrap_or(0),
             traces: head.traces,
             bytes: head.bytes,
         }
@@ -87,6 +93,12 @@ pub(crate) struct CutBlock {
     traces: Vec<(TraceId, LiveTrace)>,
     /// Serialized bytes of all traces.
     pub(crate) bytes: u64,
+    /// When the first of the spans came, in nanoseconds since the epoch.
+    pub(crate) first_came: u64,
+}
+
+fn first_came(traces: &[(TraceId, LiveTrace)]) -> Option<u64> {
+    traces.iter().map(|(_, trace)| trace.age.created).min()
 }
 
 /// A trace of a closed block.

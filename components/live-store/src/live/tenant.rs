@@ -505,6 +505,14 @@ impl Tenant {
         self.state.lock().blocks.clone()
     }
 
+    /// When the first of the spans came that are in no complete block, in nanoseconds since the epoch.
+    pub(crate) fn first_live_unix_nanos(&self) -> Option<u64> {
+        let state = self.state.lock();
+        let closed = state.cut_blocks.iter().map(|block| block.first_came).min();
+        let live = [state.traces.first_came(), state.head.first_came(), closed];
+        live.into_iter().flatten().min()
+    }
+
     pub(crate) fn sizes(&self) -> Sizes {
         let state = self.state.lock();
         let closed: u64 = state.cut_blocks.iter().map(|block| block.bytes).sum();

@@ -88,6 +88,11 @@ impl LiveTraces {
         self.by_id.get(id).map_or(&[], |trace| &trace.chunks)
     }
 
+    /// When the first of their spans came, in nanoseconds since the epoch.
+    pub(crate) fn first_came(&self) -> Option<u64> {
+        self.by_id.values().map(|trace| trace.age.created).min()
+    }
+
     /// Takes out the traces that are due at `now`.
     pub(crate) fn take_due(&mut self, cut: &TraceCut, now: u64) -> Vec<(TraceId, LiveTrace)> {
         let due: Vec<_> = self

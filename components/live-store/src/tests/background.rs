@@ -4,7 +4,7 @@ use super::*;
 use crate::{PushErrorKind, testing::batch};
 
 /// Waits until background work has made something true.
-async fn until(mut condition: impl FnMut() -> bool) {
+pub(super) async fn until(mut condition: impl FnMut() -> bool) {
     while !condition() {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }

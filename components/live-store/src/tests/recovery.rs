@@ -279,7 +279,7 @@ async fn a_block_completes_where_a_failed_attempt_left_its_folder() {
             .join(meta.block_id.to_string());
         fs::create_dir_all(&built).unwrap();
         fs::write(built.join("data.parquet"), [attempt]).unwrap();
-        local.commit(meta.clone(), &coverage).unwrap();
+        local.commit(meta.clone(), &coverage, 1).unwrap();
         let complete = local_blocks(folder.path()).remove(0);
         assert_eq!(fs::read(complete.join("data.parquet")).unwrap(), [attempt]);
     }

@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 
 use tempo_config::Config;
-use tempo_live_store::{KafkaFeed, partition_of};
+use tempo_live_store::{BoundarySettings, KafkaFeed, partition_of};
 use tempo_membership::Instance;
 
 use super::{UnusableSetting, blocks_visible_after, host_name, kafka, membership, writes};
@@ -23,6 +23,27 @@ fn instance_id(config: &Config) -> String {
     }
 }
 
+fn boundary(config: &Config) -> BoundarySettings {
+    BoundarySettings {
+        blocks_visible_after: blocks_visible_after(config),
+        max_span_delay: config.live_store.complete_block_timeout.0 / SPAN_DELAY_SHARE,
+    }
+}
+
+/// The live-store of a monolith.
+pub(crate) fn live_store(config: &Config) -> Result<tempo_live_store::Config, UnusableSetting> {
+    Ok(tempo_live_store::Config {
+        bridge: reserved_partition(config).map(|_| boundary(config)),
+        ..writes::live_store(config)?
+    })
+}
+
+/// The partition under which processes of a cluster read a monolith, if they do.
+pub(crate) fn reserved_partition(config: &Config) -> Option<i32> {
+    let partition = config.live_store.partition_ring.partition_id;
+    (partition >= 0).then_some(partition)
+}
+
 /// The live-store that reads Kafka.
 pub(crate) fn live_store_on_kafka(
     config: &Config,
@@ -36,8 +57,7 @@ pub(crate) fn live_store_on_kafka(
             partition,
             group,
             builders_group: tempo_block_builder::GROUP.to_owned(),
-            blocks_visible_after: blocks_visible_after(config),
-            max_span_delay: live_store.complete_block_timeout.0 / SPAN_DELAY_SHARE,
+            boundary: boundary(config),
             commit_interval: live_store.commit_interval.0,
             readiness_target_lag: live_store.readiness_target_lag.0,
             readiness_max_wait: live_store.readiness_max_wait.0,

@@ -234,7 +234,7 @@ fn tls(
     }))
 }
 
-pub(crate) fn live_store(config: &Config) -> Result<tempo_live_store::Config, UnusableSetting> {
+pub(super) fn live_store(config: &Config) -> Result<tempo_live_store::Config, UnusableSetting> {
     let live_store = &config.live_store;
     Ok(tempo_live_store::Config {
         data_path: PathBuf::from(&live_store.wal.path),

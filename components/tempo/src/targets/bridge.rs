@@ -31,10 +31,9 @@ pub(super) async fn open(
     live: &LiveStore,
     querier: &Querier,
 ) -> Result<Option<Bridge>, AppError> {
-    let partition = config.live_store.partition_ring.partition_id;
-    if partition < 0 {
+    let Some(partition) = settings::reserved_partition(config) else {
         return Ok(None);
-    }
+    };
     let marker = Marker::open(&settings::shutdown_marker_folder(config))?;
     let membership_config = settings::bridge_membership(config, partition, marker.is_set())?;
     let (membership, gossip) = tempo_membership::build(membership_config, &base.registry).await?;

@@ -1,4 +1,4 @@
-//! Live-stores that read real Kafka: zones, crashes, replay, being taken away, and the bridge.
+//! Live-stores that read real Kafka: zones, crashes, replay, being taken away.
 
 use std::{
     collections::BTreeMap,
@@ -21,6 +21,8 @@ use crate::{
     golden,
     support::{binary, eventually, metric, rounds, search, terminate, unix_seconds},
 };
+
+mod bridge;
 
 /// Everything quick, so that a test sees in seconds what takes minutes.
 const QUICK: &str = "  commit_interval: 1s
@@ -243,7 +245,7 @@ fn count_spans(trace: &serde_json::Value) -> usize {
 fn count(frontend: &Tempo) -> (u16, f64) {
     let now = unix_seconds();
     let path = format!(
-        "/api/metrics/query_range?q={}&start={}&end={}&step=1m",
+        "/api/metrics/query_range?q={}&start={}&end={}&step=5s",
         encode("{ } | count_over_time()"),
         now - 1800,
         now + 60
@@ -538,53 +540,6 @@ fn a_live_store_without_a_number_says_what_is_wrong() {
     );
     let error = store.start().unwrap_err().to_string();
     assert!(error.contains("does not end in -<number>"), "{error}");
-}
-
-#[test]
-fn a_monolith_is_read_through_its_bridge() {
-    const RESERVED: i64 = 900;
-    let kafka = Kafka::shared().unwrap();
-    let installation = Installation::new(&kafka, 1);
-    let mut store = installation.live_store("a", 0);
-    store.start().unwrap();
-    let reserved = format!(
-        "    partition_id: {RESERVED}\n  ring:\n    instance_id: monolith\n    instance_addr: 127.0.0.1\n"
-    );
-    let mut monolith = installation.process("all", "monolith", "", &reserved);
-    monolith.start().unwrap();
-    let distributor = installation.started("distributor", "");
-    let (frontend, querier) = readers(&installation);
-    for tempo in [&distributor, &querier] {
-        until_ring(tempo, "the bridge", |ring| {
-            ring.get(&RESERVED)
-                .is_some_and(|(state, owners)| *state == INACTIVE && owners == &["monolith"])
-        });
-    }
-    let mut maker = TraceMaker::new(3);
-    let mut sent = Sent::default();
-    // Before the change of mode, and after.
-    sent.push(&monolith, &mut maker, 20);
-    sent.push(&distributor, &mut maker, 20);
-    sent.until_found(&frontend);
-    sent.until_counted(&frontend);
-    assert_eq!(
-        partition_state(&request(
-            &monolith,
-            "DELETE",
-            "/live-store/prepare-partition-downscale"
-        ))
-        .1,
-        "PartitionInactive"
-    );
-
-    assert_eq!(request(&monolith, "POST", "/flush").status, 204);
-    assert_eq!(metric(&monolith, "tempo_live_store_unflushed_blocks"), 0.0);
-    let told = request(&monolith, "POST", "/live-store/prepare-downscale");
-    assert_eq!(told.status, 204, "{}", told.text());
-    terminate(&mut monolith);
-    until_ring(&querier, "the bridge gone", |ring| {
-        !ring.contains_key(&RESERVED)
-    });
 }
 
 #[test]
