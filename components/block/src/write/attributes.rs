@@ -52,7 +52,7 @@ impl AttributeLanes {
     ) -> Result<(), WireError> {
         let kind = match value {
             AnyValueRef::String(text) => {
-                self.strings.push(values.intern(text));
+                self.strings.push(values.intern_of(key, text));
                 kind::STRING
             }
             AnyValueRef::Int(number) => {

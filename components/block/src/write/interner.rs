@@ -1,6 +1,6 @@
 //! Text to dictionary code, for one column of a row group.
 
-use std::hash::BuildHasher;
+use std::hash::{BuildHasher, Hasher};
 
 use foldhash::fast::RandomState;
 
@@ -17,8 +17,21 @@ pub(crate) struct Interner {
     ends: Vec<u32>,
     /// Open addressing.
     slots: Vec<Slot>,
+    /// By group: what was looked up last.
+    last: Vec<Last>,
     hasher: RandomState,
 }
+
+/// A text that may well come again.
+#[derive(Debug, Clone, Copy, Default)]
+struct Last {
+    start: u32,
+    length: u32,
+    code: u32,
+}
+
+/// Groups beyond these are not remembered.
+const MAX_GROUPS: u32 = 1 << 10;
 
 /// What is known of a text without looking at it.
 #[derive(Debug, Clone, Copy, Default)]
@@ -39,11 +52,50 @@ impl Interner {
     /// readers rely on it.
     #[inline]
     pub(crate) fn intern(&mut self, text: &[u8]) -> u32 {
-        let hash = self.hasher.hash_one(text) as u32;
+        let hash = self.hash(text);
         match self.find(hash, text) {
             Ok(code) => code,
             Err(slot) => self.insert(hash, slot, text),
         }
+    }
+
+    /// The same for a text of a group in which the last one often comes again, such as the values of
+    /// a key: it is found without hashing it.
+    #[inline]
+    pub(crate) fn intern_of(&mut self, group: u32, text: &[u8]) -> u32 {
+        if let Some(last) = self.last.get(group as usize)
+            && last.length as usize == text.len()
+            && !text.is_empty()
+            && is_same(&self.plain[last.start as usize..][..text.len()], text)
+        {
+            return last.code;
+        }
+        let code = self.intern(text);
+        self.remember(group, code);
+        code
+    }
+
+    #[inline]
+    fn remember(&mut self, group: u32, code: u32) {
+        if group as usize >= self.last.len() {
+            if group >= MAX_GROUPS {
+                return;
+            }
+            self.last.resize(group as usize + 1, Last::default());
+        }
+        let place = self.place(code);
+        self.last[group as usize] = Last {
+            start: place.start as u32,
+            length: place.len() as u32,
+            code,
+        };
+    }
+
+    #[inline]
+    fn hash(&self, text: &[u8]) -> u32 {
+        let mut hasher = self.hasher.build_hasher();
+        hasher.write(text);
+        hasher.finish() as u32
     }
 
     /// The code, or the free slot for it.
@@ -153,6 +205,7 @@ impl Interner {
         const KEPT_SLOTS: usize = 1 << 12;
         self.ends.clear();
         self.plain.clear();
+        self.last.clear();
         if self.slots.len() > KEPT_SLOTS {
             *self = Self::default();
         } else {
@@ -164,6 +217,7 @@ impl Interner {
     pub(crate) fn heap_bytes(&self) -> u64 {
         (self.plain.capacity()
             + self.ends.capacity() * 4
+            + self.last.capacity() * size_of::<Last>()
             + self.slots.capacity() * size_of::<Slot>()) as u64
     }
 }
@@ -189,6 +243,35 @@ mod tests {
         assert_eq!(interner.intern(b""), 0);
         assert_eq!(interner.intern(b"x"), 1);
         assert_eq!(interner.intern(b""), 0);
+    }
+
+    #[test]
+    fn what_comes_again_in_a_group_has_its_code() {
+        let mut interner = Interner::default();
+        let texts: [&[u8]; 6] = [
+            b"one",
+            b"two",
+            b"one",
+            b"",
+            b"\xff",
+            b"a text of more bytes",
+        ];
+        for round in 0..3 {
+            for group in [0, 7, MAX_GROUPS - 1, MAX_GROUPS, u32::MAX] {
+                for (at, text) in texts.into_iter().enumerate() {
+                    let code = [0, 1, 0, 2, 3, 4][at];
+                    for again in 0..2 {
+                        assert_eq!(interner.intern_of(group, text), code, "{round} {again}");
+                    }
+                }
+            }
+            assert_eq!(interner.len(), 5);
+            if round == 1 {
+                interner.clear();
+            }
+        }
+        interner.clear();
+        assert_eq!(interner.intern_of(0, b"two"), 0, "nothing is remembered");
     }
 
     #[test]
