@@ -13,15 +13,13 @@ use std::{
 use parking_lot::Mutex;
 
 use crate::{
-    clock::nanos,
+    clock::{millis, nanos, unix_millis},
     config::BoundarySettings,
     history::History,
     local::LocalBlock,
     store::Shared,
     told::{ToldFile, UNKNOWN, known},
 };
-
-const NANOS_PER_MILLI: u64 = 1_000_000;
 
 /// What others ask for here. Times are milliseconds since the epoch.
 pub(crate) struct Boundary {
@@ -35,9 +33,8 @@ pub(crate) struct Boundary {
 
 impl Boundary {
     pub(crate) fn new(settings: &BoundarySettings) -> Self {
-        let visible_after = settings.blocks_visible_after.as_millis();
         Self {
-            visible_after_millis: i64::try_from(visible_after).unwrap_or(i64::MAX),
+            visible_after_millis: millis(settings.blocks_visible_after),
             heard: Mutex::default(),
             of_all_until_millis: AtomicI64::new(UNKNOWN),
         }
@@ -47,10 +44,12 @@ impl Boundary {
     pub(crate) fn of_all_is(&self, now_millis: i64, until_millis: i64) {
         let mut heard = self.heard.lock();
         heard.learn(now_millis, until_millis);
-        heard.forget_before(now_millis, self.visible_after_millis);
-        if let Some(until_millis) = heard.before(now_millis, self.visible_after_millis) {
-            self.of_all_until_millis
-                .store(until_millis, Ordering::Release);
+        let still_gone_by = self.visible_after_millis;
+        heard.forget_before(now_millis, still_gone_by);
+        if heard.before(now_millis, still_gone_by).is_some()
+            && let Some(earliest) = heard.values().min()
+        {
+            self.of_all_until_millis.store(earliest, Ordering::Release);
         }
     }
 
@@ -119,9 +118,8 @@ impl Shared {
                 }
             }
         }
-        let until_millis = i64::try_from(until / NANOS_PER_MILLI).unwrap_or(i64::MAX);
+        let (until_millis, now_millis) = (unix_millis(until), unix_millis(now));
         // What comes late does not change what others go by; a clock that was ahead does.
-        let now_millis = i64::try_from(now / NANOS_PER_MILLI).unwrap_or(i64::MAX);
         let told = bridge.told.told().filter(|told| *told <= now_millis);
         bridge
             .told
@@ -154,5 +152,12 @@ mod tests {
         assert!(is_from(NOW - 60_000));
         boundary.of_all_is(NOW + 2 * VISIBLE_AFTER, NOW + 7);
         assert!(is_from(NOW));
+        // A partition that is further behind appears: whoever has heard it goes by that.
+        boundary.of_all_is(NOW + 2 * VISIBLE_AFTER + 1, NOW - 30_000);
+        assert!(is_from(NOW - 30_000));
+        boundary.of_all_is(NOW + 3 * VISIBLE_AFTER, NOW + 9);
+        assert!(is_from(NOW - 30_000));
+        boundary.of_all_is(NOW + 4 * VISIBLE_AFTER, NOW + 9);
+        assert!(is_from(NOW + 9));
     }
 }

@@ -13,8 +13,9 @@ use tempo_model::{TraceBatch, TraceId, TraceUnion, tenant};
 use tempo_table::SpanTable;
 
 use crate::{
+    clock,
     error::{FlushError, PushError, ReadError, UnflushedBlock},
-    kafka::{self, Reading},
+    kafka::Reading,
     live::{Admitted, Overflow, PushLimits, Tenant},
     local::LocalBlock,
     metrics::Metrics,
@@ -464,7 +465,7 @@ impl LiveStore {
     /// spans here, so they are kept here.
     pub fn set_all_built_until(&self, unix_seconds: i64) {
         if let Some(boundary) = &self.shared.boundary {
-            let now_millis = kafka::now_millis(&*self.shared.clock);
+            let now_millis = clock::now_millis(&*self.shared.clock);
             boundary.of_all_is(now_millis, unix_seconds.saturating_mul(1000));
         }
     }

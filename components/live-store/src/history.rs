@@ -30,6 +30,11 @@ impl<T: Copy + PartialEq> History<T> {
         held.map(|(_, value)| *value)
     }
 
+    /// All values that are kept, the oldest first.
+    pub(crate) fn values(&self) -> impl Iterator<Item = T> {
+        self.0.iter().map(|(_, value)| *value)
+    }
+
     /// Older values are not asked for any more.
     pub(crate) fn forget_before(&mut self, now_millis: i64, age_millis: i64) {
         let is_old = |at: i64| now_millis.saturating_sub(at) >= age_millis;

@@ -29,7 +29,12 @@ pub(crate) use self::{
     metrics::KafkaMetrics,
     positions::{Origin, Positions},
 };
-use crate::{clock::Clock, config::BoundarySettings, error::Error, store::Shared};
+use crate::{
+    clock::{Clock, now_millis, unix_millis},
+    config::BoundarySettings,
+    error::Error,
+    store::Shared,
+};
 
 /// Commits when `commit_interval` is 0, and other things that are looked at again and again.
 const SHORTEST_INTERVAL: Duration = Duration::from_secs(1);
@@ -104,7 +109,7 @@ impl Reading {
     /// Whether what lies before a time was not read yet, nanoseconds since the epoch. Blocks for
     /// moments: what is nearly there is waited for.
     pub(crate) fn is_lagged(&self, end_unix_nanos: u64, clock: &dyn Clock) -> bool {
-        let end_millis = i64::try_from(end_unix_nanos / 1_000_000).unwrap_or(i64::MAX);
+        let end_millis = unix_millis(end_unix_nanos);
         let is_lagged = || self.lag.is_lagged(end_millis, now_millis(clock));
         is_lagged() && !self.lag.wait_for_end(READ_PATIENCE) && is_lagged()
     }
@@ -122,10 +127,6 @@ impl Reading {
         self.built
             .ask(&feed.log, &self.builders, feed.partition, now)
     }
-}
-
-pub(crate) fn now_millis(clock: &dyn Clock) -> i64 {
-    i64::try_from(clock.now_unix_nanos() / 1_000_000).unwrap_or(i64::MAX)
 }
 
 /// Asks how long the partition is, again and again.

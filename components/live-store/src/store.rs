@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 use crate::{
     boundary::{Boundary, Bridge},
-    clock::{Clock, nanos},
+    clock::{Clock, nanos, unix_millis},
     config::Config,
     forgotten::Forgotten,
     kafka::Reading,
@@ -355,7 +355,7 @@ impl Shared {
             .reading
             .as_ref()
             .is_some_and(|reading| block.last_record() >= reading.built.wanted_from());
-        let spans_until_millis = i64::try_from(block.spans_until() / 1_000_000).unwrap_or(i64::MAX);
+        let spans_until_millis = unix_millis(block.spans_until());
         is_unbuilt || self.is_counted_here(spans_until_millis)
     }
 

@@ -15,6 +15,7 @@ use parking_lot::Mutex;
 use tempo_ingest::{Error, KafkaConfig, Offsets, PartitionConsumer, Polled, StartAt};
 
 use crate::{
+    clock::millis,
     config::BoundarySettings,
     history::History,
     told::{ToldFile, UNKNOWN, known},
@@ -59,11 +60,6 @@ struct State {
 
 fn whole_seconds(millis: i64) -> i64 {
     millis.div_euclid(1_000) * 1_000
-}
-
-/// Whole milliseconds.
-fn millis(duration: Duration) -> i64 {
-    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
 
 impl Built {
@@ -325,5 +321,6 @@ mod tests {
         }
         assert_eq!(built.wanted_from(), Some(400));
         assert_eq!(built.until_millis(), Some(NOW - 5_000));
+        assert!(built.state.lock().seen.values().count() <= 2);
     }
 }

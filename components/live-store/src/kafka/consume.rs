@@ -15,9 +15,9 @@ use tempo_model::{
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
-use super::{Origin, Reading, built, now_millis, start};
+use super::{Origin, Reading, built, start};
 use crate::{
-    clock::nanos,
+    clock::{nanos, now_millis, unix_millis},
     handle::LiveStore,
     live::{Overflow, PushLimits, Tenant},
     store::Shared,
@@ -175,7 +175,7 @@ impl Consumer {
     fn oldest_wanted_millis(&self) -> i64 {
         let now = self.shared.clock.now_unix_nanos();
         let oldest = now.saturating_sub(nanos(self.shared.config.complete_block_timeout));
-        i64::try_from(oldest / 1_000_000).unwrap_or(i64::MAX)
+        unix_millis(oldest)
     }
 
     /// Takes the records that are there; waits for the first one.

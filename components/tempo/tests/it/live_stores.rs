@@ -103,6 +103,18 @@ impl Installation {
         self.process("live-store", &id, "", &ring)
     }
 
+    /// The block-builder of partition 0, started.
+    fn block_builder(&self) -> Tempo {
+        let spill = self.folder.path().join("spill");
+        self.started(
+            "block-builder",
+            &format!(
+                "block_builder:\n  instance_id: block-builder-0\n  partitions_per_instance: 1\n  consume_cycle_duration: 500ms\n  wal:\n    path: {}\n",
+                spill.display()
+            ),
+        )
+    }
+
     fn started(&self, target: &str, yaml: &str) -> Tempo {
         let mut tempo = self.process(target, target, yaml, "");
         tempo.start().unwrap();
@@ -409,14 +421,7 @@ fn what_only_blocks_hold_is_not_left_out_of_a_count() {
 
     // While it is stopped it does not hear that all of it is built and no longer kept here.
     frontend.signal("STOP").unwrap();
-    let spill = installation.folder.path().join("spill");
-    let _builder = installation.started(
-        "block-builder",
-        &format!(
-            "block_builder:\n  instance_id: block-builder-0\n  partitions_per_instance: 1\n  consume_cycle_duration: 500ms\n  wal:\n    path: {}\n",
-            spill.display()
-        ),
-    );
+    let _builder = installation.block_builder();
     eventually("the live-store lets go of what is built", || {
         (kept() == 0.0).then_some(())
     });

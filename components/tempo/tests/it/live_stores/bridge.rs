@@ -98,14 +98,7 @@ fn a_monolith_stays_whole_until_block_builders_have_caught_up() {
         thread::sleep(Duration::from_millis(200));
     }
     assert!(needed() > 0.0);
-    let spill = installation.folder.path().join("spill");
-    let _builder = installation.started(
-        "block-builder",
-        &format!(
-            "block_builder:\n  instance_id: block-builder-0\n  partitions_per_instance: 1\n  consume_cycle_duration: 500ms\n  wal:\n    path: {}\n",
-            spill.display()
-        ),
-    );
+    let _builder = installation.block_builder();
     eventually("nobody asks the monolith any more", || {
         let (status, counted) = count(&frontend);
         assert_eq!((status, counted), (200, sent.total() as f64));
