@@ -241,7 +241,7 @@ impl Operator {
     pub fn scale(&self, replicas: usize) -> Outcome {
         if let Some(here) = &self.here {
             return match replicas {
-                0 => here.stop(),
+                0 => here.stop().and_then(|()| self.lease_is_free()),
                 1 => here.start().and_then(|()| here.wait_ready()),
                 _ => Err(Failure::new("here it runs once at most")),
             };
@@ -253,16 +253,31 @@ impl Operator {
             &format!("deployment/{RELEASE}"),
             &format!("--replicas={replicas}"),
         ])?;
-        self.cluster
-            .wait(
-                NAMESPACE,
-                "pods",
-                PODS,
-                Duration::from_secs(120),
-                &format!("{replicas} ready operator pods"),
-                |pods| pods.len() == replicas && pods.values().all(pod_is_ready),
-            )
-            .map(drop)
+        self.cluster.wait(
+            NAMESPACE,
+            "pods",
+            PODS,
+            Duration::from_secs(120),
+            &format!("{replicas} ready operator pods"),
+            |pods| pods.len() == replicas && pods.values().all(pod_is_ready),
+        )?;
+        if replicas == 0 {
+            return self.lease_is_free();
+        }
+        Ok(())
+    }
+
+    /// One that was asked to end leaves nobody waiting for its lease to run out.
+    fn lease_is_free(&self) -> Outcome {
+        let lease = self
+            .cluster
+            .must_get(NAMESPACE, &format!("lease/{RELEASE}"))?;
+        match lease["spec"]["holderIdentity"].as_str() {
+            None | Some("") => Ok(()),
+            Some(holder) => Err(Failure::new(format!(
+                "{holder} has ended and did not give the lease back"
+            ))),
+        }
     }
 }
 

@@ -1,5 +1,7 @@
 //! Kinds of objects that stacks consist of, and which of them the cluster knows.
 
+use std::time::Duration;
+
 use kube::Client;
 use kube::core::{ApiResource, GroupVersionKind};
 
@@ -74,6 +76,9 @@ fn resource((group, version, kind, plural): &(&str, &str, &str, &str)) -> ApiRes
     ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(group, version, kind), plural)
 }
 
+/// Time between two looks which kinds there are.
+const LOOK_EVERY: Duration = Duration::from_secs(30);
+
 /// Kinds that the cluster knows.
 #[derive(Clone, Debug)]
 pub(super) struct Kinds {
@@ -109,6 +114,27 @@ impl Kinds {
             has_definition: knows(client, GROUP, VERSION, "TempoStack").await?,
             known,
         })
+    }
+
+    /// Waits until others have brought kinds, or taken them; how it is then.
+    pub(super) async fn changed(&self, client: &Client) -> Self {
+        loop {
+            tokio::time::sleep(LOOK_EVERY).await;
+            match Self::discover(client).await {
+                Ok(now) if now.known != self.known => return now,
+                Ok(_) => {}
+                Err(error) => tracing::debug!(%error, "which kinds there are is not known"),
+            }
+        }
+    }
+
+    /// Kinds that others brought, for people.
+    pub(super) fn brought(&self) -> String {
+        let brought: Vec<&str> = self.known[ALWAYS.len()..]
+            .iter()
+            .map(|resource| resource.kind.as_str())
+            .collect();
+        brought.join(", ")
     }
 
     /// Kinds of objects that are made for stacks.

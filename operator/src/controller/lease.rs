@@ -59,21 +59,16 @@ impl Lease {
         }
     }
 
-    /// Renews the lease until `shutdown`; an error once it is lost.
-    pub(super) async fn keep(&self, shutdown: &CancellationToken) -> Result<(), Error> {
+    /// Renews the lease for as long as it can be; why it can't any more.
+    pub(super) async fn keep(&self) -> Error {
         let mut renewed = tokio::time::Instant::now();
         loop {
-            tokio::select! {
-                () = shutdown.cancelled() => return Ok(()),
-                () = tokio::time::sleep(RENEW_EVERY) => {}
-            }
+            tokio::time::sleep(RENEW_EVERY).await;
             match self.take().await {
                 Ok(true) => renewed = tokio::time::Instant::now(),
-                Ok(false) => return Err(Error::LeaseLost),
+                Ok(false) => return Error::LeaseLost,
                 // Others take it when it has run out; before that we are gone.
-                Err(_) if renewed.elapsed() + RENEW_EVERY >= DURATION => {
-                    return Err(Error::LeaseLost);
-                }
+                Err(_) if renewed.elapsed() + RENEW_EVERY >= DURATION => return Error::LeaseLost,
                 Err(error) => tracing::warn!(%error, "lease could not be renewed"),
             }
         }

@@ -153,8 +153,6 @@ async fn lead(
         return Err(Error::NoDefinition);
     }
     health.set_ready();
-    // What is begun is brought to an end before the lease is given back.
-    let stop = shutdown.child_token();
     let lease = match &config.lease {
         Some(lease) => {
             let lease = lease::Lease::new(client.clone(), lease.clone(), config.identity.clone());
@@ -173,24 +171,17 @@ async fn lead(
         metrics.clone(),
         kinds,
         health.clone(),
-        stop.clone(),
+        shutdown,
     );
     let outcome = match lease {
-        Some(lease) => {
-            let renewing = lease.keep(&shutdown);
-            tokio::pin!(controlling);
-            tokio::select! {
-                () = &mut controlling => Ok(()),
-                lost = renewing => {
-                    stop.cancel();
-                    if lost.is_ok() {
-                        controlling.await;
-                        lease.release().await;
-                    }
-                    lost
-                }
+        // What was begun is brought to an end while the lease is still ours.
+        Some(lease) => tokio::select! {
+            () = controlling => {
+                lease.release().await;
+                Ok(())
             }
-        }
+            lost = lease.keep() => Err(lost),
+        },
         None => {
             controlling.await;
             Ok(())
@@ -211,8 +202,42 @@ where
     }
 }
 
-/// Watches stacks, what was made for them, and what they name, until `stop`.
+/// Looks after stacks until `stop`; begins anew when others bring kinds to the cluster, or take them.
 async fn control(
+    config: Config,
+    client: Client,
+    metrics: metrics::Metrics,
+    mut kinds: kinds::Kinds,
+    health: server::Health,
+    stop: CancellationToken,
+) {
+    while !stop.is_cancelled() {
+        let round = stop.child_token();
+        let watching = watch(
+            config.clone(),
+            client.clone(),
+            metrics.clone(),
+            kinds.clone(),
+            health.clone(),
+            round.clone(),
+        );
+        tokio::pin!(watching);
+        let changed = tokio::select! {
+            () = &mut watching => return,
+            changed = kinds.changed(&client) => changed,
+        };
+        tracing::info!(
+            others = changed.brought(),
+            "the cluster knows other kinds now"
+        );
+        round.cancel();
+        watching.await;
+        kinds = changed;
+    }
+}
+
+/// Watches stacks, what was made for them, and what they name, until `stop`.
+async fn watch(
     config: Config,
     client: Client,
     metrics: metrics::Metrics,

@@ -99,7 +99,7 @@ impl Capabilities {
         Some(references::Problem {
             reason: "CertManagerMissing",
             message: format!(
-                "spec.{0}.certManager needs cert-manager, and the cluster does not know its Certificate (cert-manager.io/v1); install it and start the operator anew, or name a Secret in spec.{0}.secretRef",
+                "spec.{0}.certManager needs cert-manager, and the cluster does not know its Certificate (cert-manager.io/v1); install it, or name a Secret in spec.{0}.secretRef",
                 issued.field
             ),
         })

@@ -157,7 +157,10 @@ impl Health {
                 "IntegrationsReady",
                 false,
                 "KindMissing",
-                &format!("the cluster does not know {}; what needs it is left out until the operator is started after it was installed", findings.missing_kinds.join(", ")),
+                &format!(
+                    "the cluster does not know {}; what needs it is left out until it is installed",
+                    findings.missing_kinds.join(", ")
+                ),
             );
         }
     }
