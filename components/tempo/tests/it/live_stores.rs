@@ -6,6 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use tempo_ingest::{KafkaConfig, Offsets};
 use tempo_model::TraceId;
 use tempo_testkit::{
     golden::Golden,
@@ -43,6 +44,9 @@ const RECENT_ONLY: &str = "query_frontend:
   metrics:
     query_backend_after: 1h
 ";
+
+/// Requests of 100 traces that a live-store can't read before its first block is complete.
+const LOST_DISK_REQUESTS: usize = 40;
 
 /// Processes around one topic.
 struct Installation {
@@ -394,6 +398,57 @@ fn kill_9_at_any_time_loses_and_doubles_nothing() {
     sent.push(&distributor, &mut maker, 1);
     sent.until_found(&frontend);
     assert!(processed() > 0.0, "records are counted");
+}
+
+#[test]
+fn a_lost_disk_is_read_again_whole_also_when_that_is_interrupted() {
+    let kafka = Kafka::shared().unwrap();
+    let installation = Installation::new(&kafka, 1);
+    // Blocks are full at once, so that the first is complete long before all is read.
+    let mut store = installation.live_store_with("a", 0, "  max_block_bytes: 100_000\n");
+    store.start().unwrap();
+    let distributor = installation.started("distributor", "");
+    let (frontend, _querier) = readers(&installation);
+    let mut maker = TraceMaker::new(10);
+    let mut sent = Sent::default();
+    for _ in 0..LOST_DISK_REQUESTS {
+        sent.push(&distributor, &mut maker, 100);
+    }
+    sent.until_counted(&frontend);
+    let log = KafkaConfig {
+        address: installation.kafka.clone(),
+        topic: installation.topic.clone(),
+        ..KafkaConfig::default()
+    };
+    let end = Offsets::new(&log, "any")
+        .unwrap()
+        .watermarks(0)
+        .unwrap()
+        .high;
+    let offsets = Offsets::new(&log, "live-store-zone-a").unwrap();
+    let committed = || offsets.committed(&[0]).unwrap()[&0].offset;
+    eventually("all of it is in blocks of the live-store", || {
+        (committed() == end).then_some(())
+    });
+
+    store.kill().unwrap();
+    for folder in ["live-store", "wal"] {
+        let folder = store.data().join(folder);
+        if folder.exists() {
+            fs::remove_dir_all(folder).unwrap();
+        }
+    }
+    store.start().unwrap();
+    eventually("a first block is there", || {
+        (metric(&store, "tempo_live_store_blocks_completed_total") > 0.0).then_some(())
+    });
+    store.kill().unwrap();
+    assert!(
+        committed() < end,
+        "the commit goes back with what is read again"
+    );
+    store.start().unwrap();
+    sent.until_counted(&frontend);
 }
 
 #[test]
