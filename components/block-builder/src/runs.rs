@@ -24,7 +24,7 @@ use std::{
 
 use tempo_model::TraceId;
 
-use merge::{Ahead, Merge};
+use merge::{Ahead, Chunk, Merge};
 
 /// Memory is taken in pieces of this size.
 const SLAB_BYTES: usize = 4 << 20;
@@ -157,10 +157,10 @@ impl Sorter {
             .back()
             .is_some_and(|slab| slab.capacity() - slab.len() >= chunk.len());
         if !fits {
-            let slab = match self.spare.pop() {
-                Some(slab) if chunk.len() <= SLAB_BYTES => slab,
-                _ => Vec::with_capacity(SLAB_BYTES.max(chunk.len())),
-            };
+            let slab = self
+                .spare
+                .pop_if(|_| chunk.len() <= SLAB_BYTES)
+                .unwrap_or_else(|| Vec::with_capacity(SLAB_BYTES.max(chunk.len())));
             pieces.push_back(slab);
         }
         let at = pieces.len() - 1;
@@ -340,29 +340,28 @@ impl Sorter {
             return Ok(());
         }
         let mut merge = self.merge(tenant)?;
-        let mut bytes: Vec<u8> = Vec::new();
-        let mut ends: Vec<usize> = Vec::new();
+        let mut read: Vec<u8> = Vec::new();
+        let mut chunks: Vec<Chunk<'_>> = Vec::new();
         while let Some(first) = merge.lowest() {
             let id = merge.id(first);
-            bytes.clear();
-            ends.clear();
+            read.clear();
+            chunks.clear();
+            let mut accepted = 0;
             // Runs are in the order of their arrival, and so are the entries of one.
             while let Some(at) = merge.lowest().filter(|&at| merge.id(at) == id) {
-                let before = bytes.len();
-                merge.take_into(at, &mut bytes)?;
-                if bytes.len() as u64 > max_trace_bytes {
-                    too_large(id, &bytes[before..]);
-                    bytes.truncate(before);
+                let before = read.len();
+                let chunk = merge.take(at, &mut read)?;
+                let len = chunk.bytes(&read).len() as u64;
+                if accepted + len > max_trace_bytes {
+                    too_large(id, chunk.bytes(&read));
+                    read.truncate(before);
                 } else {
-                    ends.push(bytes.len());
+                    accepted += len;
+                    chunks.push(chunk);
                 }
             }
-            let mut begin = 0;
-            let chunks: Vec<&[u8]> = ends
-                .iter()
-                .map(|&end| &bytes[std::mem::replace(&mut begin, end)..end])
-                .collect();
-            visit(id, &chunks)?;
+            let given: Vec<&[u8]> = chunks.iter().map(|chunk| chunk.bytes(&read)).collect();
+            visit(id, &given)?;
         }
         Ok(())
     }

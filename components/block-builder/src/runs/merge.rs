@@ -70,6 +70,26 @@ pub(super) struct Merge<'a> {
     heads: Vec<(TraceId, u32)>,
 }
 
+/// Where the bytes of an entry are.
+pub(super) enum Chunk<'a> {
+    /// In memory, all the time.
+    Held(&'a [u8]),
+    /// In what was read from files.
+    Read(Range<usize>),
+}
+
+impl<'a> Chunk<'a> {
+    pub(super) fn bytes<'r>(&self, read: &'r [u8]) -> &'r [u8]
+    where
+        'a: 'r,
+    {
+        match self {
+            Self::Held(bytes) => bytes,
+            Self::Read(range) => &read[range.clone()],
+        }
+    }
+}
+
 enum Source<'a> {
     File {
         table: Reader,
@@ -145,17 +165,21 @@ impl<'a> Merge<'a> {
         self.step(at)
     }
 
-    /// Appends the bytes of the next entry of a source, and goes past it.
-    pub(super) fn take_into(&mut self, at: usize, out: &mut Vec<u8>) -> io::Result<()> {
-        match &mut self.sources[at] {
-            Source::File { data, .. } => data.read_into(out, self.heads[at].1 as usize)?,
-            Source::Memory(ahead) => {
-                if let Some(entry) = ahead.last() {
-                    out.extend_from_slice(self.slabs.chunk(entry));
-                }
+    /// The bytes of the next entry of a source, and goes past it. Those of a file are appended to
+    /// `read`.
+    pub(super) fn take(&mut self, at: usize, read: &mut Vec<u8>) -> io::Result<Chunk<'a>> {
+        let chunk = match &mut self.sources[at] {
+            Source::File { data, .. } => {
+                let begin = read.len();
+                data.read_into(read, self.heads[at].1 as usize)?;
+                Chunk::Read(begin..read.len())
             }
-        }
-        self.step(at)
+            Source::Memory(ahead) => {
+                Chunk::Held(ahead.last().map_or(&[], |entry| self.slabs.chunk(entry)))
+            }
+        };
+        self.step(at)?;
+        Ok(chunk)
     }
 
     fn step(&mut self, at: usize) -> io::Result<()> {
