@@ -11,7 +11,7 @@ use std::{
 use tempo_ingest::KafkaConfig;
 use tempo_testkit::{
     kafka::{Kafka, KafkaOptions},
-    load::templates,
+    load::{Template, templates},
     object_server::ObjectServer,
     process::{Options, Tempo, UNLIMITED, bytes_below},
 };
@@ -26,6 +26,14 @@ use crate::{
 
 const PARTITIONS: i32 = 2;
 const CONNECTIONS: u64 = 16;
+
+/// Time between rounds of the block-builder, if sending is not longer: shorter than by default, since a
+/// second one is waited for.
+const ROUND: Duration = Duration::from_secs(60);
+
+/// Time in which disks take what was sent, before it is read again; about as long as the live-store takes
+/// before the first round.
+const QUIET: Duration = Duration::from_secs(30);
 
 /// A process that has used less than this within [`LULL`] has nothing left to do.
 const IDLE_CPU_SECONDS: f64 = 0.3;
@@ -85,8 +93,8 @@ pub(crate) fn run() {
     live_store(&owners, &topic, &written);
     let bucket = tempfile::tempdir().unwrap();
     let store = ObjectServer::start(bucket.path()).unwrap();
-    block_builder(&owners, &topic, &written, &counter, &store, bucket.path());
-    backend_worker(&written, &store, bucket.path());
+    let spans = block_builder(&owners, &topic, &written, &counter, &store, bucket.path());
+    backend_worker(spans, &store, bucket.path());
 }
 
 /// What is in the log.
@@ -94,22 +102,35 @@ struct Written {
     spans: f64,
     /// The share of the first partition.
     first_share: f64,
+    /// The number of the next span.
+    next_serial: u64,
 }
 
-fn distributor(kafka: &Kafka, owners: &Owners, topic: &KafkaConfig, counter: &Counter) -> Written {
+fn start_distributor(owners: &Owners, topic: &KafkaConfig) -> Tempo {
     let options = Options {
         extra_yaml: UNLIMITED.to_owned(),
         ..Options::default()
     };
     let mut distributor = process(&binary(), "distributor", owners, topic, &options);
     distributor.start().unwrap();
-    let senders = Senders {
-        templates: &templates(SPANS_PER_REQUEST),
-        serial: &AtomicU64::new(1),
+    distributor
+}
+
+/// As fast as answers come; the first span has this number.
+fn senders<'a>(templates: &'a [Template], serial: &'a AtomicU64) -> Senders<'a> {
+    Senders {
+        templates,
+        serial,
         connections: CONNECTIONS,
         spans_per_second: 0.0,
         tenants: 0,
-    };
+    }
+}
+
+fn distributor(kafka: &Kafka, owners: &Owners, topic: &KafkaConfig, counter: &Counter) -> Written {
+    let distributor = start_distributor(owners, topic);
+    let (templates, serial) = (templates(SPANS_PER_REQUEST), AtomicU64::new(1));
+    let senders = senders(&templates, &serial);
     let warm_up = senders.until_taken(&distributor);
     let (cpu_before, produced) = (distributor.cpu_seconds().unwrap(), counter.produced());
     let begun = Instant::now();
@@ -157,7 +178,22 @@ fn distributor(kafka: &Kafka, owners: &Owners, topic: &KafkaConfig, counter: &Co
     Written {
         spans: all,
         first_share: of_partition(0) / total,
+        next_serial: serial.into_inner(),
     }
+}
+
+/// As much again; how many spans.
+fn again(owners: &Owners, topic: &KafkaConfig, written: &Written) -> f64 {
+    let distributor = start_distributor(owners, topic);
+    let (templates, serial) = (
+        templates(SPANS_PER_REQUEST),
+        AtomicU64::new(written.next_serial),
+    );
+    let senders = senders(&templates, &serial);
+    let mut sent = senders.until_taken(&distributor);
+    sent.add(senders.send(&distributor, Duration::from_secs(seconds())));
+    stop(distributor);
+    sent.spans as f64
 }
 
 fn live_store(owners: &Owners, topic: &KafkaConfig, written: &Written) {
@@ -204,6 +240,8 @@ fn storage(store: &ObjectServer) -> Option<String> {
     Some(format!("    blocklist_poll: 1s\n{}", store.storage_yaml()))
 }
 
+/// A first round, in which memory is taken that the process keeps, and a second, which is like all
+/// that follow. How many spans are in blocks.
 fn block_builder(
     owners: &Owners,
     topic: &KafkaConfig,
@@ -211,12 +249,13 @@ fn block_builder(
     counter: &Counter,
     store: &ObjectServer,
     bucket: &Path,
-) {
+) -> f64 {
     let folder = tempfile::tempdir().unwrap();
     let options = Options {
         storage_yaml: storage(store),
         extra_yaml: format!(
-            "block_builder:\n  instance_id: block-builder-0\n  partitions_per_instance: {PARTITIONS}\n  consume_cycle_duration: 5m\n  wal:\n    path: {}\n",
+            "block_builder:\n  instance_id: block-builder-0\n  partitions_per_instance: {PARTITIONS}\n  consume_cycle_duration: {}s\n  wal:\n    path: {}\n",
+            ROUND.as_secs().max(3 * seconds()),
             folder.path().join("spill").display()
         ),
         ..Options::default()
@@ -226,10 +265,23 @@ fn block_builder(
     builder.start().unwrap();
     let begun = Instant::now();
     caught_up(topic, PARTITIONS);
-    let elapsed = begun.elapsed();
-    let cpu = builder.cpu_seconds().unwrap();
-    report("block-builder", written.spans, cpu, elapsed);
-    let per_million = |requests: u64| requests as f64 * 1e6 / written.spans;
+    let first_cpu = builder.cpu_seconds().unwrap();
+    report(
+        "block-builder, first round",
+        written.spans,
+        first_cpu,
+        begun.elapsed(),
+    );
+    // It must not read before everything is there.
+    builder.signal("STOP").unwrap();
+    let more = again(owners, topic, written);
+    thread::sleep(QUIET);
+    builder.signal("CONT").unwrap();
+    caught_up(topic, PARTITIONS);
+    let cpu = builder.cpu_seconds().unwrap() - first_cpu;
+    line("block-builder: spans per CPU-second", more / cpu);
+    let spans = written.spans + more;
+    let per_million = |requests: u64| requests as f64 * 1e6 / spans;
     line(
         "block-builder: requests to Kafka per million spans",
         per_million(counter.fetched() - fetched),
@@ -240,14 +292,15 @@ fn block_builder(
     );
     line(
         "block-builder: stored bytes per span",
-        bytes_below(bucket) as f64 / written.spans,
+        bytes_below(bucket) as f64 / spans,
     );
     line("block-builder: blocks", blocks(bucket) as f64);
     memory("block-builder", &builder);
     stop(builder);
+    spans
 }
 
-fn backend_worker(written: &Written, store: &ObjectServer, bucket: &Path) {
+fn backend_worker(spans: f64, store: &ObjectServer, bucket: &Path) {
     let folder = tempfile::tempdir().unwrap();
     let options = Options {
         storage_yaml: storage(store),
@@ -283,10 +336,10 @@ fn backend_worker(written: &Written, store: &ObjectServer, bucket: &Path) {
     }
     let elapsed = begun.elapsed();
     let cpu = worker.cpu_seconds().unwrap();
-    report("backend-worker, merging", written.spans, cpu, elapsed);
+    report("backend-worker, merging", spans, cpu, elapsed);
     line(
         "backend-worker: requests to the store per million spans",
-        (store.counted().requests - requests) as f64 * 1e6 / written.spans,
+        (store.counted().requests - requests) as f64 * 1e6 / spans,
     );
     memory("backend-worker", &worker);
     memory("backend-scheduler", &scheduler);
