@@ -234,14 +234,23 @@ impl Operator {
             .map(drop)
     }
 
-    /// Sets the number of its pods and waits until it is so.
+    /// Sets the number of its pods and waits until it is so. One that was asked to end leaves nobody
+    /// waiting for its lease to run out.
     ///
     /// # Errors
-    /// When it is not within two minutes.
+    /// When it is not within two minutes, or the lease was not given back.
     pub fn scale(&self, replicas: usize) -> Outcome {
+        self.set_replicas(replicas)?;
+        match replicas {
+            0 => self.lease_is_free(),
+            _ => Ok(()),
+        }
+    }
+
+    fn set_replicas(&self, replicas: usize) -> Outcome {
         if let Some(here) = &self.here {
             return match replicas {
-                0 => here.stop().and_then(|()| self.lease_is_free()),
+                0 => here.stop(),
                 1 => here.start().and_then(|()| here.wait_ready()),
                 _ => Err(Failure::new("here it runs once at most")),
             };
@@ -253,21 +262,18 @@ impl Operator {
             &format!("deployment/{RELEASE}"),
             &format!("--replicas={replicas}"),
         ])?;
-        self.cluster.wait(
-            NAMESPACE,
-            "pods",
-            PODS,
-            Duration::from_secs(120),
-            &format!("{replicas} ready operator pods"),
-            |pods| pods.len() == replicas && pods.values().all(pod_is_ready),
-        )?;
-        if replicas == 0 {
-            return self.lease_is_free();
-        }
-        Ok(())
+        self.cluster
+            .wait(
+                NAMESPACE,
+                "pods",
+                PODS,
+                Duration::from_secs(120),
+                &format!("{replicas} ready operator pods"),
+                |pods| pods.len() == replicas && pods.values().all(pod_is_ready),
+            )
+            .map(drop)
     }
 
-    /// One that was asked to end leaves nobody waiting for its lease to run out.
     fn lease_is_free(&self) -> Outcome {
         let lease = self
             .cluster

@@ -50,8 +50,7 @@ const LOST_DISK_REQUESTS: usize = 40;
 
 /// Processes around one topic.
 struct Installation {
-    topic: String,
-    kafka: String,
+    log: KafkaConfig,
     seed: String,
     folder: tempfile::TempDir,
 }
@@ -59,8 +58,7 @@ struct Installation {
 impl Installation {
     fn new(kafka: &Kafka, partitions: i32) -> Self {
         Self {
-            topic: new_topic(&Runtime::new().unwrap(), kafka, partitions).topic,
-            kafka: kafka.bootstrap().to_owned(),
+            log: new_topic(&Runtime::new().unwrap(), kafka, partitions),
             seed: format!("127.0.0.1:{}", free_port()),
             folder: tempfile::tempdir().unwrap(),
         }
@@ -80,7 +78,7 @@ impl Installation {
             "target: {target}\n\
              memberlist:\n  bind_addr: [127.0.0.1]\n  bind_port: {port}\n  gossip_interval: 100ms\n  join_members: ['{}']\n\
              ingest:\n  kafka:\n    address: {}\n    topic: {}\n    auto_create_topic_enabled: false\n{more_yaml}",
-            self.seed, self.kafka, self.topic
+            self.seed, self.log.address, self.log.topic
         );
         let options = Options {
             extra_yaml: yaml,
@@ -415,17 +413,13 @@ fn a_lost_disk_is_read_again_whole_also_when_that_is_interrupted() {
         sent.push(&distributor, &mut maker, 100);
     }
     sent.until_counted(&frontend);
-    let log = KafkaConfig {
-        address: installation.kafka.clone(),
-        topic: installation.topic.clone(),
-        ..KafkaConfig::default()
-    };
-    let end = Offsets::new(&log, "any")
+    let log = &installation.log;
+    let end = Offsets::new(log, "any")
         .unwrap()
         .watermarks(0)
         .unwrap()
         .high;
-    let offsets = Offsets::new(&log, "live-store-zone-a").unwrap();
+    let offsets = Offsets::new(log, "live-store-zone-a").unwrap();
     let committed = || offsets.committed(&[0]).unwrap()[&0].offset;
     eventually("all of it is in blocks of the live-store", || {
         (committed() == end).then_some(())
