@@ -221,13 +221,14 @@ impl BlockingObjectWriter {
 
 impl io::Write for BlockingObjectWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        // The buffer never grows: what is in it would be copied.
+        if self.buffer.len() + bytes.len() > BLOCKING_BUFFER_BYTES {
+            self.hand_on().map_err(io::Error::other)?;
+        }
         if self.buffer.is_empty() {
             self.buffer.reserve(BLOCKING_BUFFER_BYTES.max(bytes.len()));
         }
         self.buffer.extend_from_slice(bytes);
-        if self.buffer.len() >= BLOCKING_BUFFER_BYTES {
-            self.hand_on().map_err(io::Error::other)?;
-        }
         Ok(bytes.len())
     }
 

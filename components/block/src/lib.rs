@@ -6,6 +6,7 @@
 //! ([`check`]). The only crate that names the parquet library. Must never decide which blocks
 //! exist, or when.
 
+mod ahead;
 pub mod bloom;
 pub mod check;
 mod copy;
@@ -20,5 +21,6 @@ pub mod schema;
 mod testing;
 pub mod write;
 
+pub use ahead::fetch_ahead;
 pub use copy::copy_block;
 pub use error::Error;

@@ -21,6 +21,7 @@ mod options;
 mod pages;
 mod publish;
 mod row_group;
+mod sought;
 mod spans;
 mod spare;
 mod templates;

@@ -4,25 +4,23 @@
 
 use std::{fs::File, io, ops::Range, os::unix::fs::FileExt, sync::Arc};
 
+use tempo_block::fetch_ahead;
 use tempo_model::TraceId;
 
 use super::{ENTRY_BYTES, Entry, Slabs};
 
 /// Chunks that are fetched from memory before they are needed.
-const AHEAD: usize = 16;
+const AHEAD: usize = 8;
 
 /// Bytes of each chunk that are. The processor itself fetches what follows.
-const AHEAD_BYTES: usize = 256;
-
-/// Bytes of a line of a processor's cache.
-const LINE_BYTES: usize = 64;
+const AHEAD_BYTES: usize = 4 << 10;
 
 /// Bytes of each of the two buffers of a run that is read.
 const READ_BYTES: usize = 256 << 10;
 
-/// Fetches the beginnings of chunks that come next. They lie in the order of their arrival and are
-/// read in that of their ids, so each begins where the processor does not expect it; waiting for them
-/// one by one took a tenth of building.
+/// Fetches chunks that come next. They lie in the order of their arrival and are read in that of their
+/// ids, so each lies where the processor does not expect it; waiting for them one by one took a tenth of
+/// building.
 pub(super) struct Ahead<'a> {
     slabs: &'a Slabs,
     pub(super) entries: &'a [Entry],
@@ -48,16 +46,12 @@ impl<'a> Ahead<'a> {
     /// So many more entries are read now.
     pub(super) fn pass(&mut self, entries: usize) {
         self.passed += entries;
-        while self.fetched < self.passed + AHEAD && self.fetched < self.entries.len() {
-            let next = self.entries[self.fetched..].iter().take(AHEAD);
-            for chunk in next.map(|entry| self.slabs.chunk(entry)) {
-                // Nothing waits for these bytes, so they come all at the same time.
-                for line in chunk[..chunk.len().min(AHEAD_BYTES)].chunks(LINE_BYTES) {
-                    std::hint::black_box(line.first().copied());
-                }
-            }
-            self.fetched += AHEAD;
+        let until = (self.passed + AHEAD).min(self.entries.len());
+        for entry in &self.entries[self.fetched.min(until)..until] {
+            let chunk = self.slabs.chunk(entry);
+            fetch_ahead(&chunk[..chunk.len().min(AHEAD_BYTES)]);
         }
+        self.fetched = until;
     }
 }
 

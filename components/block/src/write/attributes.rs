@@ -74,6 +74,14 @@ impl AttributeLanes {
         Ok(())
     }
 
+    /// Appends an attribute whose value is a text that has a code.
+    #[inline]
+    pub(super) fn push_text(&mut self, key: u32, code: u32) {
+        self.strings.push(code);
+        self.kinds.push(kind::STRING);
+        self.keys.push(key);
+    }
+
     #[cold]
     fn push_other(
         &mut self,

@@ -12,6 +12,7 @@ use super::{
     file::FileWriter,
     frame::{push_frame, push_row},
     row_group::RowGroup,
+    sought::SoughtTexts,
     spans::push_span,
     trace::Trace,
 };
@@ -195,11 +196,12 @@ impl<W: Write> BlockBuilder<W> {
         let mark = columns.mark();
         let mut nested = self.nested.iter();
         let mut rep = 0;
+        let mut sought = SoughtTexts::default();
         for resource in &trace.resources {
             for scope in trace.scopes_of(resource) {
                 for span in trace.spans_of(scope) {
                     let nested = nested.next().copied().unwrap_or_default();
-                    push_span(columns, span, nested, rep)
+                    push_span(columns, &mut sought, span, nested, rep)
                         .inspect_err(|_| columns.roll_back(mark))?;
                     rep = 3;
                 }
@@ -207,6 +209,7 @@ impl<W: Write> BlockBuilder<W> {
             }
             rep = 1;
         }
+        sought.settle(&mut columns.spans);
         self.stats.clear();
         push_frame(columns, trace, templates, &mut self.stats);
         push_row(columns, id, trace, templates, &self.stats);

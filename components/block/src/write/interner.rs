@@ -5,6 +5,7 @@ use std::hash::{BuildHasher, Hasher};
 use foldhash::fast::RandomState;
 
 use super::wire::is_same;
+use crate::ahead::fetch_line_ahead;
 
 /// Gives every distinct text a code, from 0 in order of appearance, and keeps the texts as a
 /// dictionary page lays them out: length and bytes, one after another.
@@ -18,17 +19,12 @@ pub(crate) struct Interner {
     /// Open addressing.
     slots: Vec<Slot>,
     /// By group: what was looked up last.
-    last: Vec<Last>,
+    last: Vec<Slot>,
     hasher: RandomState,
 }
 
-/// A text that may well come again.
-#[derive(Debug, Clone, Copy, Default)]
-struct Last {
-    start: u32,
-    length: u32,
-    code: u32,
-}
+/// The group of all texts, where a dictionary has one kind of them.
+pub(crate) const NO_GROUP: u32 = 0;
 
 /// Groups beyond these are not remembered.
 const MAX_GROUPS: u32 = 1 << 10;
@@ -52,43 +48,80 @@ impl Interner {
     /// readers rely on it.
     #[inline]
     pub(crate) fn intern(&mut self, text: &[u8]) -> u32 {
-        let hash = self.hash(text);
-        match self.find(hash, text) {
-            Ok(code) => code,
-            Err(slot) => self.insert(hash, slot, text),
-        }
+        let slot = self.slot_of(self.hash(text), text);
+        self.slots[slot].next_code - 1
     }
 
     /// The same for a text of a group in which the last one often comes again, such as the values of
     /// a key: it is found without hashing it.
     #[inline]
     pub(crate) fn intern_of(&mut self, group: u32, text: &[u8]) -> u32 {
-        if let Some(last) = self.last.get(group as usize)
-            && last.length as usize == text.len()
-            && !text.is_empty()
-            && is_same(&self.plain[last.start as usize..][..text.len()], text)
-        {
-            return last.code;
+        match self.again(group, text) {
+            Some(code) => code,
+            None => self.intern_sought(group, self.hash(text), text),
         }
-        let code = self.intern(text);
-        self.remember(group, code);
-        code
+    }
+
+    /// The code of the text that a group had last, if it is this one.
+    #[inline]
+    pub(crate) fn again(&self, group: u32, text: &[u8]) -> Option<u32> {
+        let last = self.last.get(group as usize)?;
+        self.is_text(last, text).then(|| last.next_code - 1)
+    }
+
+    /// Begins to look a text up: the processor fetches the place where it must be found. Returns the
+    /// hash, for [`Interner::seek_text`] and [`Interner::intern_sought`] a little later, which need not
+    /// wait for it.
+    #[inline]
+    pub(crate) fn seek(&self, text: &[u8]) -> u32 {
+        let hash = self.hash(text);
+        if let Some(slot) = self.first_slot(hash) {
+            fetch_line_ahead(slot);
+        }
+        hash
+    }
+
+    /// The same for the bytes of the known text that it is most likely the same as.
+    #[inline]
+    pub(crate) fn seek_text(&self, hash: u32) {
+        if let Some(slot) = self.first_slot(hash)
+            && let Some(byte) = self.plain.get(slot.start as usize)
+        {
+            fetch_line_ahead(byte);
+        }
+    }
+
+    /// [`Interner::intern_of`] for a text of which [`Interner::seek`] gave the hash.
+    #[inline]
+    pub(crate) fn intern_sought(&mut self, group: u32, hash: u32, text: &[u8]) -> u32 {
+        let slot = self.slot_of(hash, text);
+        self.remember(group, slot);
+        self.slots[slot].next_code - 1
     }
 
     #[inline]
-    fn remember(&mut self, group: u32, code: u32) {
+    fn remember(&mut self, group: u32, slot: usize) {
         if group as usize >= self.last.len() {
             if group >= MAX_GROUPS {
                 return;
             }
-            self.last.resize(group as usize + 1, Last::default());
+            self.last.resize(group as usize + 1, Slot::default());
         }
-        let place = self.place(code);
-        self.last[group as usize] = Last {
-            start: place.start as u32,
-            length: place.len() as u32,
-            code,
-        };
+        self.last[group as usize] = self.slots[slot];
+    }
+
+    #[inline]
+    fn is_text(&self, slot: &Slot, text: &[u8]) -> bool {
+        slot.next_code > 0
+            && slot.length as usize == text.len()
+            && is_same(&self.plain[slot.start as usize..][..text.len()], text)
+    }
+
+    /// Where a text of this hash is looked for first.
+    #[inline]
+    fn first_slot(&self, hash: u32) -> Option<&Slot> {
+        let mask = self.slots.len().wrapping_sub(1);
+        self.slots.get(hash as usize & mask)
     }
 
     #[inline]
@@ -98,9 +131,18 @@ impl Interner {
         hasher.finish() as u32
     }
 
-    /// The code, or the free slot for it.
+    /// Where a text is in the table, from now on at least.
     #[inline]
-    fn find(&self, hash: u32, text: &[u8]) -> Result<u32, usize> {
+    fn slot_of(&mut self, hash: u32, text: &[u8]) -> usize {
+        match self.find(hash, text) {
+            Ok(slot) => slot,
+            Err(free) => self.insert(hash, free, text),
+        }
+    }
+
+    /// The slot of a text, or the free one for it.
+    #[inline]
+    fn find(&self, hash: u32, text: &[u8]) -> Result<usize, usize> {
         if self.slots.is_empty() {
             return Err(0);
         }
@@ -111,11 +153,8 @@ impl Interner {
             if slot.next_code == 0 {
                 return Err(at);
             }
-            if slot.hash == hash && slot.length as usize == text.len() {
-                let start = slot.start as usize;
-                if is_same(&self.plain[start..start + text.len()], text) {
-                    return Ok(slot.next_code - 1);
-                }
+            if slot.hash == hash && self.is_text(slot, text) {
+                return Ok(at);
             }
             at = (at + 1) & mask;
         }
@@ -123,10 +162,11 @@ impl Interner {
 
     #[cold]
     #[inline(never)]
-    fn insert(&mut self, hash: u32, slot: usize, text: &[u8]) -> u32 {
+    fn insert(&mut self, hash: u32, free: usize, text: &[u8]) -> usize {
         if std::str::from_utf8(text).is_err() {
             let replaced = String::from_utf8_lossy(text).into_owned();
-            return self.intern(replaced.as_bytes());
+            let replaced = replaced.as_bytes();
+            return self.slot_of(self.hash(replaced), replaced);
         }
         let code = self.ends.len() as u32;
         let length = text.len() as u32;
@@ -138,7 +178,7 @@ impl Interner {
             self.grow();
             self.find_free(hash)
         } else {
-            slot
+            free
         };
         self.slots[slot] = Slot {
             hash,
@@ -146,7 +186,7 @@ impl Interner {
             length,
             next_code: code + 1,
         };
-        code
+        slot
     }
 
     fn find_free(&self, hash: u32) -> usize {
@@ -217,7 +257,7 @@ impl Interner {
     pub(crate) fn heap_bytes(&self) -> u64 {
         (self.plain.capacity()
             + self.ends.capacity() * 4
-            + self.last.capacity() * size_of::<Last>()
+            + self.last.capacity() * size_of::<Slot>()
             + self.slots.capacity() * size_of::<Slot>()) as u64
     }
 }

@@ -1,6 +1,6 @@
 //! The simplest columns: what was pushed, in order, until a page is made of it.
 
-use super::{interner::Interner, wire::is_same};
+use super::interner::{Interner, NO_GROUP};
 
 /// Byte strings one after another.
 #[derive(Debug, Default)]
@@ -74,10 +74,7 @@ pub(crate) struct CodedLane {
 impl CodedLane {
     #[inline]
     pub(crate) fn push(&mut self, text: &[u8]) {
-        let code = match self.codes.last() {
-            Some(&last) if is_same(self.dict.bytes(last), text) => last,
-            _ => self.dict.intern(text),
-        };
+        let code = self.dict.intern_of(NO_GROUP, text);
         self.codes.push(code);
     }
 

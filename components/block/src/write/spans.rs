@@ -1,22 +1,24 @@
 //! Spans, events and links, from the wire into the columns.
 
-use tempo_model::otlp::{AnyValueRef, EventRef, Fields, LinkRef, WireError};
+use tempo_model::otlp::{AnyValueRef, EventRef, Fields, KeyValueRef, LinkRef, WireError};
 use tempo_table::shape::NestedSet;
 
 use super::{
-    columns::{Columns, EventColumns, LinkColumns, level},
+    columns::{Columns, EventColumns, LinkColumns, SpanColumns, level},
     keys::{Cursor, Keys, Route},
+    sought::SoughtTexts,
     spare::SpareColumn,
-    wire::{ScannedSpan, field, key_value, span_tag},
+    wire::{ScannedSpan, canonical_attribute},
 };
 
 /// Field number of `Span.attributes`.
 const ATTRIBUTES: u32 = 9;
 
-/// Appends a span. An error leaves the columns uneven; see [`Columns::roll_back`].
-pub(super) fn push_span(
+/// Appends a span; some of its texts are looked up later, see [`SoughtTexts`]. An error leaves the columns uneven; see [`Columns::roll_back`].
+pub(super) fn push_span<'a>(
     columns: &mut Columns,
-    scanned: &ScannedSpan<'_>,
+    sought: &mut SoughtTexts<'a>,
+    scanned: &ScannedSpan<'a>,
     nested: NestedSet,
     rep: u8,
 ) -> Result<(), WireError> {
@@ -51,29 +53,14 @@ pub(super) fn push_span(
     let mut cursor = Cursor::START;
     let mut rest = scanned.attributes;
     while !rest.is_empty() {
-        let message = match field(span_tag::ATTRIBUTE, rest) {
-            Some((message, tail)) => {
-                rest = tail;
-                message
+        rest = match canonical_attribute(rest) {
+            Some((attribute, tail)) => {
+                let key = spans.keys.find(attribute.key, &mut cursor);
+                sought.push(spans, key, attribute.value)?;
+                tail
             }
-            None => {
-                let Some(field) = Fields::new(rest).next().transpose()? else {
-                    break;
-                };
-                rest = &rest[field.raw.len()..];
-                if field.number != ATTRIBUTES {
-                    continue;
-                }
-                field.message()?
-            }
+            None => push_other_field(spans, sought, &mut cursor, rest)?,
         };
-        let attribute = key_value(message)?;
-        let key = spans.keys.find(attribute.key, &mut cursor);
-        if !offer(&mut spans.spare, &spans.keys, key, attribute.value)? {
-            let code = spans.keys.generic_code(key);
-            let values = &mut spans.attributes.values;
-            spans.attributes.lanes.push(code, attribute.value, values)?;
-        }
     }
     spans.attributes.close_owner(rep, before);
     for column in &mut spans.spare {
@@ -104,9 +91,28 @@ pub(super) fn push_span(
     Ok(())
 }
 
+/// A field of a span that is no attribute in canonical form. Returns what follows.
+#[cold]
+fn push_other_field<'a>(
+    spans: &mut SpanColumns,
+    sought: &mut SoughtTexts<'a>,
+    cursor: &mut Cursor,
+    rest: &'a [u8],
+) -> Result<&'a [u8], WireError> {
+    let Some(field) = Fields::new(rest).next().transpose()? else {
+        return Ok(&[]);
+    };
+    if field.number == ATTRIBUTES {
+        let attribute = KeyValueRef::parse(field.message()?)?;
+        let key = spans.keys.find(attribute.key, cursor);
+        sought.push(spans, key, attribute.value)?;
+    }
+    Ok(&rest[field.raw.len()..])
+}
+
 /// Offers a value to the column that belongs to its key, if there is one.
 #[inline]
-fn offer(
+pub(super) fn offer(
     spare: &mut [SpareColumn],
     keys: &Keys,
     key: u32,

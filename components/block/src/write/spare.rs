@@ -4,8 +4,7 @@ use tempo_model::otlp::{AnyValueRef, ArrayRef, WireError};
 
 use super::{
     attributes::{kind, uniform_array},
-    interner::Interner,
-    wire::is_same,
+    interner::{Interner, NO_GROUP},
 };
 
 /// One such column of a stripe.
@@ -56,16 +55,32 @@ impl SpareColumn {
         }
     }
 
+    /// Whether the owner that is being read has a value.
+    #[inline]
+    pub(super) fn has_value(&self) -> bool {
+        self.open > 0
+    }
+
+    /// Whether a text would be the owner's first value.
+    #[inline]
+    pub(super) fn awaits_text(&self) -> bool {
+        !self.is_int && !self.has_value()
+    }
+
+    /// Takes the code of the owner's first text.
+    #[inline]
+    pub(super) fn push_first_code(&mut self, code: u32) {
+        self.codes.push(code);
+        self.open = 1;
+    }
+
     /// Takes a value of the owner that is being read, in place of an earlier one. `false` when the
     /// type does not fit: then it is a generic attribute.
     #[inline]
     pub(super) fn offer(&mut self, value: AnyValueRef<'_>) -> Result<bool, WireError> {
         match value {
             AnyValueRef::String(text) if !self.is_int => {
-                let code = match self.codes.last() {
-                    Some(&last) if is_same(self.dict.bytes(last), text) => last,
-                    _ => self.dict.intern(text),
-                };
+                let code = self.dict.intern_of(NO_GROUP, text);
                 self.drop_open();
                 self.codes.push(code);
                 self.open = 1;

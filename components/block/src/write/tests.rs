@@ -391,6 +391,50 @@ fn dedicated_columns_take_what_fits_their_type() {
     );
 }
 
+/// Texts of several spans are looked up together, whatever stands between them.
+#[test]
+fn every_text_of_a_long_trace_is_where_it_belongs() {
+    let string = |text: String| Value::StringValue(text);
+    let (mut spans, mut urls, mut texts) = (Vec::new(), Vec::new(), Vec::new());
+    for number in 0..100_u64 {
+        let url = format!("/{}", number % 7);
+        let text = format!("text {}", number * number % 31);
+        let mut attributes = vec![
+            input::attribute("text", string(text.clone())),
+            input::attribute("http.url", string(format!("/gives way {number}"))),
+            input::attribute("http.status_code", Value::IntValue(200)),
+        ];
+        texts.push(text);
+        match number % 3 {
+            0 => attributes.push(input::attribute("http.url", string(url.clone()))),
+            1 => attributes
+                .splice(1..2, [input::attribute("http.url", string(url.clone()))])
+                .for_each(drop),
+            _ => {
+                attributes.push(input::attribute("other", string(url.clone())));
+                attributes.push(input::attribute("http.url", string(url.clone())));
+                texts.push(url.clone());
+            }
+        }
+        urls.push(url);
+        spans.push(Span {
+            span_id: (number + 1).to_be_bytes().to_vec(),
+            attributes,
+            ..Default::default()
+        });
+    }
+    let trace = input::trace(vec![input::resource_spans("s", spans)]);
+    let traces = Traces::from([(TraceId::from_padded(&[7]), vec![trace])]);
+    let (block, data) = build(options(Version::VParquet4), &traces);
+    assert_good(&block, &data);
+    let span = |leaf: &str| {
+        let path = "rs.list.element.ss.list.element.Spans.list.element";
+        column(&data, &format!("{path}.{leaf}"))
+    };
+    assert_eq!(span("HttpUrl"), urls);
+    assert_eq!(span("Attrs.list.element.Value.list.element"), texts);
+}
+
 #[test]
 fn text_that_is_not_utf_8_is_stored_with_replacements() {
     // A name, an attribute and a status message of one stray byte each.

@@ -8,7 +8,7 @@ use std::hash::{BuildHasher, Hash};
 
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
-use tempo_model::otlp::{AnyValueRef, SpanRef, WireError, resource_spans};
+use tempo_model::otlp::{AnyValueRef, Fields, SpanRef, WireError, resource_spans};
 use tempo_table::shape::{TraceExtent, TreeSpan, is_child_of_link, span_key};
 
 use super::{columns::Columns, templates::Templates, wire::ScannedSpan};
@@ -165,37 +165,50 @@ impl<'a> Trace<'a> {
                 let resource = resource?;
                 let mut resource_template = None;
                 for scope in resource.scope_spans() {
-                    let scope = scope?;
-                    let mut group = NONE;
-                    for span in scope.raw_spans() {
-                        let span = ScannedSpan::read(span?)?;
-                        if !self.is_new(&span.span) {
-                            self.duplicates += 1;
-                            continue;
-                        }
-                        if group == NONE {
-                            // Not before there is a span to stand below them: dictionaries must
-                            // hold nothing that no row has.
-                            let of_resource = match resource_template {
-                                Some(known) => known,
-                                None => templates
-                                    .resources
-                                    .resource(resource.resource()?, &mut columns.resources)?,
-                            };
-                            resource_template = Some(of_resource);
-                            let of_scope = templates
-                                .scopes
-                                .scope(scope.scope()?.raw, &mut columns.scopes)?;
-                            let within = self.resource_group(of_resource, templates);
-                            group = self.scope_group(within, of_scope, templates);
-                        }
-                        self.add(span, group)?;
+                    let first = self.spans.len();
+                    let scope = self.read_spans(scope?.raw)?;
+                    if self.spans.len() == first {
+                        // Dictionaries must hold nothing that no row has.
+                        continue;
                     }
+                    let of_resource = match resource_template {
+                        Some(known) => known,
+                        None => templates
+                            .resources
+                            .resource(resource.resource()?, &mut columns.resources)?,
+                    };
+                    resource_template = Some(of_resource);
+                    let of_scope = templates.scopes.scope(scope, &mut columns.scopes)?;
+                    let within = self.resource_group(of_resource, templates);
+                    let group = self.scope_group(within, of_scope, templates);
+                    self.append(first, group);
                 }
             }
         }
         self.close();
         Ok(())
+    }
+
+    /// Reads the spans of a `ScopeSpans` message that did not come before. Returns the message of the
+    /// scope.
+    fn read_spans(&mut self, message: &'a [u8]) -> Result<&'a [u8], WireError> {
+        let mut scope: &[u8] = &[];
+        for field in Fields::new(message) {
+            let field = field?;
+            match field.number {
+                scope_spans_field::SCOPE => scope = field.message()?,
+                scope_spans_field::SPANS => {
+                    let span = ScannedSpan::read(field.message()?)?;
+                    if self.is_new(&span.span) {
+                        self.add(span)?;
+                    } else {
+                        self.duplicates += 1;
+                    }
+                }
+                _ => {}
+            }
+        }
+        Ok(scope)
     }
 
     /// Whether no span of the same id and kind came before.
@@ -214,25 +227,30 @@ impl<'a> Trace<'a> {
             .is_none()
     }
 
-    fn add(&mut self, scanned: ScannedSpan<'a>, group: u32) -> Result<(), WireError> {
+    fn add(&mut self, scanned: ScannedSpan<'a>) -> Result<(), WireError> {
         let span = &scanned.span;
-        let index = self.spans.len() as u32;
         self.keys.push(span_key(span.span_id));
         let is_root =
             span.parent_span_id.is_empty() && !(scanned.has_links && has_child_of_link(span)?);
         self.extent
             .add(span.start_time_unix_nano, span.end_time_unix_nano, is_root);
-        let scope = &mut self.scopes[group as usize];
-        scope.spans += 1;
-        scope.errors += u32::from(span.status_code == STATUS_ERROR);
-        match std::mem::replace(&mut scope.last_span, index) {
-            NONE => scope.first_span = index,
-            last => self.next[last as usize] = index,
-        }
-        self.next.push(NONE);
-        self.span_scopes.push(group);
         self.spans.push(scanned);
         Ok(())
+    }
+
+    /// Puts all spans from `first` on into a scope.
+    fn append(&mut self, first: usize, group: u32) {
+        let scope = &mut self.scopes[group as usize];
+        for (index, scanned) in (first as u32..).zip(&self.spans[first..]) {
+            scope.spans += 1;
+            scope.errors += u32::from(scanned.span.status_code == STATUS_ERROR);
+            match std::mem::replace(&mut scope.last_span, index) {
+                NONE => scope.first_span = index,
+                last => self.next[last as usize] = index,
+            }
+            self.next.push(NONE);
+            self.span_scopes.push(group);
+        }
     }
 
     fn resource_group(&mut self, template: u32, templates: &TraceTemplates) -> u32 {
@@ -328,6 +346,12 @@ impl<'a> Trace<'a> {
 }
 
 const STATUS_ERROR: i32 = 2;
+
+/// Field numbers of `ScopeSpans`.
+mod scope_spans_field {
+    pub(super) const SCOPE: u32 = 1;
+    pub(super) const SPANS: u32 = 2;
+}
 
 /// What the messages of a row group's resources and scopes mean.
 #[derive(Debug, Default)]

@@ -147,14 +147,12 @@ fn fixed64<'a>(message: &'a [u8], into: &mut u64) -> Option<&'a [u8]> {
     Some(rest)
 }
 
-/// Reads a `KeyValue` message: quickly when it is a key and a scalar in canonical form, else as
-/// [`KeyValueRef::parse`] does.
+/// The attribute with which the fields of a span begin, and what follows: `None` unless it is a key and a
+/// scalar in canonical form.
 #[inline]
-pub(super) fn key_value(message: &[u8]) -> Result<KeyValueRef<'_>, WireError> {
-    match canonical(message) {
-        Some(attribute) => Ok(attribute),
-        None => KeyValueRef::parse(message),
-    }
+pub(super) fn canonical_attribute(fields: &[u8]) -> Option<(KeyValueRef<'_>, &[u8])> {
+    let (message, rest) = field(span_tag::ATTRIBUTE, fields)?;
+    Some((canonical(message)?, rest))
 }
 
 #[inline]
@@ -276,16 +274,24 @@ mod tests {
             }
             .encode_to_vec();
             let slow = KeyValueRef::parse(&message).unwrap();
-            let got = key_value(&message).unwrap();
-            assert_eq!(format!("{got:?}"), format!("{slow:?}"));
-            if let Some(short) = canonical(&message) {
+            let mut field = vec![span_tag::ATTRIBUTE];
+            tempo_model::otlp::write_varint(&mut field, message.len() as u64);
+            field.extend_from_slice(&message);
+            field.push(span_tag::START);
+            if let Some((short, rest)) = canonical_attribute(&field) {
                 quick += 1;
                 assert_eq!(format!("{short:?}"), format!("{slow:?}"));
+                assert_eq!(rest, [span_tag::START]);
             }
             for cut in 0..message.len() {
                 let slow = KeyValueRef::parse(&message[..cut]);
-                let got = key_value(&message[..cut]);
-                assert_eq!(format!("{got:?}"), format!("{slow:?}"), "cut at {cut}");
+                if let Some(short) = canonical(&message[..cut]) {
+                    assert_eq!(
+                        format!("{short:?}"),
+                        format!("{:?}", slow.unwrap()),
+                        "cut at {cut}"
+                    );
+                }
             }
         }
         assert_eq!(quick, 9);

@@ -36,6 +36,7 @@ impl<'a> KeyValueRef<'a> {
 
 /// One attribute value, borrowed from the wire.
 #[derive(Debug, Clone, Copy)]
+#[repr(u64)]
 pub enum AnyValueRef<'a> {
     /// No value set.
     Empty,
