@@ -240,10 +240,26 @@ impl Operator {
     /// # Errors
     /// When it is not within two minutes, or the lease was not given back.
     pub fn scale(&self, replicas: usize) -> Outcome {
+        let running = self.running()?;
         self.set_replicas(replicas)?;
         match replicas {
-            0 => self.lease_is_free(),
+            0 => self.none_holds_the_lease(&running),
             _ => Ok(()),
+        }
+    }
+
+    /// By what names those that run hold the lease.
+    fn running(&self) -> Outcome<Vec<String>> {
+        match &self.here {
+            Some(here) => Ok(here
+                .id()
+                .map(|id| format!("{RELEASE}-{id}"))
+                .into_iter()
+                .collect()),
+            None => {
+                let pods = self.cluster.list(NAMESPACE, "pods", PODS)?;
+                Ok(pods.into_keys().collect())
+            }
         }
     }
 
@@ -274,16 +290,15 @@ impl Operator {
             .map(drop)
     }
 
-    fn lease_is_free(&self) -> Outcome {
+    /// One that was killed before may hold it until it runs out; those that were asked to end may not.
+    fn none_holds_the_lease(&self, ended: &[String]) -> Outcome {
         let lease = self
             .cluster
             .must_get(NAMESPACE, &format!("lease/{RELEASE}"))?;
-        match lease["spec"]["holderIdentity"].as_str() {
-            None | Some("") => Ok(()),
-            Some(holder) => Err(Failure::new(format!(
-                "{holder} has ended and did not give the lease back"
-            ))),
-        }
+        let holder = lease["spec"]["holderIdentity"].as_str().unwrap_or_default();
+        ensure(ended.iter().all(|name| name != holder), || {
+            format!("{holder} has ended and did not give the lease back")
+        })
     }
 }
 

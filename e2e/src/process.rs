@@ -126,6 +126,11 @@ impl Process {
         }
     }
 
+    /// Its number, while it runs.
+    pub fn id(&self) -> Option<u32> {
+        self.child().as_ref().map(Child::id)
+    }
+
     /// Ends it without a word of farewell.
     pub fn kill(&self) {
         if let Some(mut child) = self.child().take() {
@@ -160,9 +165,7 @@ impl Process {
     /// When it does not run, or this system does not tell.
     pub fn memory(&self) -> Outcome<u64> {
         let id = self
-            .child()
-            .as_ref()
-            .map(Child::id)
+            .id()
             .ok_or_else(|| Failure::new("the operator does not run"))?;
         fs::read_to_string(format!("/proc/{id}/status"))?
             .lines()

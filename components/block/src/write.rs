@@ -2,8 +2,9 @@
 //!
 //! Owns the way from serialized spans to `data.parquet` and the objects beside it: the spans of a
 //! trace are put into the order of its row ([`trace`]), their fields go straight into columns
-//! ([`spans`], [`templates`]), columns become pages ([`pages`]), pages become row groups and a file
-//! ([`chunk`], [`file`]). Nothing is built per span, and the same input gives the same bytes.
+//! ([`spans`], [`templates`]), of which texts of attributes get their codes several at a time
+//! ([`sought`]), columns become pages ([`pages`]), pages become row groups and a file ([`chunk`],
+//! [`file`]). Nothing is built per span, and the same input gives the same bytes.
 //! Must never decide which traces belong together, or when a block is complete.
 
 mod attributes;
