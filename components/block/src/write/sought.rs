@@ -41,6 +41,9 @@ pub(super) struct SoughtTexts<'a> {
 
 impl<'a> SoughtTexts<'a> {
     /// Appends an attribute to the span that is being read; `key` is the number of its key.
+    ///
+    /// Inlined into the walk over the span's fields: there the value stays in registers. When it goes
+    /// over the stack, it is written in parts and read as a whole, for which the processor waits.
     #[inline(always)]
     pub(super) fn push(
         &mut self,

@@ -14,7 +14,8 @@ use super::{
 /// Field number of `Span.attributes`.
 const ATTRIBUTES: u32 = 9;
 
-/// Appends a span; some of its texts are looked up later, see [`SoughtTexts`]. An error leaves the columns uneven; see [`Columns::roll_back`].
+/// Appends a span; some of its texts are looked up later, see [`SoughtTexts`]. An error leaves the
+/// columns uneven; see [`Columns::roll_back`].
 pub(super) fn push_span<'a>(
     columns: &mut Columns,
     sought: &mut SoughtTexts<'a>,

@@ -35,6 +35,9 @@ impl<'a> KeyValueRef<'a> {
 }
 
 /// One attribute value, borrowed from the wire.
+///
+/// Of whole words: copies of a value that has a byte beside them are read across what was just written,
+/// for which processors wait.
 #[derive(Debug, Clone, Copy)]
 #[repr(u64)]
 pub enum AnyValueRef<'a> {
