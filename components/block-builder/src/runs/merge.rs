@@ -47,7 +47,9 @@ impl<'a> Ahead<'a> {
     pub(super) fn pass(&mut self, entries: usize) {
         self.passed += entries;
         let until = (self.passed + AHEAD).min(self.entries.len());
-        for entry in &self.entries[self.fetched.min(until)..until] {
+        // Of a trace of many chunks those that are read now are left to the processor.
+        let from = self.fetched.max(self.passed).min(until);
+        for entry in &self.entries[from..until] {
             let chunk = self.slabs.chunk(entry);
             fetch_ahead(&chunk[..chunk.len().min(AHEAD_BYTES)]);
         }

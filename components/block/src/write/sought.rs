@@ -9,7 +9,7 @@ use tempo_model::otlp::{AnyValueRef, WireError};
 
 use super::{
     attributes::AttributeColumns, columns::SpanColumns, interner::NO_GROUP, keys::Route,
-    spans::offer,
+    spans::push_value,
 };
 
 /// Texts that are looked up together, at most.
@@ -88,11 +88,13 @@ impl<'a> SoughtTexts<'a> {
                     // That gives way to this one: it must not get its code afterwards.
                     self.settle(spans);
                 }
-                if !offer(&mut spans.spare, &spans.keys, key, value)? {
-                    let key = spans.keys.generic_code(key);
-                    let values = &mut spans.attributes.values;
-                    spans.attributes.lanes.push(key, value, values)?;
-                }
+                let SpanColumns {
+                    spare,
+                    keys,
+                    attributes,
+                    ..
+                } = &mut *spans;
+                push_value(spare, keys, attributes, key, value)?;
             }
         }
         if self.count == MAX_TEXTS {

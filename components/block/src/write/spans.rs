@@ -4,6 +4,7 @@ use tempo_model::otlp::{AnyValueRef, EventRef, Fields, KeyValueRef, LinkRef, Wir
 use tempo_table::shape::NestedSet;
 
 use super::{
+    attributes::AttributeColumns,
     columns::{Columns, EventColumns, LinkColumns, SpanColumns, level},
     keys::{Cursor, Keys, Route},
     sought::SoughtTexts,
@@ -111,18 +112,23 @@ fn push_other_field<'a>(
     Ok(&rest[field.raw.len()..])
 }
 
-/// Offers a value to the column that belongs to its key, if there is one.
+/// Puts a value into the column that belongs to its key, if there is one that takes it, else among the
+/// generic attributes.
 #[inline]
-pub(super) fn offer(
+pub(super) fn push_value(
     spare: &mut [SpareColumn],
-    keys: &Keys,
+    keys: &mut Keys,
+    attributes: &mut AttributeColumns,
     key: u32,
     value: AnyValueRef<'_>,
-) -> Result<bool, WireError> {
-    match keys.route(key) {
-        Route::Dedicated(at) => spare[usize::from(at)].offer(value),
-        Route::Generic | Route::ServiceName => Ok(false),
+) -> Result<(), WireError> {
+    if let Route::Dedicated(at) = keys.route(key)
+        && spare[usize::from(at)].offer(value)?
+    {
+        return Ok(());
     }
+    let AttributeColumns { lanes, values, .. } = attributes;
+    lanes.push(keys.generic_code(key), value, values)
 }
 
 fn push_event(
@@ -145,14 +151,13 @@ fn push_event(
     for attribute in event.attributes() {
         let attribute = attribute?;
         let key = events.keys.find(attribute.key, &mut cursor);
-        if !offer(&mut events.spare, &events.keys, key, attribute.value)? {
-            let code = events.keys.generic_code(key);
-            let values = &mut events.attributes.values;
-            events
-                .attributes
-                .lanes
-                .push(code, attribute.value, values)?;
-        }
+        let EventColumns {
+            spare,
+            keys,
+            attributes,
+            ..
+        } = &mut *events;
+        push_value(spare, keys, attributes, key, attribute.value)?;
     }
     events.attributes.close_owner(rep, before);
     for column in &mut events.spare {
